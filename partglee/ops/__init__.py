@@ -1,0 +1,5 @@
+"""Pure functions on tensors. Nothing here imports the rest of the package."""
+
+from partglee.ops.ms_deform_attn import ms_deform_attn
+
+__all__ = ["ms_deform_attn"]
