@@ -1,0 +1,34 @@
+"""What the stages of the image side exchange.
+
+B images, S memory tokens of all levels, E width, K objects kept, L parsing queries, M denoising queries, Q matching queries.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class PixelFeatures(NamedTuple):
+    """Output of the pixel decoder. Levels run coarse to fine, the order the decoders expect (spec section 1.5)."""
+
+    memory: Tensor  # (B, S, E)
+    level_sizes: tuple[tuple[int, int], ...]  # (h, w) of each level; plain ints, so no host-device copy per layer
+    mask_features: Tensor  # (B, E, H/4, W/4)
+
+
+class PartQueries(NamedTuple):
+    """L part queries parsed from each of K selected object queries, object by object."""
+
+    content: Tensor  # (B, K * L, E)
+    parent: Tensor  # (B, K * L) long, row of the object query each came from
+
+
+class DenoisingQueries(NamedTuple):
+    """M noised copies of targets in groups that must not see each other; the Q matching queries follow them."""
+
+    content: Tensor  # (B, M, E)
+    boxes: Tensor  # (B, M, 4) noised cxcywh in [0, 1]
+    attn_mask: Tensor  # (M + Q, M + Q) bool, True = blocked
+    source: Tensor  # (B, M) long, target row copied, -1 = padding
