@@ -1,0 +1,1 @@
+"""Data sets, and the vocabularies that ship with the library."""

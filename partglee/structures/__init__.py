@@ -1,0 +1,26 @@
+"""What the stages of the library exchange: vocabularies, batches, targets, outputs and predictions."""
+
+from partglee.structures.features import DenoisingQueries, PartQueries, PixelFeatures
+from partglee.structures.images import ImageBatch, batch_images
+from partglee.structures.outputs import DecoderOutput, LayerPrediction, ModelOutput
+from partglee.structures.targets import HierarchicalTargets, LevelTargets
+from partglee.structures.text import TextEmbeddings, TextTokens
+from partglee.structures.vocabulary import Vocabulary
+from partglee.structures.vocabulary_files import known_parts
+
+__all__ = [
+    "DecoderOutput",
+    "DenoisingQueries",
+    "HierarchicalTargets",
+    "ImageBatch",
+    "LayerPrediction",
+    "LevelTargets",
+    "ModelOutput",
+    "PartQueries",
+    "PixelFeatures",
+    "TextEmbeddings",
+    "TextTokens",
+    "Vocabulary",
+    "batch_images",
+    "known_parts",
+]

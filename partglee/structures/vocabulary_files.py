@@ -1,0 +1,281 @@
+"""Vocabulary files: reading, the built-in ones, and the part names that they know for an object.
+
+The built-in files lie in `partglee/data/vocabularies/`; they hold names (and ids) only. This module returns plain
+dictionaries and knows nothing of `Vocabulary`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+FOLDER = Path(__file__).parents[1] / "data" / "vocabularies"
+
+# Short names of files that carry a size in their own name.
+SHORT_NAMES = {"pascal_part": "pascal_part_93", "partimagenet": "partimagenet_40"}
+
+# Keys that a data file may have besides `objects`; anything else is a mistake (for example `part:`).
+_NAME_KEYS = {"objects", "parts", "part_format", "part_name_style", "object_format", "display"}
+_META_KEYS = {
+    "attributes", "category_id_start", "dataset", "frequency", "ignore_label", "imagenet_classes", "object_category_ids",
+    "object_id_order", "part_category_ids", "part_id_sequence", "part_label_order", "raw_tokens",
+    "splits", "super_category", "voc_objects_without_parts",
+}  # fmt: skip
+
+# Names of the same thing in different data sets (not broader or narrower things): first = the key used for matching.
+_SYNONYMS = (
+    ("airplane", "aeroplane", "plane"),
+    ("bicycle", "bike"),
+    ("cellular telephone", "cell phone", "cellphone", "mobile phone", "smartphone"),
+    ("cooking stove", "stove"),
+    ("earphone", "earphones", "headphone", "headphones", "head phone"),
+    ("ice bear", "polar bear"),
+    ("killer whale", "orca"),
+    ("laptop computer", "laptop"),
+    ("microwave oven", "microwave"),
+    ("motorcycle", "motorbike"),
+    ("potted plant", "pottedplant"),
+    ("refrigerator", "fridge"),
+    ("remote control", "remote"),
+    ("sofa", "couch"),
+    ("television", "television set", "television receiver", "tv", "tv monitor", "tvmonitor"),
+    ("trash can", "trash bin", "garbage can"),
+    ("washer", "washing machine"),
+)
+_SYNONYM_KEY = {name: group[0] for group in _SYNONYMS for name in group}
+
+# Spellings in the data sets' files that are not words.
+_PART_SPELLING = {
+    "tier": "tire",
+    "colied tube": "coiled tube",
+    "runningboard": "running board",
+    "splashboard": "splash board",
+    "steeringwheel": "steering wheel",
+    "turnsignal": "turn signal",
+    "diffusor": "diffuser",
+}
+# Labels that are no part of the object in the image (ADE20K: the point a person looks at).
+_NOT_A_PART = {("person", "gaze")}
+
+
+def name_key(name: str) -> str:
+    """What two names are compared by: case and white space do not count."""
+    return " ".join(name.split()).casefold()
+
+
+def clean_name(name: object, what: str) -> str:
+    """One name without stray white space; TypeError when it is not text, ValueError when it is blank."""
+    if not isinstance(name, str):
+        hint = "; quote it in YAML" if isinstance(name, (bool, int, float)) else ""
+        raise TypeError(f"{what} must be text, got {name!r:.60} ({type(name).__name__}){hint}")
+    clean = " ".join(name.split())
+    if not clean:
+        raise ValueError(f"{what} is blank ({name!r}); remove it or write a name")
+    return clean
+
+
+def clean_names(names: object, what: str, of: str = "") -> tuple[str, ...]:
+    """A list of different names (`what`: "part name", `of`: " of 'car'"); TypeError for a single text or anything else, ValueError for blanks and duplicates."""
+    if isinstance(names, (str, bytes)):
+        raise TypeError(f"{what}s{of} must be a list of names, got the single text {names!r}; write [{names!r}]")
+    if not isinstance(names, Iterable) or isinstance(names, Mapping):
+        raise TypeError(f"{what}s{of} must be a list of names, got {names!r:.60} ({type(names).__name__})")
+    clean: dict[str, str] = {}
+    for entry in names:
+        name = clean_name(entry, what + of)
+        if name_key(name) in clean:
+            raise ValueError(
+                f"{what} {name!r}{of} is given twice (as {clean[name_key(name)]!r} before; case and white space do not "
+                "count); remove one"
+            )
+        clean[name_key(name)] = name
+    return tuple(clean.values())
+
+
+class VocabularyFields(NamedTuple):
+    """Arguments of `Vocabulary` as a file or a mapping gives them, names not yet checked."""
+
+    objects: Mapping[str, Sequence[str]] | Sequence[str]
+    part_format: str | None = None
+    object_format: str | None = None
+    display: Mapping[str, str] = {}  # part name -> text for the prompt, where the file's own spelling is not a word
+
+
+def list_builtin() -> tuple[str, ...]:
+    """Names of the built-in vocabularies, alphabetical."""
+    short = {file: name for name, file in SHORT_NAMES.items()}
+    return tuple(sorted(short.get(path.stem, path.stem) for path in FOLDER.glob("*.yaml")))
+
+
+def builtin_file(name: str) -> Path | None:
+    """File of a built-in vocabulary, or None when there is none of that name (upper case and `-` do not matter)."""
+    key = name.strip().lower().replace("-", "_")
+    path = FOLDER / f"{SHORT_NAMES.get(key, key)}.yaml"
+    return path if re.fullmatch(r"\w+", key) and path.is_file() else None
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'a', 'b'?`, or nothing when no known name is near."""
+    folded = {entry.lower(): entry for entry in known}
+    close = [folded[entry] for entry in difflib.get_close_matches(name.lower(), folded, n=3)]
+    return f"; did you mean {', '.join(map(repr, close))}?" if close else ""
+
+
+def read_vocabulary_file(path: Path) -> VocabularyFields:
+    """Read a YAML file: a list of names, a mapping name -> parts, or the data-file format (see `fields_of_mapping`).
+
+    Raises:
+        ValueError: for a missing, unreadable, empty or malformed file, or one with a key given twice.
+    """
+    if not path.is_file():
+        what = "is a directory" if path.is_dir() else "does not exist"
+        raise ValueError(f"vocabulary file '{path}' {what}; give a YAML file or one of {', '.join(list_builtin())}")
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+    except yaml.YAMLError as error:
+        problem = " ".join(str(error).split())
+        raise ValueError(
+            f"vocabulary file '{path}' is not valid YAML: {problem}; the simplest form is a line 'car: [wheel, door]' "
+            "for each object"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"vocabulary file '{path}' is not UTF-8 text ({error}); save it as UTF-8") from error
+    if isinstance(content, Mapping):
+        return fields_of_mapping(content, origin=f"vocabulary file '{path}'")
+    if isinstance(content, list):
+        return VocabularyFields(content)
+    if content is None:
+        raise ValueError(f"vocabulary file '{path}' is empty; write a line 'car: [wheel, door]' for each object")
+    raise ValueError(
+        f"vocabulary file '{path}' must hold a mapping (name: [parts]) or a list of names, got {content!r:.60}"
+    )
+
+
+def fields_of_mapping(content: Mapping[Any, Any], *, origin: str) -> VocabularyFields:
+    """Read a plain mapping {name: [parts]} or the data-file format.
+
+    Data-file format: `objects` (a list of names, or a mapping name -> parts), and optionally `parts` (a mapping for
+    names listed in `objects`), `part_format`, `object_format` and `display` (part name -> text for the prompt).
+
+    Raises:
+        ValueError: for parts under a name that is not in `objects`, or a key that the format does not have.
+    """
+    if not isinstance(content.get("objects"), (Mapping, list, tuple)):
+        return VocabularyFields(content)
+    for key in content:
+        if key not in _NAME_KEYS | _META_KEYS:
+            raise ValueError(
+                f"{origin}: unknown key {key!r} beside 'objects'{nearest(str(key), _NAME_KEYS | _META_KEYS)}; "
+                "put names under 'objects', or drop 'objects' and write 'name: [parts]' for all"
+            )
+    objects = content["objects"]
+    parts = content.get("parts")
+    if parts is not None:
+        objects = _with_parts(objects, parts, origin=origin)
+    return VocabularyFields(
+        objects,
+        content.get("part_format", content.get("part_name_style")),
+        content.get("object_format"),
+        content.get("display") or {},
+    )
+
+
+def _with_parts(objects: Any, parts: Any, *, origin: str) -> dict[Any, Any]:
+    if isinstance(objects, Mapping):
+        raise ValueError(  # noqa: TRY004  two places for one thing, no wrong type
+            f"{origin}: 'objects' already maps names to parts, so 'parts' must go; keep one of the two"
+        )
+    if not isinstance(parts, Mapping):
+        raise TypeError(f"{origin}: 'parts' must map object names to lists of parts, got {parts!r:.60}")
+    names = clean_names(objects, f"{origin}: object name")
+    merged: dict[str, Any] = dict.fromkeys(names, ())
+    keys = {name_key(name): name for name in names}
+    for name, entries in parts.items():
+        key = name_key(str(name))
+        if key not in keys:
+            raise ValueError(
+                f"{origin}: parts are given for {name!r}, which is not among the objects"
+                f"{nearest(str(name), names)}; add it to 'objects' or remove it from 'parts'"
+            )
+        merged[keys[key]] = entries
+    return merged
+
+
+@cache
+def read_builtin(name: str) -> VocabularyFields:
+    """Read a built-in vocabulary by name.
+
+    Raises:
+        ValueError: for an unknown name, with the nearest known ones.
+    """
+    path = builtin_file(name)
+    if path is None:
+        raise ValueError(
+            f"there is no built-in vocabulary {name!r}{nearest(name, list_builtin())} "
+            f"Built-in: {', '.join(list_builtin())}. For your own, give a mapping or a YAML file"
+        )
+    return read_vocabulary_file(path)
+
+
+def humanise(name: str) -> str:
+    """`inner_body` -> `inner body`, `car_(automobile)` -> `car`."""
+    return " ".join(re.sub(r"_\(.*?\)", "", name).replace("_", " ").split())
+
+
+def known_parts(names: Iterable[str]) -> dict[str, dict[str, tuple[str, ...]]]:
+    """Part names that the built-in vocabularies know for each object, with their sources.
+
+    Objects are matched without regard to case, `_`, an LVIS-style qualifier (`car_(automobile)`) and the synonyms
+    listed at the top of this file. An object that nobody knows has no parts.
+
+    Returns:
+        {object name: {part name: names of the built-in vocabularies that have it}}, for example
+        `{"cat": {"head": ("pascal_part", "pascal_part_116"), ...}}`.
+    """
+    table = _known_parts_table()
+    return {name: dict(table.get(_object_key(name), {})) for name in names}
+
+
+def _object_key(name: str) -> str:
+    plain = humanise(name).casefold()
+    return _SYNONYM_KEY.get(plain, plain)
+
+
+@cache
+def _known_parts_table() -> dict[str, dict[str, tuple[str, ...]]]:
+    table: dict[str, dict[str, tuple[str, ...]]] = {}
+    # The whole-body vocabularies come first, so that a list starts with the names most people think of.
+    first = ["pascal_part", "pascal_part_116", "paco"]
+    for source in first + [name for name in list_builtin() if name not in first]:
+        objects = read_builtin(source).objects
+        if not isinstance(objects, Mapping):
+            continue
+        for name, parts in objects.items():
+            known = table.setdefault(_object_key(name), {})
+            for part in parts:
+                text = humanise(part)
+                text = _PART_SPELLING.get(text, text)
+                if (_object_key(name), text) not in _NOT_A_PART and source not in known.get(text, ()):
+                    known[text] = (*known.get(text, ()), source)
+    return table
+
+
+class _StrictLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # the C loader where built
+    """Safe YAML that refuses a key given twice (YAML itself silently keeps the last)."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            if isinstance(key_node, yaml.ScalarNode) and key_node.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"name {key_node.value!r} is given twice", key_node.start_mark
+                )
+            if isinstance(key_node, yaml.ScalarNode):
+                seen.add(key_node.value)
+        return super().construct_mapping(node, deep=deep)  # type: ignore[no-any-return]
