@@ -3,6 +3,7 @@
 from partglee.structures.features import DenoisingQueries, PartQueries, PixelFeatures
 from partglee.structures.images import ImageBatch, batch_images
 from partglee.structures.outputs import DecoderOutput, LayerPrediction, ModelOutput
+from partglee.structures.prediction import Level, Prediction
 from partglee.structures.targets import HierarchicalTargets, LevelTargets
 from partglee.structures.text import TextEmbeddings, TextTokens
 from partglee.structures.vocabulary import Vocabulary
@@ -14,10 +15,12 @@ __all__ = [
     "HierarchicalTargets",
     "ImageBatch",
     "LayerPrediction",
+    "Level",
     "LevelTargets",
     "ModelOutput",
     "PartQueries",
     "PixelFeatures",
+    "Prediction",
     "TextEmbeddings",
     "TextTokens",
     "Vocabulary",
