@@ -1,0 +1,18 @@
+// The CPU kernels compiled for AVX-512 (F, BW, DQ, VL).
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#include "cpu_plan.h"
+
+namespace partglee {
+namespace {
+#include "cpu_vector.h"
+
+#include "cpu_kernel.h"
+#include "cpu_tasks.h"
+}  // namespace
+
+const Kernels kAvx512Kernels = {"avx512", forward_scratch, forward, backward_scratch, backward};
+
+}  // namespace partglee
