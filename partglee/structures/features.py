@@ -26,9 +26,9 @@ class PartQueries(NamedTuple):
 
 
 class DenoisingQueries(NamedTuple):
-    """M noised copies of targets in groups that must not see each other; the Q matching queries follow them."""
+    """M noised copies of targets; the Q matching queries follow them in the decoder."""
 
     content: Tensor  # (B, M, E)
     boxes: Tensor  # (B, M, 4) noised cxcywh in [0, 1]
-    attn_mask: Tensor  # (M + Q, M + Q) bool, True = blocked
-    source: Tensor  # (B, M) long, target row copied, -1 = padding
+    group: Tensor  # (M,) long; groups must not see each other, and no matching query sees any of them
+    source: Tensor  # (B, M) long, target row copied, -1 = padding, -2 = negative: should be predicted as nothing

@@ -1,0 +1,108 @@
+"""Read and write weight files. Nothing is unpickled; files appear whole."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+_WRAPPERS = ("model", "state_dict", "model_state_dict")
+
+
+def read_weights(file: str | Path) -> dict[str, Tensor]:
+    """All tensors of a `.safetensors` or torch file, by key, on the CPU.
+
+    A torch file may hold the tensors directly or under `model` / `state_dict`, and is opened with `weights_only=True`.
+
+    Raises:
+        ValueError: for a missing, empty, truncated or foreign file.
+    """
+    path = Path(file)
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise ValueError(f"weights file {path} {what}; pass a .safetensors or .pth file")
+    if path.stat().st_size == 0:
+        raise ValueError(f"weights file {path} is empty (0 bytes); download it again")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    return _read_torch(path)
+
+
+def read_metadata(file: str | Path) -> dict[str, str]:
+    """The text entries stored beside the tensors of a `.safetensors` file; empty for torch files."""
+    path = Path(file)
+    if path.suffix != ".safetensors" or not path.is_file():
+        return {}
+    try:
+        with safe_open(path, framework="pt") as tensors:
+            return dict(tensors.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise ValueError(_unreadable(path, error)) from error
+
+
+def write_weights(state: Mapping[str, Tensor], file: str | Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a `.safetensors` file beside its place, then rename it, so that no reader sees half of it."""
+    path = Path(file)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"weights are written as .safetensors, got {path.name!r}; change the ending")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    os.close(handle)
+    try:
+        tensors = {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
+        save_file(tensors, beside, metadata={"format": "pt", **(metadata or {})})
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(beside, 0o666 & ~umask)  # mkstemp makes the file private
+        os.replace(beside, path)
+    finally:
+        Path(beside).unlink(missing_ok=True)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, framework="pt") as tensors:
+            return {key: tensors.get_tensor(key) for key in tensors.keys()}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(_unreadable(path, error)) from error
+
+
+def _read_torch(path: Path) -> dict[str, Tensor]:
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} holds more than tensors, or is no torch file: {_first_line(error)}. Only tensors are read "
+            "(weights_only=True); re-save its state dict with torch.save, or check that the download is complete"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(_unreadable(path, error)) from error
+    for wrapper in _WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+            break
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}; expected a state dict (key -> tensor)")
+    tensors = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
+    if not tensors:
+        raise ValueError(f"{path} holds no tensors; its entries: {', '.join(map(str, list(content)[:5])) or 'none'}")
+    return tensors
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    size = path.stat().st_size if path.is_file() else 0
+    return f"cannot read weights from {path} ({size} bytes): {_first_line(error)}. Truncated, or another format?"
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__

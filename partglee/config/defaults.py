@@ -1,0 +1,81 @@
+"""Every configuration key with its default. Values that configs leave alone are the released model's."""
+
+from __future__ import annotations
+
+from fvcore.common.config import CfgNode as CN
+
+
+def get_cfg() -> CN:
+    """A fresh copy of the defaults; `merge_config` and `load_config` fill it from files and `KEY VALUE` pairs."""
+    cfg = CN()
+
+    cfg.MODEL = CN()
+    cfg.MODEL.EMBED_DIM = 256  # width of memory, queries and projected text
+    cfg.MODEL.NUM_HEADS = 8  # attention heads everywhere but in the early fusion
+    cfg.MODEL.NUM_LEVELS = 4  # memory levels: strides 8, 16, 32 and further halvings
+    cfg.MODEL.NUM_POINTS = 4  # sampling points per head and level
+    cfg.MODEL.FFN_DIM = 2048  # feed-forward width of encoder, decoders and Q-Former
+    cfg.MODEL.PIXEL_MEAN = [123.675, 116.28, 103.53]  # RGB, 0..255
+    cfg.MODEL.PIXEL_STD = [58.395, 57.12, 57.375]
+    cfg.MODEL.SIZE_DIVISIBILITY = 32  # the padded canvas is a multiple of this
+    cfg.MODEL.PRIOR_PROB = 0.0  # start scores at this probability with one learned bias; 0 = no bias (released)
+    cfg.MODEL.ACTIVATION_CHECKPOINTING = False  # recompute backbone stages and encoder layers in the backward pass
+
+    cfg.MODEL.BACKBONE = CN()
+    cfg.MODEL.BACKBONE.NAME = "resnet50"  # any timm feature extractor with strides 4, 8, 16, 32
+    cfg.MODEL.BACKBONE.FROZEN_NORM = True  # batch norms as constants
+    cfg.MODEL.BACKBONE.OUTPUT_NORMS = False  # layer norm on every map (released Swin)
+    cfg.MODEL.BACKBONE.DROP_PATH = 0.0  # stochastic depth; 0 = timm's default
+    cfg.MODEL.BACKBONE.OPTIONS = CN(new_allowed=True)  # more keyword arguments for timm.create_model
+    cfg.MODEL.BACKBONE.WEIGHTS = ""  # timm state dict (.safetensors or .pth) to start training from
+
+    cfg.MODEL.TEXT = CN()
+    cfg.MODEL.TEXT.BACKEND = "clip"  # clip | table
+    cfg.MODEL.TEXT.ARCH = "ViT-B-32-quickgelu"  # open_clip architecture of the text tower
+    cfg.MODEL.TEXT.MODE = "frozen"  # frozen | trainable | distill (trainable beside a frozen teacher: released training)
+    cfg.MODEL.TEXT.CACHE_DIR = ""  # also keep encoded names on disk here; "" = in memory only
+    cfg.MODEL.TEXT.TABLE = CN()
+    cfg.MODEL.TEXT.TABLE.FILE = ""  # .npz or .safetensors with names and embeddings
+    cfg.MODEL.TEXT.TABLE.WIDTH = 1024  # width of the embeddings in the file
+    cfg.MODEL.TEXT.TABLE.PROJECTED = False  # True: the file holds vectors that the text projection has been applied to
+
+    cfg.MODEL.EARLY_FUSION = CN()
+    # Referring expressions are always fused. Category names: the released training and SeginW/PartImageNet files leave
+    # this off, the released COCO, PACO, Pascal-Part and ADE20K inference files switch it on.
+    cfg.MODEL.EARLY_FUSION.CATEGORIES = False
+    cfg.MODEL.EARLY_FUSION.INNER_DIM = 2048
+    cfg.MODEL.EARLY_FUSION.NUM_HEADS = 8
+    cfg.MODEL.EARLY_FUSION.DROPOUT = 0.1
+    cfg.MODEL.EARLY_FUSION.RESIDUAL_FROM_NORM = True  # released: the skip starts at the normalised input
+    cfg.MODEL.EARLY_FUSION.ATTEND_TO_PADDING = True  # released: the text mask masks nothing
+    cfg.MODEL.EARLY_FUSION.UPDATE_TEXT = False  # released: the text output is computed and dropped
+
+    cfg.MODEL.ENCODER = CN()
+    cfg.MODEL.ENCODER.NUM_LAYERS = 6
+
+    cfg.MODEL.OBJECT_DECODER = CN()
+    cfg.MODEL.OBJECT_DECODER.NUM_LAYERS = 9
+    cfg.MODEL.OBJECT_DECODER.NUM_QUERIES = 300
+    cfg.MODEL.OBJECT_DECODER.NUM_PARSED = 50  # best object queries that are parsed into parts
+
+    cfg.MODEL.QFORMER = CN()
+    cfg.MODEL.QFORMER.NUM_LAYERS = 6
+    cfg.MODEL.QFORMER.NUM_QUERIES = 10  # parsing queries, so parts per object
+
+    cfg.MODEL.PART_DECODER = CN()
+    cfg.MODEL.PART_DECODER.NUM_LAYERS = 9
+
+    cfg.MODEL.DENOISING = CN()
+    cfg.MODEL.DENOISING.NUM_QUERIES = 100  # 0 = no denoising
+    cfg.MODEL.DENOISING.LABEL_NOISE = 0.2
+    cfg.MODEL.DENOISING.BOX_NOISE = 0.4
+    cfg.MODEL.DENOISING.CONTRASTIVE = False  # released: plain copies, no negatives
+
+    cfg.INPUT = CN()
+    cfg.INPUT.TEST = CN()
+    cfg.INPUT.TEST.SHORT_SIDE = 800  # pixels
+    cfg.INPUT.TEST.MAX_SIDE = 1333
+
+    cfg.TEST = CN()
+    cfg.TEST.SCORE_THRESHOLD = 0.3  # Predictor's default
+    return cfg

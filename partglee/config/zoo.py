@@ -1,0 +1,112 @@
+"""Find, load and check configuration files."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from fvcore.common.config import CfgNode as CN
+
+from partglee.config.defaults import get_cfg
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def config_dir() -> Path:
+    """Folder of the YAML files: inside an installed package, or beside it in a checkout."""
+    for folder in (_PACKAGE / "configs", _PACKAGE.parent / "configs"):
+        if folder.is_dir():
+            return folder
+    raise ValueError(f"no configs/ inside or beside {_PACKAGE}; reinstall partglee")
+
+
+def list_models() -> list[str]:
+    """Names that `load_config`, `build_model` and `Predictor.from_config` accept."""
+    root = config_dir()
+    files = (f.relative_to(root).with_suffix("") for f in root.rglob("*.yaml"))
+    return sorted(f.as_posix() for f in files if not f.name.startswith("_"))
+
+
+def find_config(name: str | Path) -> Path:
+    """A file's path, from a path or from a name of the zoo such as `joint_r50`."""
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        if path.is_file():
+            return path
+        inside = config_dir() / (path.relative_to("configs") if path.parts[:1] == ("configs",) else path)
+        if inside.is_file():
+            return inside
+        raise ValueError(f"no configuration file {name}; known models: {', '.join(list_models())}")
+    file = config_dir() / f"{name}.yaml"
+    if file.is_file():
+        return file
+    near = difflib.get_close_matches(str(name), list_models(), n=3, cutoff=0.4) or list_models()
+    raise ValueError(f"unknown model {str(name)!r}; did you mean {', '.join(near)}? A path must end in .yaml")
+
+
+def load_config(name: str | Path, overrides: Sequence[Any] = ()) -> CN:
+    """Defaults, then the file with its `_BASE_` files, then `KEY VALUE` pairs.
+
+    Raises:
+        ValueError: for a missing file, an unknown key (the nearest known one is named), or a value of another type.
+    """
+    cfg = get_cfg()
+    file = find_config(name)
+    try:
+        loaded = CN.load_yaml_with_base(str(file))
+    except (OSError, yaml.YAMLError, AssertionError) as error:
+        raise ValueError(f"cannot read {file}: {error}") from error
+    merge_config(cfg, loaded, source=str(file))
+    merge_overrides(cfg, overrides)
+    return cfg
+
+
+def merge_config(cfg: CN, values: dict[str, Any], *, source: str) -> None:
+    """Merge a nested dict into `cfg` in place."""
+    known = {".".join(k) for k in _leaves(cfg)}
+    for keys in _leaves(values):
+        _check_key(".".join(keys), known, cfg, source)
+    try:
+        cfg.merge_from_other_cfg(CN(values) if not isinstance(values, CN) else values)
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{source}: {error}") from error
+
+
+def merge_overrides(cfg: CN, overrides: Sequence[Any]) -> None:
+    """Merge `[KEY, VALUE, KEY, VALUE, ...]` into `cfg` in place."""
+    if len(overrides) % 2:
+        raise ValueError(f"overrides come in pairs KEY VALUE, got {len(overrides)} items: {list(overrides)}")
+    known = {".".join(k) for k in _leaves(cfg)}
+    for key in overrides[::2]:
+        _check_key(str(key), known, cfg, "overrides")
+    values = [str(v) if isinstance(v, Path) else v for v in overrides]
+    try:
+        cfg.merge_from_list(values)
+    except (ValueError, KeyError, AssertionError) as error:
+        raise ValueError(f"overrides: {error}") from error
+
+
+def _leaves(node: dict[str, Any], prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for key, value in node.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, (*prefix, str(key)))
+        else:
+            yield (*prefix, str(key))
+
+
+def _check_key(key: str, known: set[str], cfg: CN, source: str) -> None:
+    if key in known or any(key.startswith(f"{k}.") for k in known if _is_open(cfg, k)):
+        return
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+    raise ValueError(f"{source}: unknown key {key}; the nearest known one is {near[0]}")
+
+
+def _is_open(cfg: CN, key: str) -> bool:
+    """True for the nodes in which files may invent keys."""
+    node: Any = cfg
+    for part in key.split("."):
+        node = node[part]
+    return isinstance(node, CN) and node.is_new_allowed()

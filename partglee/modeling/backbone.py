@@ -1,0 +1,99 @@
+"""Image backbones from timm (spec section 1.1).
+
+B images, C_i channels of the map at stride 2^i.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import timm
+import torch
+from timm.layers import freeze_batch_norm_2d
+from timm.models.swin_transformer import SwinTransformerBlock
+from torch import Tensor, nn
+
+from partglee.modeling.swin import pad_before_roll
+
+STRIDES = (4, 8, 16, 32)
+
+
+class Backbone(nn.Module):
+    """A timm feature extractor that returns maps at strides 4, 8, 16 and 32.
+
+    Args:
+        body: from `timm.create_model(..., features_only=True)`.
+        channels: of the four maps.
+        output_norms: layer norm on each map, which the released Swin has and timm's extractor lacks.
+    """
+
+    def __init__(self, *, body: nn.Module, channels: Sequence[int], output_norms: bool = False) -> None:
+        super().__init__()
+        self.body = body
+        self.channels = tuple(channels)
+        self.channels_last = getattr(body, "output_fmt", None) is not None and str(body.output_fmt) == "NHWC"
+        self.norms = nn.ModuleList(nn.LayerNorm(c) for c in channels) if output_norms else None
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) -> four maps (B, C_i, H / 2^i, W / 2^i), i = 2..5."""
+        maps = self.body(images)
+        if not self.channels_last:
+            if self.norms is None:
+                return list(maps)
+            maps = [m.permute(0, 2, 3, 1) for m in maps]
+        if self.norms is not None:
+            maps = [norm(m) for norm, m in zip(self.norms, maps, strict=True)]
+        return [m.permute(0, 3, 1, 2).contiguous() for m in maps]
+
+
+def build_timm_backbone(
+    name: str,
+    *,
+    frozen_norm: bool = False,
+    output_norms: bool = False,
+    drop_path: float = 0.0,
+    checkpoint_stages: bool = False,
+    options: dict[str, Any] | None = None,
+) -> Backbone:
+    """Build any timm feature extractor that has maps at strides 4, 8, 16 and 32.
+
+    Args:
+        name: timm's model name; pretrained weights are loaded by the checkpoint code, never from here.
+        frozen_norm: turn batch norms into constants.
+        drop_path: stochastic depth, where the architecture has it (0 = leave timm's default).
+        options: more keyword arguments for timm.
+
+    Raises:
+        ValueError: for a name that timm does not know, or an architecture without those strides.
+    """
+    if not timm.is_model(name):
+        near = timm.list_models(f"*{name.split('_')[0]}*")[:5] or timm.list_models("resnet*")[:5]
+        raise ValueError(f"timm has no model {name!r}; nearest: {', '.join(near)}. See timm.list_models()")
+    kwargs: dict[str, Any] = dict(options or {})
+    if drop_path:
+        kwargs["drop_path_rate"] = drop_path
+    try:
+        with torch.device("meta"):
+            info = timm.create_model(name, features_only=True, **kwargs).feature_info
+    except (RuntimeError, AttributeError, TypeError) as error:
+        raise ValueError(f"timm's {name!r} cannot be built as a feature extractor: {error}") from error
+    reductions = info.reduction()
+    missing = [s for s in STRIDES if s not in reductions]
+    if missing:
+        raise ValueError(
+            f"backbone {name!r} has maps at strides {reductions}, but {list(STRIDES)} are needed; "
+            "choose a hierarchical backbone such as resnet50, convnext_tiny or mobilenetv2_100"
+        )
+    indices = info.out_indices
+    # Where several maps share a stride the last is the richest.
+    chosen = tuple(max(i for i, r in zip(indices, reductions, strict=True) if r == s) for s in STRIDES)
+    body = timm.create_model(name, features_only=True, out_indices=chosen, **kwargs)
+    if frozen_norm:
+        body = freeze_batch_norm_2d(body)
+    for module in body.modules():
+        if isinstance(module, SwinTransformerBlock):
+            pad_before_roll(module)
+    if checkpoint_stages:
+        body.set_grad_checkpointing(True)
+    return Backbone(body=body, channels=body.feature_info.channels(), output_norms=output_norms)

@@ -1,0 +1,141 @@
+"""The one place where a model is put together from a configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fvcore.common.config import CfgNode as CN
+
+from partglee.config import load_config
+from partglee.modeling.backbone import Backbone, build_timm_backbone
+from partglee.modeling.decoder import DeformableDecoder
+from partglee.modeling.denoising import DenoisingBuilder
+from partglee.modeling.early_fusion import EarlyFusion
+from partglee.modeling.heads import PredictionHeads
+from partglee.modeling.object_decoder import ObjectDecoder
+from partglee.modeling.part_decoder import PartDecoder
+from partglee.modeling.partglee import PartGLEE
+from partglee.modeling.pixel_decoder import PixelDecoder
+from partglee.modeling.qformer import QFormer
+from partglee.modeling.query_selection import QuerySelection
+from partglee.text import ClipBackend, TableBackend, TextEncoder
+
+
+def build_model(cfg: CN | str | Path) -> PartGLEE:
+    """Build a model with fresh weights from a configuration, a YAML file or a name of the zoo.
+
+    Build under `torch.device("meta")` to have the shapes without the memory.
+    """
+    if not isinstance(cfg, CN):
+        cfg = load_config(cfg)
+    m = cfg.MODEL
+    backbone = build_backbone(cfg)
+    return PartGLEE(
+        backbone=backbone,
+        text_encoder=build_text_encoder(cfg),
+        pixel_decoder=_build_pixel_decoder(m, backbone.channels),
+        object_decoder=ObjectDecoder(
+            selection=QuerySelection(embed_dim=m.EMBED_DIM, num_queries=m.OBJECT_DECODER.NUM_QUERIES),
+            decoder=_build_decoder(m, m.OBJECT_DECODER.NUM_LAYERS),
+            heads=_build_heads(m),
+        ),
+        qformer=QFormer(
+            embed_dim=m.EMBED_DIM,
+            num_parsing_queries=m.QFORMER.NUM_QUERIES,
+            num_layers=m.QFORMER.NUM_LAYERS,
+            num_heads=m.NUM_HEADS,
+            ffn_dim=m.FFN_DIM,
+        ),
+        part_decoder=PartDecoder(
+            embed_dim=m.EMBED_DIM, decoder=_build_decoder(m, m.PART_DECODER.NUM_LAYERS), heads=_build_heads(m)
+        ),
+        num_parsed_objects=m.OBJECT_DECODER.NUM_PARSED,
+        fuse_categories=m.EARLY_FUSION.CATEGORIES,
+        denoising=_build_denoising(m),
+        pixel_mean=m.PIXEL_MEAN,
+        pixel_std=m.PIXEL_STD,
+        size_divisibility=m.SIZE_DIVISIBILITY,
+    )
+
+
+def build_backbone(cfg: CN) -> Backbone:
+    """The backbone alone."""
+    b = cfg.MODEL.BACKBONE
+    return build_timm_backbone(
+        b.NAME,
+        frozen_norm=b.FROZEN_NORM,
+        output_norms=b.OUTPUT_NORMS,
+        drop_path=b.DROP_PATH,
+        checkpoint_stages=cfg.MODEL.ACTIVATION_CHECKPOINTING,
+        options=dict(b.OPTIONS),
+    )
+
+
+def build_text_encoder(cfg: CN) -> TextEncoder:
+    """The text side alone."""
+    t = cfg.MODEL.TEXT
+    if t.MODE not in ("frozen", "trainable", "distill"):
+        raise ValueError(f"MODEL.TEXT.MODE must be frozen, trainable or distill, got {t.MODE!r}")
+    if t.BACKEND not in ("clip", "table"):
+        raise ValueError(f"MODEL.TEXT.BACKEND must be clip or table, got {t.BACKEND!r}")
+    backend: ClipBackend | TableBackend
+    if t.BACKEND == "clip":
+        backend = ClipBackend(architecture=t.ARCH)
+    elif t.MODE != "frozen":
+        raise ValueError(f"MODEL.TEXT.MODE {t.MODE!r} needs a text tower; a table has no weights to train")
+    else:
+        backend = TableBackend(file=t.TABLE.FILE or None, width=t.TABLE.WIDTH, projected=t.TABLE.PROJECTED)
+    return TextEncoder(
+        backend=backend,
+        embed_dim=cfg.MODEL.EMBED_DIM,
+        trainable=t.MODE != "frozen",
+        distill=t.MODE == "distill",
+        cache_dir=t.CACHE_DIR or None,
+    )
+
+
+def _build_pixel_decoder(m: CN, in_channels: tuple[int, ...]) -> PixelDecoder:
+    f = m.EARLY_FUSION
+    return PixelDecoder(
+        in_channels=in_channels,
+        num_layers=m.ENCODER.NUM_LAYERS,
+        fusion=EarlyFusion(
+            embed_dim=m.EMBED_DIM,
+            inner_dim=f.INNER_DIM,
+            num_heads=f.NUM_HEADS,
+            dropout=f.DROPOUT,
+            residual_from_norm=f.RESIDUAL_FROM_NORM,
+            attend_to_padding=f.ATTEND_TO_PADDING,
+            update_text=f.UPDATE_TEXT,
+        ),
+        checkpoint_layers=m.ACTIVATION_CHECKPOINTING,
+        **_transformer(m),
+    )
+
+
+def _build_decoder(m: CN, num_layers: int) -> DeformableDecoder:
+    return DeformableDecoder(num_layers=num_layers, **_transformer(m))
+
+
+def _build_heads(m: CN) -> PredictionHeads:
+    return PredictionHeads(embed_dim=m.EMBED_DIM, prior_prob=m.PRIOR_PROB or None)
+
+
+def _build_denoising(m: CN) -> DenoisingBuilder | None:
+    d = m.DENOISING
+    if not d.NUM_QUERIES:
+        return None
+    return DenoisingBuilder(
+        num_queries=d.NUM_QUERIES, label_noise=d.LABEL_NOISE, box_noise=d.BOX_NOISE, contrastive=d.CONTRASTIVE
+    )
+
+
+def _transformer(m: CN) -> dict[str, Any]:
+    return {
+        "embed_dim": m.EMBED_DIM,
+        "num_heads": m.NUM_HEADS,
+        "num_levels": m.NUM_LEVELS,
+        "num_points": m.NUM_POINTS,
+        "ffn_dim": m.FFN_DIM,
+    }

@@ -1,0 +1,144 @@
+"""The whole model: images and text in, objects and their parts out (PartGLEE, figure 2).
+
+B images, Q object queries, K objects kept, L parsing queries, E width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from partglee.modeling.denoising import DenoisingBuilder
+from partglee.modeling.object_decoder import ObjectDecoder
+from partglee.modeling.part_decoder import PartDecoder
+from partglee.modeling.pixel_decoder import PixelDecoder
+from partglee.modeling.qformer import QFormer
+from partglee.structures import (
+    HierarchicalTargets,
+    ImageBatch,
+    ModelOutput,
+    TextEmbeddings,
+    TextTokens,
+    Vocabulary,
+    batch_images,
+)
+from partglee.text import TextEncoder
+
+
+class PartGLEE(nn.Module):
+    """Backbone, pixel decoder, object decoder, Q-Former, part decoder: one pass over the image for both levels.
+
+    Args:
+        fuse_categories: let category names take part in early fusion; referring expressions always do.
+        num_parsed_objects: K, object queries that are parsed into parts.
+        denoising: builds denoising queries from targets; None = never.
+        pixel_mean, pixel_std: three numbers each, in 0..255.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: nn.Module,
+        text_encoder: TextEncoder,
+        pixel_decoder: PixelDecoder,
+        object_decoder: ObjectDecoder,
+        qformer: QFormer,
+        part_decoder: PartDecoder,
+        num_parsed_objects: int,
+        fuse_categories: bool,
+        denoising: DenoisingBuilder | None = None,
+        pixel_mean: Sequence[float] = (123.675, 116.28, 103.53),
+        pixel_std: Sequence[float] = (58.395, 57.12, 57.375),
+        size_divisibility: int = 32,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.text_encoder = text_encoder
+        self.pixel_decoder = pixel_decoder
+        self.object_decoder = object_decoder
+        self.qformer = qformer
+        self.part_decoder = part_decoder
+        self.num_parsed_objects = num_parsed_objects
+        self.fuse_categories = fuse_categories
+        self.denoising = denoising
+        self.pixel_mean = tuple(pixel_mean)
+        self.pixel_std = tuple(pixel_std)
+        self.size_divisibility = size_divisibility
+
+    @property
+    def device(self) -> torch.device:
+        return self.object_decoder.heads.class_proj.device
+
+    def batch(self, images: Sequence[Tensor], canvas: tuple[int, int] | None = None) -> ImageBatch:
+        """(3, h, w) RGB images in 0..255, of any sizes, normalised and padded to one canvas on the model's device."""
+        return batch_images(
+            [image.to(self.device) for image in images],
+            mean=self.pixel_mean,
+            std=self.pixel_std,
+            divisibility=self.size_divisibility,
+            canvas=canvas,
+        )
+
+    def embed(self, vocabulary: Vocabulary) -> TextEmbeddings:
+        """The vocabulary encoded for inference, from the cache where it is there."""
+        return self.text_encoder.embed(vocabulary, with_tokens=self.fuse_categories)
+
+    def forward(
+        self,
+        images: ImageBatch | Tensor,
+        text: TextEmbeddings | TextTokens,
+        targets: Sequence[HierarchicalTargets] | None = None,
+    ) -> ModelOutput:
+        """One image batch against one vocabulary (or one expression for each image).
+
+        Args:
+            images: from `batch`, or a normalised (B, 3, H, W) tensor with H and W multiples of `size_divisibility`.
+            text: embedded (`embed`), or tokenised, in which case the text encoder runs now, with gradients.
+            targets: one for each image; read only to build denoising queries while training.
+
+        Returns:
+            In training mode the predictions of every layer, else of the last one alone. `parts` is None when the
+            vocabulary has no part names.
+        """
+        tensor = images if isinstance(images, Tensor) else images.tensor
+        self._check(tensor, targets)
+        if isinstance(text, TextTokens):
+            text = self.text_encoder(text, with_tokens=self.fuse_categories or text.expressions)
+        deep = self.training
+        denoising = self.denoising if deep and targets is not None else None
+
+        features = self.backbone(tensor)
+        pixels = self.pixel_decoder(features, text.tokens, text.token_mask)
+
+        noised = None if denoising is None else denoising.objects(targets, text, self.object_decoder.heads)
+        objects = self.object_decoder(pixels, text, noised, every_layer=deep)
+        if len(text.parts) == 0:
+            return ModelOutput(objects, None, None, text, pixels.mask_features)
+
+        rows = self._objects_to_parse(objects.layers[-1].logits, text.active)
+        parsed = self.qformer(objects.queries, rows)
+        noised = None if denoising is None else denoising.parts(targets, text, self.part_decoder.heads)
+        parts = self.part_decoder(parsed, pixels, text, noised, every_layer=deep)
+        return ModelOutput(objects, parts, parsed.parent, text, pixels.mask_features)
+
+    def _objects_to_parse(self, logits: Tensor, active: Tensor | None) -> Tensor:
+        """(B, K) rows of the object queries with the best logit of any name, best first."""
+        scores = logits.detach()
+        if active is not None:
+            scores = scores.masked_fill(~active[:, None], float("-inf"))
+        best = scores.max(dim=-1).values
+        return best.topk(min(self.num_parsed_objects, best.shape[1]), dim=1).indices
+
+    def _check(self, tensor: Tensor, targets: Sequence[HierarchicalTargets] | None) -> None:
+        if tensor.ndim != 4 or tensor.shape[1] != 3:
+            raise ValueError(f"images must be (B, 3, H, W), got {tuple(tensor.shape)}; model.batch([...]) makes them")
+        divisor = self.size_divisibility
+        if tensor.shape[2] % divisor or tensor.shape[3] % divisor:
+            raise ValueError(
+                f"H and W must be multiples of {divisor}, got {tensor.shape[2]} x {tensor.shape[3]}; "
+                "model.batch([...]) pads them"
+            )
+        if targets is not None and len(targets) != len(tensor):
+            raise ValueError(f"expected one target for each of {len(tensor)} images, got {len(targets)}")

@@ -1,0 +1,147 @@
+"""Backbone maps to memory and mask features (spec section 1.3; MaskDINO, arXiv 2206.02777, section 3).
+
+B images, S memory tokens of all levels, E width; inside the encoder levels run fine to coarse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from partglee.layers import ConvNorm, FeedForward, MSDeformAttn, sine_position_map
+from partglee.modeling.early_fusion import EarlyFusion
+from partglee.structures import PixelFeatures
+
+LevelSizes = tuple[tuple[int, int], ...]
+
+
+class EncoderLayer(nn.Module):
+    """Deformable self-attention over all levels and a feed-forward block, each followed by its norm."""
+
+    def __init__(self, *, embed_dim: int, num_heads: int, num_levels: int, num_points: int, ffn_dim: int) -> None:
+        super().__init__()
+        self.attn = MSDeformAttn(
+            embed_dim=embed_dim, num_heads=num_heads, num_levels=num_levels, num_points=num_points
+        )
+        self.attn_norm = nn.LayerNorm(embed_dim)
+        self.ffn = FeedForward(embed_dim=embed_dim, ffn_dim=ffn_dim)
+        self.ffn_norm = nn.LayerNorm(embed_dim)
+
+    def forward(self, memory: Tensor, position: Tensor, centres: Tensor, level_sizes: LevelSizes) -> Tensor:
+        """(B, S, E) -> (B, S, E); position (1, S, E), centres (1, S, 1, 2) in [0, 1]."""
+        reference = centres.expand(memory.shape[0], -1, -1, -1)
+        memory = self.attn_norm(memory + self.attn(memory + position, reference, memory, level_sizes))
+        return self.ffn_norm(memory + self.ffn(memory))
+
+
+class PixelDecoder(nn.Module):
+    """Deformable encoder with one early-fusion block in front, and one FPN step to stride 4.
+
+    Args:
+        in_channels: channels of the backbone's maps at strides 4, 8, 16, 32.
+        num_levels: 3 uses strides 8 to 32; every further level halves the coarsest map again.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: Sequence[int],
+        embed_dim: int,
+        num_levels: int,
+        num_layers: int,
+        num_heads: int,
+        num_points: int,
+        ffn_dim: int,
+        fusion: EarlyFusion,
+        checkpoint_layers: bool = False,
+    ) -> None:
+        super().__init__()
+        if len(in_channels) != 4:
+            raise ValueError(f"in_channels must name four maps (strides 4, 8, 16, 32), got {list(in_channels)}")
+        if num_levels < 3:
+            raise ValueError(f"num_levels must be at least 3 (strides 8, 16, 32), got {num_levels}")
+        self.checkpoint_layers = checkpoint_layers
+        self.input_proj = nn.ModuleList(
+            ConvNorm(in_channels=c, out_channels=embed_dim, kernel_size=1, bias=True) for c in in_channels[1:]
+        )
+        for extra in range(num_levels - 3):
+            channels = in_channels[-1] if extra == 0 else embed_dim
+            self.input_proj.append(
+                ConvNorm(in_channels=channels, out_channels=embed_dim, kernel_size=3, stride=2, bias=True)
+            )
+        self.level_embed = nn.Parameter(torch.randn(num_levels, embed_dim))
+        self.fusion = fusion
+        self.layers = nn.ModuleList(
+            EncoderLayer(
+                embed_dim=embed_dim, num_heads=num_heads, num_levels=num_levels, num_points=num_points, ffn_dim=ffn_dim
+            )
+            for _ in range(num_layers)
+        )
+        self.lateral = ConvNorm(in_channels=in_channels[0], out_channels=embed_dim, kernel_size=1)
+        self.output = ConvNorm(in_channels=embed_dim, out_channels=embed_dim, kernel_size=3, relu=True)
+        self.mask_features = nn.Conv2d(embed_dim, embed_dim, 1)
+        nn.init.xavier_uniform_(self.mask_features.weight)
+        nn.init.zeros_(self.mask_features.bias)
+
+    def forward(
+        self, features: Sequence[Tensor], tokens: Tensor | None = None, token_mask: Tensor | None = None
+    ) -> PixelFeatures:
+        """Four backbone maps (B, C_i, H/2^i, W/2^i), i = 2..5, and the text tokens to fuse, if any."""
+        maps = self.project(features)
+        level_sizes = tuple((m.shape[-2], m.shape[-1]) for m in maps)
+        memory = torch.cat([m.flatten(2).transpose(1, 2) for m in maps], dim=1)
+        if tokens is not None:
+            memory, _ = self.fusion(memory, tokens, token_mask)
+        levels = self.encode(memory, level_sizes)
+        mask_features = self.upsample(levels[0], level_sizes[0], features[0])
+        # The decoders read coarse to fine: released weights index levels that way (spec section 8.1).
+        return PixelFeatures(torch.cat(levels[::-1], dim=1), level_sizes[::-1], mask_features)
+
+    def project(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Maps of equal width, fine to coarse, with the extra coarse levels appended."""
+        maps = [proj(f) for proj, f in zip(self.input_proj, features[1:], strict=False)]
+        previous = features[-1]
+        for proj in self.input_proj[3:]:
+            previous = proj(previous)
+            maps.append(previous)
+        return maps
+
+    def encode(self, memory: Tensor, level_sizes: LevelSizes) -> list[Tensor]:
+        """(B, S, E) -> one (B, h*w, E) for each level."""
+        position = self._position(level_sizes, memory)
+        centres = pixel_centres(level_sizes, device=memory.device)[None, :, None]
+        for layer in self.layers:
+            if self.checkpoint_layers and self.training:
+                memory = checkpoint(layer, memory, position, centres, level_sizes, use_reentrant=False)
+            else:
+                memory = layer(memory, position, centres, level_sizes)
+        return list(memory.split([h * w for h, w in level_sizes], dim=1))
+
+    def upsample(self, finest: Tensor, size: tuple[int, int], stride4: Tensor) -> Tensor:
+        """The finest encoded level joined with the backbone's stride-4 map -> mask features (B, E, H/4, W/4)."""
+        lateral = self.lateral(stride4)
+        top = finest.transpose(1, 2).unflatten(2, size)
+        top = F.interpolate(top, size=lateral.shape[-2:], mode="bilinear", align_corners=False)
+        return self.mask_features(self.output(lateral + top))
+
+    def _position(self, level_sizes: LevelSizes, memory: Tensor) -> Tensor:
+        width = memory.shape[-1]
+        parts = [
+            sine_position_map(h, w, width, device=memory.device) + self.level_embed[i]
+            for i, (h, w) in enumerate(level_sizes)
+        ]
+        return torch.cat(parts, dim=1)
+
+
+def pixel_centres(level_sizes: LevelSizes, *, device: torch.device) -> Tensor:
+    """(S, 2) centres (x, y) of every pixel of every level, in [0, 1]."""
+    centres = []
+    for h, w in level_sizes:
+        y = (torch.arange(h, dtype=torch.float32, device=device) + 0.5) / h
+        x = (torch.arange(w, dtype=torch.float32, device=device) + 0.5) / w
+        centres.append(torch.stack((x.expand(h, w), y[:, None].expand(h, w)), dim=-1).reshape(-1, 2))
+    return torch.cat(centres)

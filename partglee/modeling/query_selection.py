@@ -1,0 +1,70 @@
+"""Two-stage query selection: the best memory tokens become object queries (spec section 1.5).
+
+B images, S memory tokens, Q queries, C names, E width.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from partglee.modeling.heads import PredictionHeads
+from partglee.structures import PixelFeatures
+
+
+class SelectedQueries(NamedTuple):
+    """Q tokens of the memory with the boxes that they propose; gradients reach the memory."""
+
+    content: Tensor  # (B, Q, E)
+    boxes: Tensor  # (B, Q, 4) cxcywh in [0, 1]
+
+
+class QuerySelection(nn.Module):
+    """Scores every memory token against the names and keeps the best.
+
+    Each token proposes an anchor box at its pixel. Side lengths double per level **in memory order**, coarse to fine,
+    so that the finest level has the largest anchors: inherited by the released weights, which expect it.
+    """
+
+    def __init__(self, *, embed_dim: int, num_queries: int, anchor_size: float = 0.05) -> None:
+        super().__init__()
+        self.num_queries = num_queries
+        self.anchor_size = anchor_size
+        self.proj = nn.Linear(embed_dim, embed_dim)
+        self.norm = nn.LayerNorm(embed_dim)
+
+    def forward(
+        self, pixels: PixelFeatures, heads: PredictionHeads, names: Tensor, active: Tensor | None = None
+    ) -> SelectedQueries:
+        """Keep the best `num_queries` tokens, or all of them where the image has fewer.
+
+        Args:
+            names: (C, E), or (B, C, E) where names differ between images.
+            active: (B, C) bool, names that may be found in each image; None = all.
+        """
+        anchors, valid = self.anchors(pixels.level_sizes, pixels.memory.device)
+        tokens = self.norm(self.proj(pixels.memory * valid.to(pixels.memory.dtype)))
+        with torch.no_grad():  # a rank has no gradient
+            logits = heads.score(tokens, names).float()
+            if active is not None:
+                logits = logits.masked_fill(~active[:, None], float("-inf"))
+            best = logits.max(dim=-1).values
+            top = best.topk(min(self.num_queries, best.shape[1]), dim=1).indices
+        content = tokens.gather(1, top.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+        anchor_logits = anchors.expand(len(top), -1, -1).gather(1, top.unsqueeze(-1).expand(-1, -1, 4))
+        return SelectedQueries(content, (heads.box_mlp(content).float() + anchor_logits).sigmoid())
+
+    def anchors(self, level_sizes: tuple[tuple[int, int], ...], device: torch.device) -> tuple[Tensor, Tensor]:
+        """(1, S, 4) anchor box logits, +inf where a coordinate leaves (0.01, 0.99), and (1, S, 1) which are inside."""
+        boxes = []
+        for level, (h, w) in enumerate(level_sizes):
+            y = (torch.arange(h, dtype=torch.float32, device=device) + 0.5) / h
+            x = (torch.arange(w, dtype=torch.float32, device=device) + 0.5) / w
+            centre = torch.stack((x.expand(h, w), y[:, None].expand(h, w)), dim=-1)
+            size = torch.full_like(centre, self.anchor_size * 2.0**level)
+            boxes.append(torch.cat((centre, size), dim=-1).reshape(-1, 4))
+        box = torch.cat(boxes)[None]
+        valid = ((box > 0.01) & (box < 0.99)).all(dim=-1, keepdim=True)
+        return (box / (1 - box)).log().masked_fill(~valid, float("inf")), valid

@@ -1,0 +1,115 @@
+"""Precomputed name embeddings from a file, in place of a text tower.
+
+N names, R rows of the table, W its width.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+
+class TableBackend(nn.Module):
+    """Serves one vector per known name.
+
+    The file is an `.npz` with arrays `names` (R,) and `embeddings` (R, W), or a `.safetensors` file with a tensor
+    `embeddings` and the metadata entry `names` (one name per line). A name is found as written, or else by its plain
+    form: lower case, `:`, `_` and `'s` as spaces, remarks in brackets dropped.
+
+    Without a file the backend has the width alone: weights can be built and loaded, names can not be looked up.
+    """
+
+    def __init__(self, *, file: str | Path | None, width: int, projected: bool = False) -> None:
+        super().__init__()
+        self.width = width
+        self.projected = projected
+        self.file = None if not file else Path(file)
+        self.names: tuple[str, ...] = ()
+        embeddings = torch.zeros(0, width, device="cpu")
+        if self.file is not None:
+            self.names, embeddings = _read_table(self.file)
+            if embeddings.shape[1] != width:
+                raise ValueError(
+                    f"{self.file} holds {embeddings.shape[1]}-d embeddings, the model expects {width}; "
+                    "set MODEL.TEXT.TABLE.WIDTH to the file's width, or use the table that the weights were trained with"
+                )
+        self.register_buffer("embeddings", embeddings, persistent=False)
+        self._exact: dict[str, int] = {}
+        self._plain: dict[str, int] = {}
+        for row, name in enumerate(self.names):  # of equal names the first counts
+            self._exact.setdefault(name, row)
+            self._plain.setdefault(plain_name(name), row)
+
+    def tokenize(self, names: Sequence[str], *, full_context: bool = False) -> tuple[Tensor, Tensor]:
+        """Row numbers (N, 1) and a mask of ones; each name counts as one token."""
+        if full_context:
+            raise ValueError(
+                "a name table cannot encode referring expressions; use MODEL.TEXT.BACKEND clip for grounding"
+            )
+        ids = torch.tensor([self._row(name) for name in names], dtype=torch.long).view(-1, 1)
+        return ids, torch.ones_like(ids, dtype=torch.bool)
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """(N, 1) rows -> (N, 1, W)."""
+        return self.embeddings[ids]
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256("\n".join(self.names).encode())
+        digest.update(self.embeddings.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def _row(self, name: str) -> int:
+        row = self._exact.get(name, self._plain.get(plain_name(name)))
+        if row is None:
+            if self.file is None:
+                raise ValueError(
+                    f"cannot encode {name!r}: this model reads names from a table and none was given; "
+                    "set MODEL.TEXT.TABLE.FILE to an .npz or .safetensors file of name embeddings"
+                )
+            near = difflib.get_close_matches(plain_name(name), self._plain, n=5, cutoff=0.5)
+            known = ", ".join(repr(self.names[self._plain[n]]) for n in near) or "none is near"
+            raise ValueError(
+                f"unknown name {name!r}: {self.file} knows {len(self.names)} names; nearest: {known}. "
+                "Use one of them, or a model with a text tower (MODEL.TEXT.BACKEND clip)"
+            )
+        return row
+
+
+def plain_name(name: str) -> str:
+    """Lower case, separators as single spaces, bracketed remarks dropped: 'car_(automobile):wheel' -> 'car wheel'."""
+    name = re.sub(r"\([^)]*\)", " ", name.lower())
+    name = name.replace("'s ", " ").replace(":", " ").replace("_", " ")
+    return " ".join(name.split())
+
+
+def _read_table(file: Path) -> tuple[tuple[str, ...], Tensor]:
+    if not file.is_file():
+        raise ValueError(f"no name table at {file}; MODEL.TEXT.TABLE.FILE must be an .npz or .safetensors file")
+    try:
+        if file.suffix == ".npz":
+            with np.load(file, allow_pickle=False) as arrays:
+                names = tuple(str(n) for n in arrays["names"])
+                embeddings = torch.from_numpy(arrays["embeddings"].astype(np.float32))
+        elif file.suffix == ".safetensors":
+            with safe_open(file, framework="pt") as tensors:
+                names = tuple((tensors.metadata() or {})["names"].split("\n"))
+                embeddings = tensors.get_tensor("embeddings").float()
+        else:
+            raise ValueError(f"a name table is an .npz or a .safetensors file, got {file}")
+    except (KeyError, OSError, EOFError, SafetensorError) as error:
+        raise ValueError(
+            f"{file} is not a readable name table ({error}); expected arrays 'names' (R,) and 'embeddings' (R, W)"
+        ) from error
+    if embeddings.ndim != 2 or len(names) != len(embeddings):
+        raise ValueError(f"{file}: {len(names)} names but embeddings of shape {tuple(embeddings.shape)}")
+    if not torch.isfinite(embeddings).all():
+        raise ValueError(f"{file}: embeddings contain NaN or infinite values")
+    return names, embeddings
