@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from threading import Lock
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -20,7 +21,8 @@ _MAX_CACHED = 512
 
 _cache: OrderedDict[tuple[object, ...], tuple[Tensor, Tensor]] = OrderedDict()
 _cache_lock = Lock()
-_ints_of_tensor: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+# Tensor -> (its version, its contents); an entry goes with its tensor.
+_contents_of_tensor: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
 
 def level_tensors(
@@ -48,17 +50,14 @@ def level_ints(spatial_shapes: SpatialShapes) -> list[tuple[int, int]]:
     For a tensor on an accelerator this waits for the device, once per tensor (and per in-place change of it), not once
     per call: the layers of one image share the tensor.
     """
-    if not isinstance(spatial_shapes, Tensor):
-        return [(h, w) for h, w in spatial_shapes]
-    if torch.compiler.is_compiling() or type(spatial_shapes) is not Tensor:
-        return _rows(spatial_shapes)
-    version = 0 if spatial_shapes.is_inference() else spatial_shapes._version
-    known = _ints_of_tensor.get(spatial_shapes)
-    if known is not None and known[0] == version and not spatial_shapes.is_inference():
-        return list(known[1])
-    rows = _rows(spatial_shapes)
-    _ints_of_tensor[spatial_shapes] = (version, rows)
-    return list(rows)
+    if isinstance(spatial_shapes, Tensor):
+        return [(row[0], row[1]) for row in _contents(spatial_shapes)]
+    return [(h, w) for h, w in spatial_shapes]
+
+
+def start_list(level_start_index: Tensor) -> list[int]:
+    """[first row, ...] as integers; waits for an accelerator once per tensor, as ``level_ints``."""
+    return list(_contents(level_start_index))
 
 
 def start_ints(shapes: Sequence[tuple[int, int]]) -> list[int]:
@@ -75,9 +74,14 @@ def clear_cache() -> None:
         _cache.clear()
 
 
-def _rows(shapes: Tensor) -> list[tuple[int, int]]:
-    rows: list[list[int]] = shapes.tolist()
-    return [(row[0], row[1]) for row in rows]
+def _contents(tensor: Tensor) -> list[Any]:
+    if torch.compiler.is_compiling() or not _is_plain(tensor) or tensor.is_inference():
+        return cast(list[Any], tensor.tolist())
+    known = _contents_of_tensor.get(tensor)
+    if known is None or known[0] != tensor._version:
+        known = (tensor._version, tensor.tolist())
+        _contents_of_tensor[tensor] = known
+    return cast(list[Any], known[1])
 
 
 def _starts_of(shapes: Tensor) -> Tensor:

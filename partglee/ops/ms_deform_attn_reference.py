@@ -105,7 +105,7 @@ def ms_deform_attn_embedding_bag(
     Returns:
         (N, Q, M * D) in the dtype of ``value``.
     """
-    num_images, num_rows, num_heads, head_dim = value.shape
+    num_images, _, num_heads, head_dim = value.shape
     num_queries = sampling_locations.shape[1]
     acc = accumulation_dtype(value.dtype)
     # The extra row of zeros is where corners outside their map point: a clamped row times 0 would let infinity through.

@@ -1,0 +1,111 @@
+"""Which way multi-scale deformable attention is computed: the one place that decides, and the switch that forces it.
+
+``PARTGLEE_OPS`` (read once, at import) and ``use_ops`` take
+
+- ``auto``: the compiled operator where its library has kernels for the device, plain PyTorch otherwise;
+- ``native``: the compiled operator, an error where it is missing;
+- ``reference``: plain PyTorch through ``grid_sample``, the definition the others are tested against.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from partglee.ops import native
+
+MODES = ("auto", "native", "reference")
+# Ways of computing; `use_ops` takes `embedding_bag` too, so that tests and benchmarks can force each of them.
+BACKENDS = ("native", "embedding_bag", "grid_sample")
+
+
+def _mode_from_environment() -> str:
+    mode = os.environ.get("PARTGLEE_OPS", "") or "auto"
+    if mode not in MODES:
+        raise ValueError(
+            f"PARTGLEE_OPS must be one of {', '.join(MODES)}, got {mode!r}; unset it for auto"
+        )
+    return mode
+
+
+_mode = _mode_from_environment()
+
+
+@contextmanager
+def use_ops(mode: str) -> Iterator[None]:
+    """Force a way of computing inside a ``with`` block, for this process: a mode, or ``embedding_bag``.
+
+    Raises:
+        ValueError: another word.
+    """
+    global _mode
+    if mode not in (*MODES, "embedding_bag"):
+        raise ValueError(
+            f"mode must be one of {', '.join(MODES)} or embedding_bag, got {mode!r}; use auto if unsure"
+        )
+    before, _mode = _mode, mode
+    try:
+        yield
+    finally:
+        _mode = before
+
+
+def choose(value: Tensor, *, needs_grad: bool, sizes_known: bool) -> str:
+    """One of ``BACKENDS`` for these values.
+
+    Args:
+        value: only device and type are looked at.
+        needs_grad: whether a derivative will be asked for.
+        sizes_known: whether the level sizes are known as integers without looking into a traced tensor.
+
+    Raises:
+        RuntimeError: ``native`` is asked for and there is no compiled operator for the device.
+    """
+    device = value.device.type
+    if _mode == "reference":
+        return "grid_sample"
+    if _mode == "embedding_bag":
+        return "embedding_bag"
+    library = native.library_for(device)
+    if _mode == "native":
+        if library is None:
+            raise RuntimeError(
+                f"PARTGLEE_OPS=native, but there are no compiled operators for device type {device!r}; "
+                "use PARTGLEE_OPS=auto, or a CPU or CUDA tensor"
+            )
+        if not library.loaded:
+            raise RuntimeError(
+                f"PARTGLEE_OPS=native, but the compiled operators for {device} are missing: "
+                f"{library.path.name}: {library.problem}; {native.BUILD_HINT}"
+            )
+        return "native"
+    # ONNX has no such operator; it has GridSample.
+    if torch.onnx.is_in_onnx_export():
+        return "grid_sample" if sizes_known else "embedding_bag"
+    if library is not None and library.loaded:
+        return "native"
+    if device == "cpu" and not needs_grad:
+        return "embedding_bag"
+    return "grid_sample" if sizes_known else "embedding_bag"
+
+
+def status() -> dict[str, str]:
+    """What is there and what would be used, as short lines for ``partglee info``."""
+    report = {"mode": _mode}
+    for device, library in (("cpu", native.CPU), ("cuda", native.CUDA)):
+        report[f"{device} library"] = str(library.path) if library.loaded else library.problem
+        if library.loaded or _mode == "reference":
+            chosen = "grid_sample" if _mode == "reference" else "native"
+        elif _mode == "native":
+            chosen = f"error; {native.BUILD_HINT}"
+        elif device == "cpu":
+            chosen = "embedding_bag, or grid_sample where gradients are needed"
+        else:
+            chosen = "grid_sample"
+        report[f"{device} path"] = chosen
+    report["cpu instruction set"] = native.cpu_instruction_set() or "-"
+    return report
