@@ -21,8 +21,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Command, find_packages, setup
-from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
+
+try:
+    from setuptools.command.bdist_wheel import bdist_wheel
+except ImportError:  # setuptools before 70.1
+    from wheel.bdist_wheel import bdist_wheel
 
 ROOT = Path(__file__).resolve().parent
 SOURCES = ROOT / "csrc" / "ms_deform_attn"
@@ -91,9 +95,7 @@ def cuda_arch_flags() -> list[str]:
     for word in words:
         found = re.fullmatch(r"(?:sm_|compute_)?(\d+)\.?(\d)([a-z]?)(?:\+PTX)?", word)
         if not found:
-            raise BuildProblem(
-                f"PARTGLEE_CUDA_ARCHS must look like '80;90' or '8.0 9.0', got {word!r}"
-            )
+            raise BuildProblem(f"PARTGLEE_CUDA_ARCHS must look like '80;90' or '8.0 9.0', got {word!r}")
         archs.append("".join(found.groups()))
     flags = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in archs]
     newest = max(archs, key=lambda arch: int(re.sub(r"\D", "", arch)))

@@ -1,0 +1,7 @@
+"""`python -m partglee.cli`."""
+
+import sys
+
+from partglee.cli import main
+
+sys.exit(main())
