@@ -1,0 +1,17 @@
+"""Evaluation: one class for each protocol over one small base. See docs/evaluation.md."""
+
+from partglee.evaluation.base import Evaluator, format_table
+from partglee.evaluation.category_map import CategoryMap
+from partglee.evaluation.ground_truth import GroundTruth
+from partglee.evaluation.instances import CocoEvaluator, LvisEvaluator
+from partglee.evaluation.issues import PredictionError
+
+__all__ = [
+    "CategoryMap",
+    "CocoEvaluator",
+    "Evaluator",
+    "GroundTruth",
+    "LvisEvaluator",
+    "PredictionError",
+    "format_table",
+]

@@ -1,0 +1,238 @@
+"""Annotations as columns, read from COCO, LVIS or PACO JSON.
+
+M annotations, I images (sorted by id), K categories (sorted by id).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
+
+RLE = dict[str, Any]  # {"size": [H, W], "counts": bytes}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CategoryTable:
+    """Names and ids of the K categories, in id order."""
+
+    ids: NDArray[np.int64]  # (K,)
+    names: tuple[str, ...]
+    frequency: tuple[str, ...]  # "r", "c", "f", or "" where the file has none
+    is_part: NDArray[np.bool_]  # (K,)
+    owner: tuple[str | None, ...]  # object name of a part category, None for objects and parts that name none
+    part: tuple[str | None, ...]  # part name of a part category, None for objects
+
+    @cached_property
+    def index(self) -> dict[int, int]:
+        """Category id -> column."""
+        return {int(key): column for column, key in enumerate(self.ids)}
+
+    def columns(self, names: Sequence[str]) -> list[int]:
+        """Columns of categories by full name; ValueError for an unknown one."""
+        table = {name: column for column, name in enumerate(self.names)}
+        missing = [name for name in names if name not in table]
+        if missing:
+            raise ValueError(
+                f"categories {missing[:5]} are not in the annotations, which have {list(self.names[:5])} ..."
+            )
+        return [table[name] for name in names]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroundTruth:
+    """Annotations of a data set. Rows keep the file's order inside an image."""
+
+    categories: CategoryTable
+    image_ids: NDArray[np.int64]  # (I,) ascending
+    image_sizes: NDArray[np.int64]  # (I, 2) height, width; 0 where the file does not say
+    file_names: tuple[str, ...]  # I
+    negative: tuple[frozenset[int], ...]  # I sets of category columns known to be absent (LVIS)
+    not_exhaustive: tuple[frozenset[int], ...]  # I sets of category columns not fully annotated (LVIS)
+    image: NDArray[np.int64]  # (M,) image rows
+    category: NDArray[np.int64]  # (M,) category columns
+    boxes: NDArray[np.float64]  # (M, 4) xywh in pixels
+    area: NDArray[np.float64]  # (M,)
+    crowd: NDArray[np.bool_]  # (M,)
+    ignore: NDArray[np.bool_]  # (M,) LVIS `ignore`; COCO's rule reads only `crowd`
+    parent: NDArray[np.int64]  # (M,) row of the object a part belongs to, -1 without
+    segmentation: tuple[Any, ...]  # M, as in the file; None without
+    _masks: dict[int, RLE] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    @cached_property
+    def image_index(self) -> dict[int, int]:
+        """Image id -> row."""
+        return {int(key): row for row, key in enumerate(self.image_ids)}
+
+    def mask(self, row: int) -> RLE:
+        """Run lengths of one annotation (polygons are drawn once and kept); ValueError when it has no mask."""
+        if row not in self._masks:
+            self._masks[row] = encode_segmentation(
+                self.segmentation[row], tuple(self.image_sizes[self.image[row]]), what=f"annotation row {row}"
+            )
+        return self._masks[row]
+
+    @classmethod
+    def load(cls, source: str | Path | Mapping[str, Any], **options: Any) -> GroundTruth:
+        """Read a JSON file, or a dict of the same form; options as for `from_dict`."""
+        if not isinstance(source, Mapping):
+            path = Path(source)
+            if not path.is_file():
+                raise ValueError(
+                    f"annotation file '{path}' does not exist; is PARTGLEE_DATASETS set to the data's folder?"
+                )
+            with path.open(encoding="utf-8") as stream:
+                source = json.load(stream)
+        return cls.from_dict(source, **options)
+
+    @classmethod
+    def from_dict(
+        cls,
+        content: Mapping[str, Any],
+        *,
+        part_category_ids: Sequence[int] | None = None,
+        object_names: Sequence[str] = (),
+    ) -> GroundTruth:
+        """Make columns of a COCO, LVIS or PACO dict.
+
+        Annotation ids are used only to follow parent links and to find duplicates, so an id of 0 is harmless here (the
+        COCO tools take it for "no match").
+
+        Args:
+            part_category_ids: ids of part categories. None: `supercategory` "PART" or `level` "part" in the file, else
+                a name that splits into object and part (`dog:head`, `dog's head`, or one that starts with one of
+                `object_names`).
+            object_names: to split names such as "Quadruped Head".
+
+        Raises:
+            ValueError: for annotations of unknown images or categories, or an id given twice.
+        """
+        for key in ("images", "annotations", "categories"):
+            if key not in content:
+                raise ValueError(f"annotations must have {key!r}, got {sorted(content)[:8]}; is this a results file?")
+        categories = _categories(content["categories"], part_category_ids, object_names)
+        images = sorted(content["images"], key=lambda entry: entry["id"])
+        image_row = {entry["id"]: row for row, entry in enumerate(images)}
+        if len(image_row) < len(images):
+            raise ValueError("an image id is given twice in the annotations; make the ids unique")
+        # `obj_ann_id` is PACO's link (objects name themselves), `parent_id` ours.
+        anns = content["annotations"]
+        row_of = {entry["id"]: row for row, entry in enumerate(anns) if "id" in entry}
+        if len(row_of) < sum("id" in entry for entry in anns):
+            raise ValueError("an annotation id is given twice; make the ids unique")
+        count = len(anns)
+        image, category = np.zeros(count, np.int64), np.zeros(count, np.int64)
+        boxes, area = np.zeros((count, 4)), np.zeros(count)
+        crowd, ignore = np.zeros(count, bool), np.zeros(count, bool)
+        parent = np.full(count, -1, np.int64)
+        for row, entry in enumerate(anns):
+            if entry["image_id"] not in image_row or entry["category_id"] not in categories.index:
+                raise ValueError(
+                    f"annotation {entry.get('id', row)} has image {entry['image_id']} and category "
+                    f"{entry['category_id']}; one of them is not in the file"
+                )
+            image[row] = image_row[entry["image_id"]]
+            category[row] = categories.index[entry["category_id"]]
+            boxes[row] = entry["bbox"]
+            area[row] = entry["area"] if "area" in entry else boxes[row, 2] * boxes[row, 3]
+            crowd[row], ignore[row] = bool(entry.get("iscrowd", 0)), bool(entry.get("ignore", 0))
+            link = entry.get("parent_id", entry.get("obj_ann_id"))
+            if link is not None and link != entry.get("id") and categories.is_part[category[row]]:
+                parent[row] = row_of.get(link, -1)
+        return cls(
+            categories=categories,
+            image_ids=np.array([entry["id"] for entry in images], np.int64),
+            image_sizes=np.array([(e.get("height", 0), e.get("width", 0)) for e in images], np.int64).reshape(-1, 2),
+            file_names=tuple(str(e.get("file_name") or e.get("coco_url") or "") for e in images),
+            negative=_category_sets(images, "neg_category_ids", categories.index),
+            not_exhaustive=_category_sets(images, "not_exhaustive_category_ids", categories.index),
+            image=image, category=category, boxes=boxes, area=area, crowd=crowd, ignore=ignore, parent=parent,
+            segmentation=tuple(entry.get("segmentation") for entry in anns),
+        )  # fmt: skip
+
+
+def split_part_name(name: str, object_names: Sequence[str] = ()) -> tuple[str, str] | None:
+    """`dog:head`, `dog's head` (first `'s`) or `Quadruped Head` (with object_names) -> (object, part); else None."""
+    for separator in (":", "'s "):
+        before, found, after = name.partition(separator)
+        if found and before and after:
+            return before, after
+    for known in sorted(object_names, key=len, reverse=True):
+        if name.casefold().startswith(known.casefold() + " "):
+            return known, name[len(known) + 1 :]
+    return None
+
+
+def encode_segmentation(segmentation: Any, size: tuple[int, int], *, what: str) -> RLE:
+    """Polygons, uncompressed or compressed run lengths -> compressed run lengths (counts as bytes).
+
+    Raises:
+        ValueError: when there is none, it is malformed, or it is not of the image's size (height, width).
+    """
+    height, width = (int(side) for side in size)
+    if segmentation is None or segmentation == []:
+        raise ValueError(f"{what} has no segmentation; score boxes only, or write masks")
+    if isinstance(segmentation, Mapping):
+        found = tuple(int(side) for side in segmentation["size"])
+        if (height, width) != (0, 0) and found != (height, width):
+            raise ValueError(f"{what} has a mask of size {found}, but the image is {(height, width)} (height, width)")
+        counts = segmentation["counts"]
+        if isinstance(counts, list):
+            return rle.frPyObjects({"size": list(found), "counts": counts}, *found)  # type: ignore[no-any-return]
+        if isinstance(counts, str):
+            counts = counts.encode("ascii")
+        return {"size": list(found), "counts": counts}
+    if height < 1 or width < 1:
+        raise ValueError(f"{what} has polygons, but the file does not say how large its image is")
+    polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
+    if not polygons:
+        raise ValueError(f"{what} has only polygons of less than three points")
+    return rle.merge(rle.frPyObjects(polygons, height, width))  # type: ignore[no-any-return]
+
+
+def _category_sets(
+    images: Sequence[Mapping[str, Any]], key: str, index: Mapping[int, int]
+) -> tuple[frozenset[int], ...]:
+    return tuple(frozenset(index[c] for c in entry.get(key) or () if c in index) for entry in images)
+
+
+def _categories(
+    entries: Sequence[Mapping[str, Any]], part_ids: Sequence[int] | None, object_names: Sequence[str]
+) -> CategoryTable:
+    entries = sorted(entries, key=lambda entry: entry["id"])
+    ids = [entry["id"] for entry in entries]
+    if len(set(ids)) < len(ids):
+        raise ValueError("a category id is given twice in the annotations; make the ids unique")
+    known_parts = None if part_ids is None else set(part_ids)
+    is_part, owner, part = [], [], []
+    for entry in entries:
+        pair = split_part_name(entry["name"], object_names)
+        level = str(entry.get("level") or entry.get("supercategory") or "")
+        if known_parts is not None:
+            flag = entry["id"] in known_parts
+        elif re.fullmatch("object|part", level, re.IGNORECASE):
+            flag = level.lower() == "part"
+        else:
+            flag = pair is not None
+        is_part.append(flag)
+        owner.append(pair[0] if flag and pair else None)
+        part.append((pair[1] if pair else entry["name"]) if flag else None)
+    return CategoryTable(
+        ids=np.array(ids, np.int64),
+        names=tuple(entry["name"] for entry in entries),
+        frequency=tuple(str(entry.get("frequency", "")) for entry in entries),
+        is_part=np.array(is_part, bool),
+        owner=tuple(owner),
+        part=tuple(part),
+    )

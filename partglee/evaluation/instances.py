@@ -1,0 +1,209 @@
+"""AP of boxes and masks by the rules of COCO and of LVIS, and what all detection protocols share.
+
+Sources: the COCO and LVIS evaluation rules as in docs/evaluation.md; checked against pycocotools, faster-coco-eval
+and lvis in the tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from partglee.evaluation.average_precision import PrecisionTable, accumulate
+from partglee.evaluation.base import Evaluator, Results
+from partglee.evaluation.category_map import CategoryMap
+from partglee.evaluation.detections import DetectionBuffer, Detections, merge_states
+from partglee.evaluation.ground_truth import GroundTruth
+from partglee.evaluation.matching import match
+from partglee.structures import Prediction
+
+KINDS = ("bbox", "segm")
+
+
+class InstanceEvaluator(Evaluator):
+    """Collects detections; a protocol says how to score them (`score`).
+
+    Args:
+        ground_truth: annotations, or the path or dict of a COCO/LVIS/PACO JSON.
+        kinds: of "bbox" and "segm".
+        category_map: how rows of a `Prediction` find their category; None = by name.
+        strict: see `Evaluator`.
+    """
+
+    def __init__(
+        self,
+        *,
+        ground_truth: GroundTruth | str | Path | Mapping[str, Any],
+        kinds: Sequence[str] = KINDS,
+        category_map: CategoryMap | None = None,
+        strict: bool = True,
+    ) -> None:
+        super().__init__(strict=strict)
+        if not kinds or set(kinds) - set(KINDS):
+            raise ValueError(f"kinds must be some of {KINDS}, got {tuple(kinds)}")
+        self.ground_truth = ground_truth if isinstance(ground_truth, GroundTruth) else GroundTruth.load(ground_truth)
+        self.kinds = tuple(kinds)
+        self.category_map = category_map or CategoryMap(ground_truth=self.ground_truth)
+        self.reset()
+
+    def reset(self) -> None:
+        super().reset()
+        self._buffer = DetectionBuffer(
+            ground_truth=self.ground_truth, issues=self.issues, need_boxes="bbox" in self.kinds,
+            need_masks="segm" in self.kinds,
+        )  # fmt: skip
+
+    def process(self, image_id: int, detections: Prediction | Iterable[Mapping[str, Any]]) -> None:
+        """Add the detections of one image.
+
+        Args:
+            detections: a prediction, or COCO result rows whose `category_id` is that of the annotations.
+
+        Raises:
+            PredictionError: when something cannot be scored and the evaluator is strict.
+        """
+        if isinstance(detections, Prediction):
+            detections = self.category_map.rows(detections, image_id)
+        self._buffer.add_image(image_id, detections)
+
+    def state(self) -> Any:
+        return self._buffer.state()
+
+    def compute(self, states: list[Any]) -> Results:
+        detections = merge_states(states, self.issues, len(self.ground_truth.image_ids))
+        results: Results = {}
+        for kind in self.kinds:
+            results.update({f"{kind}/{key}": value for key, value in self.score(detections, kind).items()})
+        return results
+
+    def score(self, detections: Detections, kind: str) -> Results:
+        """Metrics of one kind ("bbox" or "segm"), rates in percent."""
+        raise NotImplementedError
+
+
+class CocoEvaluator(InstanceEvaluator):
+    """COCO AP: 100 detections for each image and category; crowds are ignored; AP over IoU 0.5:0.95.
+
+    Results: AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl; with `per_category`, `AP-<name>`.
+    Categories without annotations are left out of every mean.
+
+    Args:
+        max_dets: detections for each image and category.
+        per_category: also report each category.
+    """
+
+    name = "COCO"
+
+    def __init__(self, *, max_dets: int = 100, per_category: bool = False, **options: Any) -> None:
+        self.max_dets = max_dets
+        self.per_category = per_category
+        super().__init__(**options)
+
+    def table(self, detections: Detections, kind: str) -> PrecisionTable:
+        """Precision of each category."""
+        truth = self.ground_truth
+        matches = match(
+            truth, detections, kind=kind, max_per_cell=self.max_dets, ignore_truth=truth.crowd, crowd=truth.crowd
+        )
+        return accumulate(matches, max_dets=(1, 10, self.max_dets))
+
+    def score(self, detections: Detections, kind: str) -> Results:
+        table = self.table(detections, kind)
+        results = {
+            "AP": table.ap(), "AP50": table.ap(iou=0.5), "AP75": table.ap(iou=0.75),
+            **{f"AP{area}": table.ap(area=area) for area in "sml"},
+            **{f"AR{limit}": table.ar(max_dets=limit) for limit in (1, 10, self.max_dets)},
+            **{f"AR{area}": table.ar(max_dets=self.max_dets, area=area) for area in "sml"},
+        }  # fmt: skip
+        results.update(self.breakdown(table, kind))
+        if self.per_category:
+            results.update(_named(self.ground_truth, table.per_category()))
+        return {key: 100 * value for key, value in results.items()}
+
+    def breakdown(self, table: PrecisionTable, kind: str) -> Results:
+        """What a data set reports besides, in [0, 1]."""
+        del table, kind
+        return {}
+
+
+class LvisEvaluator(InstanceEvaluator):
+    """LVIS AP: 300 detections an image over all classes, federated annotations.
+
+    Detections of a class that is neither annotated in the image nor in its `neg_category_ids` are dropped; unmatched
+    detections of a class in `not_exhaustive_category_ids` are ignored; there are no crowds and there is no cap for a class.
+    This is not "fixed AP" (10 000 detections for each class over the data set).
+
+    Results: AP, AP50, AP75, APs, APm, APl, APr, APc, APf, AR300; with `per_category`, `AP-<name>`.
+
+    Args:
+        max_dets: detections for each image, applied before any are dropped.
+        per_category: also report each category.
+    """
+
+    name = "LVIS"
+
+    def __init__(self, *, max_dets: int = 300, per_category: bool = False, **options: Any) -> None:
+        self.max_dets = max_dets
+        self.per_category = per_category
+        super().__init__(**options)
+
+    def ignore_unmatched(self, detections: Detections, kind: str) -> NDArray[np.bool_]:
+        """(N, T) or (N, 1) detections that are ignored when they match nothing."""
+        del kind
+        sets = self.ground_truth.not_exhaustive
+        pairs = zip(detections.image.tolist(), detections.category.tolist(), strict=True)
+        return np.fromiter((k in sets[i] for i, k in pairs), bool, len(detections))[:, None]
+
+    def table(self, detections: Detections, kind: str) -> PrecisionTable:
+        """Precision of each category."""
+        truth = self.ground_truth
+        detections = detections.select(best_of_image(detections, self.max_dets))
+        detections = detections.select(np.flatnonzero(_judgeable(truth, detections)))
+        matches = match(
+            truth, detections, kind=kind, ignore_truth=truth.ignore,
+            ignore_unmatched=self.ignore_unmatched(detections, kind),
+        )  # fmt: skip
+        return accumulate(matches)
+
+    def score(self, detections: Detections, kind: str) -> Results:
+        table = self.table(detections, kind)
+        frequency = self.ground_truth.categories.frequency
+        results = {
+            "AP": table.ap(), "AP50": table.ap(iou=0.5), "AP75": table.ap(iou=0.75),
+            **{f"AP{area}": table.ap(area=area) for area in "sml"},
+            **{f"AP{f}": table.ap(categories=[k for k, x in enumerate(frequency) if x == f]) for f in "rcf"},
+            f"AR{self.max_dets}": table.ar(max_dets=None),
+        }  # fmt: skip
+        results.update(self.breakdown(table, kind))
+        if self.per_category:
+            results.update(_named(self.ground_truth, table.per_category()))
+        return {key: 100 * value for key, value in results.items()}
+
+    def breakdown(self, table: PrecisionTable, kind: str) -> Results:
+        """What a data set reports besides, in [0, 1]."""
+        del table, kind
+        return {}
+
+
+def best_of_image(detections: Detections, limit: int) -> NDArray[np.int64]:
+    """Rows of the best `limit` detections of each image over all classes, in the original order."""
+    order = np.lexsort((-detections.score, detections.image))
+    image = detections.image[order]
+    rank = np.arange(len(order)) - np.searchsorted(image, image, side="left")
+    return np.sort(order[rank < limit])
+
+
+def _judgeable(truth: GroundTruth, detections: Detections) -> NDArray[np.bool_]:
+    """Whether the class of a detection is annotated in its image, as present or as absent."""
+    num_categories = len(truth.categories.ids)
+    absent = [image * num_categories + k for image, negative in enumerate(truth.negative) for k in negative]
+    cells = np.union1d(truth.image * num_categories + truth.category, np.array(absent, np.int64))
+    return np.isin(detections.image * num_categories + detections.category, cells)
+
+
+def _named(truth: GroundTruth, values: NDArray[np.float64]) -> Results:
+    return {f"AP-{name}": float(value) for name, value in zip(truth.categories.names, values, strict=True)}

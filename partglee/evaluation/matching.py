@@ -1,0 +1,227 @@
+"""Greedy matching of detections to annotations, as COCO and LVIS define it, for all (image, category) cells at once.
+
+A cell is one image and one category. N detections (sorted), M annotations, T IoU thresholds, A area ranges, G annotations
+of a cell. Only cells with annotations *and* detections are matched: in a large vocabulary these are few, and their
+IoUs are the only ones computed. Cells with the same G form one array, in which round r matches the r-th detection
+of every cell, so that no Python loop runs over detections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
+
+from partglee.evaluation.detections import Detections
+from partglee.evaluation.ground_truth import GroundTruth
+
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+AREA_RANGES = {"all": (0.0, 1e10), "s": (0.0, 32.0**2), "m": (32.0**2, 96.0**2), "l": (96.0**2, 1e10)}
+
+Admissible = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matches:
+    """Detections sorted by category, score (descending), image; what each one matched."""
+
+    row: NDArray[np.int64]  # (N,) row in the Detections
+    rank: NDArray[np.int64]  # (N,) position by score within the cell
+    matched: NDArray[np.int64]  # (N, A, T) row of the annotation, -1 without
+    ignored: NDArray[np.bool_]  # (N, A, T) neither true nor false positive
+    category_start: NDArray[np.int64]  # (K + 1,) detections of category k are [start[k], start[k + 1])
+    positives: NDArray[np.int64]  # (K, A) annotations that count
+
+
+def match(
+    truth: GroundTruth,
+    detections: Detections,
+    *,
+    kind: str,
+    max_per_cell: int | None = None,
+    ignore_truth: NDArray[np.bool_] | None = None,
+    crowd: NDArray[np.bool_] | None = None,
+    use_truth: NDArray[np.bool_] | None = None,
+    ignore_unmatched: NDArray[np.bool_] | None = None,
+    admissible: Admissible | None = None,
+    thresholds: NDArray[np.float64] = IOU_THRESHOLDS,
+    area_ranges: dict[str, tuple[float, float]] | None = None,
+) -> Matches:
+    """Match in score order: the free annotation of the largest IoU, at equal IoU the later one; ignored ones last.
+
+    Args:
+        kind: "bbox" or "segm".
+        max_per_cell: keep so many detections for each image and category (COCO: 100); None = all.
+        ignore_truth: (M,) annotations that never count, but whose detections do not count either.
+        crowd: (M,) annotations that any number of detections may match, with IoU = intersection over detection.
+        use_truth: (M,) annotations to score; None = all.
+        ignore_unmatched: (N, T) detections that are ignored when they match nothing (LVIS: class not exhaustive).
+        admissible: (rows of detections, rows of annotations) -> bool: pairs that may match at all. Asked only for
+            pairs with an annotation that counts; an ignored annotation takes anything.
+
+    Raises:
+        ValueError: when masks are asked for and missing.
+    """
+    ranges = np.array(list((area_ranges or AREA_RANGES).values()))  # (A, 2)
+    num_categories = len(truth.categories.ids)
+    none = np.zeros(len(truth), bool)
+    ignore_truth = none if ignore_truth is None else ignore_truth
+    crowd = none if crowd is None else crowd
+
+    order, cell, rank = _sort(detections, num_categories)
+    if max_per_cell is not None:
+        kept = rank < max_per_cell
+        order, cell, rank = order[kept], cell[kept], rank[kept]
+    # An area range ignores the annotations outside it.
+    out_of_range = (truth.area[:, None] < ranges[:, 0]) | (truth.area[:, None] > ranges[:, 1])
+    ignored_truth = ignore_truth[:, None] | out_of_range  # (M, A)
+    counted = np.arange(len(truth)) if use_truth is None else np.flatnonzero(use_truth)
+    truth_cell = truth.image[counted] * num_categories + truth.category[counted]
+    counted = counted[np.argsort(truth_cell, kind="stable")]
+    truth_cell = np.sort(truth_cell)
+    positives = np.zeros((num_categories, len(ranges)), np.int64)
+    np.add.at(positives, truth.category[counted], ~ignored_truth[counted])
+
+    area = _areas(detections, order, kind)
+    outside = (area[:, None] < ranges[:, 0]) | (area[:, None] > ranges[:, 1])  # (N, A)
+    matched = np.full((len(order), len(ranges), len(thresholds)), -1, np.int32)
+    ignored = np.repeat(outside[:, :, None], len(thresholds), axis=2)
+    if ignore_unmatched is not None:
+        ignored |= ignore_unmatched[order][:, None, :]
+
+    for group_rows, group_truth in _groups(cell, truth_cell, counted):
+        iou = _group_iou(truth, detections, order, group_rows, group_truth, kind, crowd)
+        allowed = None
+        if admissible is not None:
+            allowed = admissible(order[group_rows][:, :, None], group_truth[:, None, :])
+        _match_group(
+            group_rows, group_truth, iou, allowed, ignored_truth[group_truth], crowd[group_truth], thresholds,
+            matched, ignored,
+        )  # fmt: skip
+
+    # Cells were the sort key so far; precision needs categories, with detections of all images in score order.
+    final = np.lexsort((detections.image[order], -detections.score[order], detections.category[order]))
+    category = detections.category[order][final]
+    return Matches(
+        row=order[final], rank=rank[final], matched=matched[final], ignored=ignored[final], positives=positives,
+        category_start=np.searchsorted(category, np.arange(num_categories + 1)),
+    )  # fmt: skip
+
+
+def _sort(
+    detections: Detections, num_categories: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Rows sorted by cell, then score (equal scores keep their order); their cells; their rank within the cell."""
+    cell = detections.image * num_categories + detections.category
+    order = np.lexsort((-detections.score, cell))  # lexsort is stable
+    cell = cell[order]
+    first = np.searchsorted(cell, cell, side="left")
+    return order, cell, np.arange(len(cell)) - first
+
+
+def _areas(detections: Detections, order: NDArray[np.int64], kind: str) -> NDArray[np.float64]:
+    if kind == "bbox":
+        return detections.boxes[order, 2] * detections.boxes[order, 3]
+    if any(detections.counts[row] is None for row in order):
+        raise ValueError("a detection has no mask, so masks cannot be scored")
+    # In blocks: pycocotools 2.0.11 fails under numpy 2 for more than 255 masks (it puts the number into a uint8).
+    areas = np.zeros(len(order))
+    for start in range(0, len(order), 250):
+        areas[start : start + 250] = rle.area([detections.mask(row) for row in order[start : start + 250]])
+    return areas
+
+
+def _groups(
+    cell: NDArray[np.int64], truth_cell: NDArray[np.int64], truth_rows: NDArray[np.int64]
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Cells with both, grouped by (number of detections, number of annotations): positions (n, D) and rows (n, G)."""
+    shared = np.intersect1d(cell, truth_cell)
+    starts, truth_starts = np.searchsorted(cell, shared), np.searchsorted(truth_cell, shared)
+    num = np.searchsorted(cell, shared, side="right") - starts
+    num_truth = np.searchsorted(truth_cell, shared, side="right") - truth_starts
+    groups = []
+    for d, g in np.unique(np.stack([num, num_truth], axis=1), axis=0):
+        chosen = np.flatnonzero((num == d) & (num_truth == g))
+        for block in np.array_split(chosen, max(1, len(chosen) * d * g // 2_000_000)):
+            rows = starts[block][:, None] + np.arange(d)
+            groups.append((rows, truth_rows[truth_starts[block][:, None] + np.arange(g)]))
+    return groups
+
+
+def _group_iou(
+    truth: GroundTruth,
+    detections: Detections,
+    order: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    truth_rows: NDArray[np.int64],
+    kind: str,
+    crowd: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """(n, D, G) IoU; for crowds intersection over detection."""
+    if kind == "bbox":
+        return box_iou(
+            detections.boxes[order[rows]][:, :, None], truth.boxes[truth_rows][:, None], crowd[truth_rows][:, None]
+        )
+    iou = np.zeros((*rows.shape, truth_rows.shape[1]))
+    for i, (cell_rows, cell_truth) in enumerate(zip(order[rows], truth_rows, strict=True)):
+        masks, truth_masks = [detections.mask(row) for row in cell_rows], [truth.mask(row) for row in cell_truth]
+        iou[i] = rle.iou(masks, truth_masks, crowd[cell_truth].astype(np.uint8).tolist())
+    return iou
+
+
+def box_iou(
+    boxes: NDArray[np.float64], others: NDArray[np.float64], crowd: NDArray[np.bool_] | bool = False
+) -> NDArray[np.float64]:
+    """IoU of xywh boxes (..., 4), broadcast; where `crowd`, intersection over the area of `boxes`."""
+    width = np.minimum(boxes[..., 0] + boxes[..., 2], others[..., 0] + others[..., 2]) - np.maximum(
+        boxes[..., 0], others[..., 0]
+    )
+    height = np.minimum(boxes[..., 1] + boxes[..., 3], others[..., 1] + others[..., 3]) - np.maximum(
+        boxes[..., 1], others[..., 1]
+    )
+    inter = np.where((width > 0) & (height > 0), width * height, 0.0)
+    area = boxes[..., 2] * boxes[..., 3]
+    union = np.where(crowd, area, area + others[..., 2] * others[..., 3] - inter)
+    return np.divide(inter, union, out=np.zeros_like(inter), where=inter > 0)
+
+
+def _match_group(
+    rows: NDArray[np.int64],
+    truth_rows: NDArray[np.int64],
+    iou: NDArray[np.float64],
+    allowed: NDArray[np.bool_] | None,
+    ignored_truth: NDArray[np.bool_],
+    crowd: NDArray[np.bool_],
+    thresholds: NDArray[np.float64],
+    matched: NDArray[np.int32],
+    ignored: NDArray[np.bool_],
+) -> None:
+    """Fill `matched` and `ignored` of n cells. rows (n, D), truth_rows (n, G), ignored_truth (n, G, A)."""
+    n, num_truth = truth_rows.shape
+    skip = np.moveaxis(ignored_truth, 2, 1)[:, :, None, :]  # (n, A, 1, G)
+    taken = np.zeros((n, skip.shape[1], len(thresholds), num_truth), bool)
+    floor = np.minimum(thresholds, 1 - 1e-10)[None, None, :, None]
+    cells = np.arange(n)[:, None, None]
+    for r in range(rows.shape[1]):
+        overlap = iou[:, r][:, None, None, :]  # (n, 1, 1, G)
+        free = (overlap >= floor) & (~taken | crowd[:, None, None, :])
+        counting = free & ~skip
+        if allowed is not None:
+            counting &= allowed[:, r][:, None, None, :]
+        best, found = _last_best(overlap, counting)
+        fallback, found_ignored = _last_best(overlap, free & skip)
+        choice = np.where(found, best, fallback)
+        hit = found | found_ignored
+        where = rows[:, r]
+        matched[where] = np.where(hit, truth_rows[cells, choice], -1)
+        ignored[where] = np.where(hit, ~found, ignored[where])
+        taken |= hit[..., None] & (np.arange(num_truth) == choice[..., None])
+
+
+def _last_best(overlap: NDArray[np.float64], free: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Index of the largest overlap among the free ones (the last of equals), and whether there is one."""
+    values = np.where(free, overlap, -1.0)[..., ::-1]
+    return free.shape[-1] - 1 - values.argmax(axis=-1), free.any(axis=-1)
