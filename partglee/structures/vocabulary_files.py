@@ -188,9 +188,7 @@ def fields_of_mapping(content: Mapping[Any, Any], *, origin: str) -> VocabularyF
 
 def _with_parts(objects: Any, parts: Any, *, origin: str) -> dict[Any, Any]:
     if isinstance(objects, Mapping):
-        raise ValueError(  # noqa: TRY004  two places for one thing, no wrong type
-            f"{origin}: 'objects' already maps names to parts, so 'parts' must go; keep one of the two"
-        )
+        raise ValueError(f"{origin}: 'objects' already maps names to parts, so 'parts' must go; keep one of the two")
     if not isinstance(parts, Mapping):
         raise TypeError(f"{origin}: 'parts' must map object names to lists of parts, got {parts!r:.60}")
     names = clean_names(objects, f"{origin}: object name")

@@ -24,7 +24,7 @@ with warnings.catch_warnings():  # supervision draws without OpenCV too, and say
     import supervision
 
 _PICTURE_SIDE = 1000  # small images are enlarged until their long side is this many pixels, so that text is legible
-_OPACITY = (0.2, 0.42)  # of objects and of parts: indexed by Level
+_OPACITY = (0.18, 0.34)  # of objects and of parts: indexed by Level
 _MAX_ENLARGEMENT = 32
 _MIN_TEXT_WIDTH = 320  # pixels; pictures with a caption are at least this wide
 

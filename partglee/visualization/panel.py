@@ -39,7 +39,7 @@ def draw_panel(
     lines = _paginate(lines, rows)
     font = load_font(font_size, font_path)
     widest = max(text_size(line.text, font)[0] + 1.4 * font_size * line.indent for line in lines)
-    column_width = math.ceil(min(widest, 16 * font_size) + 4.5 * font_size)
+    column_width = math.ceil(min(widest, 16 * font_size) + 6 * font_size)
     columns = -(-len(lines) // rows)
     panel = Image.new("RGB", (columns * column_width + 2 * margin, height), BACKGROUND)
     draw = ImageDraw.Draw(panel)
