@@ -27,8 +27,8 @@ def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> NDArray[
     Args:
         source: a path; a PIL image of any mode; a uint8 array (h, w) grey, (h, w, 3) RGB or (h, w, 4) RGBA; or a tensor
             (3, h, w), (1, h, w) or (4, h, w), uint8 or float in [0, 1].
-            Files and PIL images are turned upright by their EXIF orientation. Transparency is laid on white, 16 bits are
-            scaled to 8, of an animation the first frame is taken.
+            Files and PIL images are turned upright by their EXIF orientation. Transparency is laid on white, 16 bits
+            are scaled to 8, of an animation the first frame is taken.
         max_pixels: larger images are refused, files before they are decoded.
 
     Returns:
@@ -50,8 +50,8 @@ def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> NDArray[
         pixels = _from_tensor(source, max_pixels)
     else:
         raise TypeError(
-            f"cannot read an image from {source!r:.60} ({type(source).__name__}); give a path, a PIL image, a uint8 array "
-            "(h, w, 3) or a tensor (3, h, w)"
+            f"cannot read an image from {source!r:.60} ({type(source).__name__}); give a path, a PIL image, a uint8 "
+            "array (h, w, 3) or a tensor (3, h, w)"
         )
     return np.ascontiguousarray(pixels)
 
@@ -76,8 +76,8 @@ def list_images(inputs: str | Path | Sequence[str | Path]) -> list[Path]:
             matches = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
             if not matches:
                 raise FileNotFoundError(
-                    f"directory '{entry}' holds no image files ({', '.join(sorted(IMAGE_SUFFIXES))}); for sub-directories "
-                    f"use the pattern '{path / '**' / '*.jpg'}'"
+                    f"directory '{entry}' holds no image files ({', '.join(sorted(IMAGE_SUFFIXES))}); for "
+                    f"sub-directories use the pattern '{path / '**' / '*.jpg'}'"
                 )
         elif path.exists():
             matches = [path]
@@ -121,8 +121,8 @@ def _read_file(source: str | Path, max_pixels: int) -> NDArray[np.uint8]:
         with path.open("rb") as stream:
             head = stream.read(12)
         raise ValueError(
-            f"'{source}' is not an image that Pillow can read (it starts with {head!r}); open it in a viewer, and convert it "
-            "to JPEG or PNG"
+            f"'{source}' is not an image that Pillow can read (it starts with {head!r}); open it in a viewer, and convert "
+            "it to JPEG or PNG"
         ) from error
     except (OSError, SyntaxError, EOFError, struct.error, zlib.error) as error:
         raise ValueError(f"image file '{source}' is damaged or cut off ({error}); copy or download it again") from error
@@ -132,7 +132,7 @@ _limit_lock = threading.Lock()
 
 
 def _open(path: Path) -> Image.Image:
-    """Read the header. Pillow's own pixel limit is off meanwhile: it raises before the size is known to `_check_size`."""
+    """Read the header. Pillow's own pixel limit is off meanwhile: it raises before `_check_size` knows the size."""
     with _limit_lock:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
@@ -145,8 +145,8 @@ def _check_size(size: tuple[int, int], max_pixels: int, *, what: str) -> None:
     width, height = size
     if width * height > max_pixels:
         raise ValueError(
-            f"{what} has {width} x {height} = {width * height:,} pixels, more than the limit of {max_pixels:,}; make it "
-            f"smaller (the model sees about 800 x 1333), or pass max_pixels={width * height}"
+            f"{what} has {width} x {height} = {width * height:,} pixels, more than the limit of {max_pixels:,}; make "
+            f"it smaller (the model sees about 800 x 1333), or pass max_pixels={width * height}"
         )
     if width < 1 or height < 1:
         raise ValueError(f"{what} has no pixels ({width} x {height}); check where it was cropped or resized")

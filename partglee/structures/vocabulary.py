@@ -29,8 +29,8 @@ PromptKey = str | tuple[str, str]
 class Vocabulary:
     """Object names, and for each object its part names. Immutable and hashable.
 
-    Objects and parts are two lists of columns; labels are positions in them. A part column belongs to one object, unless
-    `part_format` leaves the object out: then equal part names of several objects share a column.
+    Objects and parts are two lists of columns; labels are positions in them. A part column belongs to one object,
+    unless `part_format` leaves the object out: then equal part names of several objects share a column.
 
     >>> vocabulary = Vocabulary({"car": ["wheel", "door"], "person": []})
     >>> vocabulary.part_prompts
@@ -38,7 +38,7 @@ class Vocabulary:
 
     Args:
         objects: {object name: part names}, or a sequence of object names without parts.
-        part_format: how a part reads for the text encoder. Fields: {object}, {part}, and {Object}, {Part} in Title Case.
+        part_format: how a part reads for the text encoder. Fields: {object}, {part}; {Object}, {Part} in Title Case.
             Released part data sets use "{object}:{part}". Without an object field, equal part names share a column.
         object_format: how an object reads for the text encoder. Fields: {object}, {Object}.
         prompts: texts that replace the formatted one: {object name: text} and {(object name, part name): text}.
@@ -167,8 +167,8 @@ class Vocabulary:
 
         Args:
             value: a Vocabulary; {object: parts}; a sequence of names; a string "car: wheel, door; person" (objects are
-                separated by `;`, objects without parts also by `,`); a path to a YAML file (`.yaml`, `.yml`, `.json`, or
-                a `Path`), see `read_vocabulary_file`; the name of a built-in vocabulary. Any other string is one name.
+                separated by `;`, objects without parts also by `,`); a path to a YAML file (`.yaml`, `.yml`, `.json`,
+                or a `Path`), see `read_vocabulary_file`; the name of a built-in vocabulary. Any other string is one name.
 
         Raises:
             ValueError, TypeError: naming the value and what to do.
@@ -190,8 +190,8 @@ class Vocabulary:
             return cls._from_fields(files.fields_of_mapping(value, origin="vocabulary"))
         if not isinstance(value, Iterable):
             raise TypeError(
-                f"cannot make a vocabulary from {value!r:.60} ({type(value).__name__}); give a mapping {{object: parts}}, "
-                "a list of names, a text such as 'car: wheel, door; person', a YAML file or a built-in name"
+                f"cannot make a vocabulary from {value!r:.60} ({type(value).__name__}); give a mapping "
+                "{object: parts}, a list of names, a text such as 'car: wheel, door; person', a YAML file or a built-in name"
             )
         return cls(tuple(value))
 
@@ -213,8 +213,8 @@ class Vocabulary:
     def with_known_parts(cls, names: str | Sequence[str]) -> Vocabulary:
         """A vocabulary with the part names that the built-in vocabularies know for each object.
 
-        Data-set spellings become plain words (`inner_body` -> `inner body`, `car_(automobile)` -> `car`). An object that
-        nobody knows gets no parts. `known_parts` tells where each part name comes from.
+        Data-set spellings become plain words (`inner_body` -> `inner body`, `car_(automobile)` -> `car`). An object
+        that nobody knows gets no parts. `known_parts` tells where each part name comes from.
 
         >>> Vocabulary.with_known_parts(["airplane"]).parts_of("airplane")
         ('body', 'wing', 'tail', 'wheel', 'stern', 'engine', 'head', ...)

@@ -23,8 +23,8 @@ SHORT_NAMES = {"pascal_part": "pascal_part_93", "partimagenet": "partimagenet_40
 # Keys that a data file may have besides `objects`; anything else is a mistake (for example `part:`).
 _NAME_KEYS = {"objects", "parts", "part_format", "part_name_style", "object_format", "display"}
 _META_KEYS = {
-    "attributes", "category_id_start", "dataset", "frequency", "ignore_label", "imagenet_classes", "object_category_ids",
-    "object_id_order", "part_category_ids", "part_id_sequence", "part_label_order", "raw_tokens",
+    "attributes", "category_id_start", "dataset", "frequency", "ignore_label", "imagenet_classes",
+    "object_category_ids", "object_id_order", "part_category_ids", "part_id_sequence", "part_label_order", "raw_tokens",
     "splits", "super_category", "voc_objects_without_parts",
 }  # fmt: skip
 
@@ -81,7 +81,12 @@ def clean_name(name: object, what: str) -> str:
 
 
 def clean_names(names: object, what: str, of: str = "") -> tuple[str, ...]:
-    """A list of different names (`what`: "part name", `of`: " of 'car'"); TypeError for a single text or anything else, ValueError for blanks and duplicates."""
+    """A list of different names, told apart in messages by `what` ("part name") and `of` (" of 'car'").
+
+    Raises:
+        TypeError: for a single text, or anything that is no list of texts.
+        ValueError: for blank and duplicate names.
+    """
     if isinstance(names, (str, bytes)):
         raise TypeError(f"{what}s{of} must be a list of names, got the single text {names!r}; write [{names!r}]")
     if not isinstance(names, Iterable) or isinstance(names, Mapping):

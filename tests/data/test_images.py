@@ -64,8 +64,8 @@ class TestModes:
     def test_exif_orientation(self, tmp_path: Path, rgb: np.ndarray, orientation: int) -> None:
         undo = {  # how a camera stored the upright picture, by the EXIF standard
             1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1],
-            5: lambda a: a.transpose(1, 0, 2), 6: lambda a: np.rot90(a, 1), 7: lambda a: a.transpose(1, 0, 2)[::-1, ::-1],
-            8: lambda a: np.rot90(a, -1),
+            5: lambda a: a.transpose(1, 0, 2), 6: lambda a: np.rot90(a, 1),
+            7: lambda a: a.transpose(1, 0, 2)[::-1, ::-1], 8: lambda a: np.rot90(a, -1),
         }  # fmt: skip
         exif = Image.Exif()
         exif[0x0112] = orientation
