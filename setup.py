@@ -1,9 +1,9 @@
 """Packaging of partglee and the build of its compiled operators.
 
-``PARTGLEE_BUILD_OPS``: ``auto`` (default) builds what the machine can and says in one line what is missing, ``1`` makes
-that an error, ``0`` builds nothing. ``PARTGLEE_CUDA_ARCHS`` ("80;90") chooses the GPUs, ``CUDA_HOME`` the toolkit, ``CXX``
-the C++ compiler. ``python setup.py build_ops`` rebuilds beside the package. torch is never imported here: only its
-headers are read, and only when something is compiled.
+``PARTGLEE_BUILD_OPS``: ``auto`` (default) builds what the machine can and says in one line what is missing,
+``1`` makes that an error, ``0`` builds nothing. ``PARTGLEE_CUDA_ARCHS`` ("80;90") chooses the GPUs, ``CUDA_HOME`` the
+toolkit, ``CXX`` the C++ compiler. ``python setup.py build_ops`` rebuilds beside the package. torch is never imported
+here: only its headers are read, and only when something is compiled.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ HOST_FLAGS = ["-fPIC", "-fvisibility=hidden"]
 # Flags per file: one library, several instruction sets, chosen at run time. Never -march=native.
 X86_FLAGS = {
     "cpu_avx2.cpp": ["-mavx2", "-mfma", "-mf16c", "-mbmi2"],
-    "cpu_avx512.cpp": "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c -mbmi2".split(),
+    "cpu_avx512.cpp": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mf16c", "-mbmi2"],
 }
 
 
@@ -127,13 +127,13 @@ def build_cpu(torch: Path, target: Path) -> None:
     is_x86 = platform.machine().lower() in ("x86_64", "amd64")
     flags = [*COMMON_FLAGS, *HOST_FLAGS, "-fno-math-errno", "-fno-trapping-math"]
     flags += ["-DPARTGLEE_X86"] if is_x86 else []
+    include = ["-isystem", f"{torch}/include"]
     names = ["schema.cpp", "cpu.cpp", "cpu_baseline.cpp", *(X86_FLAGS if is_x86 else ())]
     with tempfile.TemporaryDirectory() as folder:
         objects = [f"{folder}/{name}.o" for name in names]
         compile_all(
             [
-                [cxx, *flags, *X86_FLAGS.get(name, []), "-isystem", f"{torch}/include"]
-                + ["-c", "-o", out, str(SOURCES / name)]
+                [cxx, *flags, *X86_FLAGS.get(name, []), *include, "-c", "-o", out, str(SOURCES / name)]
                 for name, out in zip(names, objects, strict=True)
             ]
         )
@@ -146,20 +146,19 @@ def build_cuda(torch: Path, target: Path) -> None:
     tool = nvcc()
     flags = [*COMMON_FLAGS, "-DUSE_CUDA", *cuda_arch_flags(), "--threads=0"]
     flags += ["-Xcompiler", ",".join(HOST_FLAGS)]
+    include = ["-isystem", f"{torch}/include"]
     names = ["cuda.cu", "cuda_classic.cu"]
     with tempfile.TemporaryDirectory() as folder:
         objects = [f"{folder}/{name}.o" for name in names]
         compile_all(
             [
-                [tool, *flags, "-isystem", f"{torch}/include", "-c", "-o", out, str(SOURCES / name)]
+                [tool, *flags, *include, "-c", "-o", out, str(SOURCES / name)]
                 for name, out in zip(names, objects, strict=True)
             ]
         )
         library = Path(folder) / CUDA_LIBRARY
-        run(
-            [tool, "-shared", "-cudart", "static", "-o", str(library), *objects, f"-L{torch}/lib"]
-            + ["-ltorch_cpu", "-ltorch_cuda", "-lc10"]
-        )
+        libraries = ["-ltorch_cpu", "-ltorch_cuda", "-lc10"]
+        run([tool, "-shared", "-cudart", "static", "-o", str(library), *objects, f"-L{torch}/lib", *libraries])
         replace(library, target / CUDA_LIBRARY)
 
 

@@ -39,14 +39,12 @@ class MSDeformAttn(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Head m looks in direction 2 * pi * m / M, its points 1 to P pixels away on every level, with equal weights."""
+        """Head m looks in direction 2 pi m / M, its points 1 to P pixels away on every level, equally weighted."""
         angles = torch.arange(self.num_heads, dtype=torch.float32) * (2 * math.pi / self.num_heads)
         ring = torch.stack([angles.cos(), angles.sin()], dim=-1)
         # On the square of side 2, so that the diagonal neighbours are reached too.
         ring = ring / ring.abs().amax(dim=-1, keepdim=True)  # (M, 2)
-        distance = torch.arange(1, self.num_points + 1, dtype=torch.float32)[
-            :, None
-        ]  # (P, 1) pixels
+        distance = torch.arange(1, self.num_points + 1, dtype=torch.float32)[:, None]  # (P, 1) pixels
         bias = (ring[:, None, None] * distance).expand(-1, self.num_levels, -1, -1)  # (M, L, P, 2)
         with torch.no_grad():
             self.sampling_offsets.weight.zero_()
@@ -100,9 +98,7 @@ class MSDeformAttn(nn.Module):
 
     def _locations(self, offsets: Tensor, reference_points: Tensor, shapes: Tensor) -> Tensor:
         """(B, Q, M, L, P, 2) places in [0, 1] of each level; ``offsets`` are in pixels or in half box sizes / P."""
-        reference = reference_points.to(offsets.dtype)[
-            :, :, None, :, None
-        ]  # (B, Q, 1, L or 1, 1, 2 or 4)
+        reference = reference_points.to(offsets.dtype)[:, :, None, :, None]  # (B, Q, 1, L or 1, 1, 2 or 4)
         if reference.shape[-1] == 2:
             width_height = shapes.flip(-1).to(offsets.dtype)[:, None]  # (L, 1, 2)
             return reference + offsets / width_height

@@ -26,9 +26,7 @@ BACKENDS = ("native", "embedding_bag", "grid_sample")
 def _mode_from_environment() -> str:
     mode = os.environ.get("PARTGLEE_OPS", "") or "auto"
     if mode not in MODES:
-        raise ValueError(
-            f"PARTGLEE_OPS must be one of {', '.join(MODES)}, got {mode!r}; unset it for auto"
-        )
+        raise ValueError(f"PARTGLEE_OPS must be one of {', '.join(MODES)}, got {mode!r}; unset it for auto")
     return mode
 
 
@@ -44,9 +42,7 @@ def use_ops(mode: str) -> Iterator[None]:
     """
     global _mode
     if mode not in (*MODES, "embedding_bag"):
-        raise ValueError(
-            f"mode must be one of {', '.join(MODES)} or embedding_bag, got {mode!r}; use auto if unsure"
-        )
+        raise ValueError(f"mode must be one of {', '.join(MODES)} or embedding_bag, got {mode!r}; use auto if unsure")
     before, _mode = _mode, mode
     try:
         yield

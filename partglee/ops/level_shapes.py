@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from threading import Lock
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,12 +76,12 @@ def clear_cache() -> None:
 
 def _contents(tensor: Tensor) -> list[Any]:
     if torch.compiler.is_compiling() or not _is_plain(tensor) or tensor.is_inference():
-        return cast(list[Any], tensor.tolist())
-    known = _contents_of_tensor.get(tensor)
+        return tensor.tolist()
+    known = _contents_of_tensor.get(tensor)  # type: ignore[no-untyped-call]
     if known is None or known[0] != tensor._version:
         known = (tensor._version, tensor.tolist())
         _contents_of_tensor[tensor] = known
-    return cast(list[Any], known[1])
+    return known[1]  # type: ignore[no-any-return]
 
 
 def _starts_of(shapes: Tensor) -> Tensor:
@@ -114,9 +114,7 @@ def _from_ints(shapes: Sequence[tuple[int, int]], like: Tensor) -> tuple[Tensor,
     return pair
 
 
-def _build_in_graph(
-    shapes: Sequence[tuple[int, int]], device: torch.device
-) -> tuple[Tensor, Tensor]:
+def _build_in_graph(shapes: Sequence[tuple[int, int]], device: torch.device) -> tuple[Tensor, Tensor]:
     def scalar(size: int) -> Tensor:
         # torch.full takes symbolic integers and fills on the device: no copy.
         return torch.full((), size, dtype=torch.int64, device=device)

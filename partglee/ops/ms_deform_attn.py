@@ -57,18 +57,18 @@ def ms_deform_attn(
     backend = choose(
         value,
         needs_grad=torch.is_grad_enabled()
-        and (
-            value.requires_grad
-            or sampling_locations.requires_grad
-            or attention_weights.requires_grad
-        ),
+        and (value.requires_grad or sampling_locations.requires_grad or attention_weights.requires_grad),
         sizes_known=sizes_known and (level_start_index is None or not tracing),
     )
-    host_sizes = not isinstance(spatial_shapes, Tensor) or backend == "grid_sample"
-    if not tracing and (host_sizes or (backend == "embedding_bag" and value.device.type == "cpu")):
-        check_levels(value, level_ints(spatial_shapes))
+    starts: list[int] | None = None
+    on_host = value.device.type == "cpu"
+    if backend == "grid_sample" or (on_host and backend == "embedding_bag"):
+        if not tracing:
+            starts = None if level_start_index is None else start_list(level_start_index)
+            check_levels(value, level_ints(spatial_shapes), starts)
+    elif not tracing and not isinstance(spatial_shapes, Tensor):
+        check_levels(value, level_ints(spatial_shapes), None)  # a start index on an accelerator is not read
     if backend == "grid_sample":
-        starts = None if level_start_index is None else start_list(level_start_index)
         return ms_deform_attn_grid_sample(
             value, level_ints(spatial_shapes), starts, sampling_locations, attention_weights
         )

@@ -60,8 +60,8 @@ def check_inputs(
         )
 
 
-def check_levels(value: Tensor, shapes: Sequence[tuple[int, int]]) -> None:
-    """Raise ValueError unless the level sizes are sizes and add up to the rows of ``value``."""
+def check_levels(value: Tensor, shapes: Sequence[tuple[int, int]], starts: Sequence[int] | None) -> None:
+    """Raise ValueError unless the levels are sizes and cover every row of ``value`` exactly once."""
     if any(h < 0 or w < 0 for h, w in shapes):
         raise ValueError(f"spatial_shapes must hold sizes (h, w) of at least 0, got {list(shapes)}")
     rows = sum(h * w for h, w in shapes)
@@ -70,13 +70,21 @@ def check_levels(value: Tensor, shapes: Sequence[tuple[int, int]]) -> None:
             f"the levels of spatial_shapes {list(shapes)} have {rows} rows, value has {value.shape[1]}; "
             "pass the (h, w) of the feature maps that were flattened into value"
         )
+    if starts is None:
+        return
+    expected = 0
+    for start, area in sorted((start, h * w) for start, (h, w) in zip(starts, shapes, strict=True) if h * w):
+        if start != expected:
+            raise ValueError(
+                f"level_start_index {list(starts)} does not fit spatial_shapes {list(shapes)}: a level starts at row "
+                f"{start} where {expected} was expected; pass None where the levels lie one after the other"
+            )
+        expected += area
 
 
 def _check_dtypes(value: Tensor, locations: Tensor, weights: Tensor) -> None:
     if value.dtype not in _VALUE_DTYPES:
-        raise TypeError(
-            f"value must be float32, bfloat16, float16 or float64, got {value.dtype}; convert it first"
-        )
+        raise TypeError(f"value must be float32, bfloat16, float16 or float64, got {value.dtype}; convert it first")
     exact = torch.float64 if value.dtype == torch.float64 else torch.float32
     for name, tensor in (("sampling_locations", locations), ("attention_weights", weights)):
         if tensor.dtype != exact:
@@ -90,8 +98,6 @@ def _check_index(name: str, index: Tensor, levels: int) -> None:
     shape = (levels, 2) if name == "spatial_shapes" else (levels,)
     if tuple(index.shape) != shape:
         letters = "(L, 2)" if len(shape) == 2 else "(L,)"
-        raise ValueError(
-            f"{name} must be {letters} = {shape}, got shape {tuple(index.shape)}; one entry per level"
-        )
+        raise ValueError(f"{name} must be {letters} = {shape}, got shape {tuple(index.shape)}; one entry per level")
     if index.dtype != torch.int64:
         raise TypeError(f"{name} must be int64, got {index.dtype}; call .long() on it")

@@ -53,9 +53,8 @@ def ms_deform_attn_grid_sample(
     num_images, _, num_heads, head_dim = value.shape
     num_queries, num_points = sampling_locations.shape[1], sampling_locations.shape[4]
     acc = accumulation_dtype(value.dtype)
-    # grid_sample refuses empty maps and empty batches; the sum over nothing is 0 and keeps its place in the graph.
-    if num_images == 0 or num_queries == 0 or num_heads == 0 or head_dim == 0 or num_points == 0:
-        return value.new_zeros(num_images, num_queries, num_heads * head_dim) + value.sum() * 0
+    if _is_empty(value, sampling_locations):
+        return _zeros(value, num_queries)
     starts = start_ints(spatial_shapes) if level_start_index is None else level_start_index
     grids = _bounded(sampling_locations.to(acc)) * 2 - 1
     weights = attention_weights.to(acc).permute(0, 2, 3, 1, 4)  # (N, M, L, Q, P)
@@ -64,9 +63,7 @@ def ms_deform_attn_grid_sample(
         rows = value[:, starts[level] : starts[level] + h * w]
         if h * w == 0:
             samples.append(
-                value.new_zeros((), dtype=acc).expand(
-                    num_images * num_heads, head_dim, num_queries, num_points
-                )
+                value.new_zeros((), dtype=acc).expand(num_images * num_heads, head_dim, num_queries, num_points)
             )
             continue
         maps = rows.to(acc).permute(0, 2, 3, 1).reshape(num_images * num_heads, head_dim, h, w)
@@ -75,10 +72,8 @@ def ms_deform_attn_grid_sample(
             F.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
         )  # (N * M, D, Q, P)
     stacked = torch.stack(samples, dim=2).flatten(3)  # (N * M, D, L, Q * P)
-    flat_weights = weights.reshape(
-        num_images * num_heads, 1, len(samples), num_queries * num_points
-    )
-    summed = (stacked * flat_weights).sum(2).unflatten(-1, (num_queries, num_points)).sum(-1)
+    flat_weights = weights.reshape(num_images * num_heads, 1, len(samples), num_queries * num_points)
+    summed = (stacked * flat_weights).sum(2).reshape(-1, head_dim, num_queries, num_points).sum(-1)
     out = summed.reshape(num_images, num_heads * head_dim, num_queries).transpose(1, 2)
     return out.to(value.dtype)
 
@@ -108,10 +103,10 @@ def ms_deform_attn_embedding_bag(
     num_images, _, num_heads, head_dim = value.shape
     num_queries = sampling_locations.shape[1]
     acc = accumulation_dtype(value.dtype)
+    if _is_empty(value, sampling_locations):
+        return _zeros(value, num_queries)
     # The extra row of zeros is where corners outside their map point: a clamped row times 0 would let infinity through.
-    table = torch.cat(
-        [value.to(acc).reshape(-1, head_dim), value.new_zeros((1, head_dim), dtype=acc)]
-    )
+    table = torch.cat([value.to(acc).reshape(-1, head_dim), value.new_zeros((1, head_dim), dtype=acc)])
     step = num_queries if chunk_queries is None else chunk_queries
     if chunk_queries is None or num_queries <= step:
         bags = _bags(
@@ -179,6 +174,17 @@ def _bags(
         per_sample_weights=torch.stack(corner_weights, dim=-1).reshape(-1, bag_size),
         mode="sum",
     )
+
+
+def _is_empty(value: Tensor, sampling_locations: Tensor) -> bool:
+    """No image, query, head, channel, level or point: grid_sample and embedding_bag refuse some of these."""
+    return 0 in (value.shape[0], *value.shape[2:], *sampling_locations.shape)
+
+
+def _zeros(value: Tensor, num_queries: int) -> Tensor:
+    """The sum over nothing, which keeps its place in the graph."""
+    num_images, _, num_heads, head_dim = value.shape
+    return value.new_zeros(num_images, num_queries, num_heads * head_dim) + value.sum() * 0
 
 
 def _bounded(locations: Tensor) -> Tensor:

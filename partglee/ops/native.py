@@ -42,7 +42,7 @@ def load_library(name: str) -> NativeLibrary:
     if not path.is_file():
         return NativeLibrary(path, "not built")
     try:
-        torch.ops.load_library(path)
+        torch.ops.load_library(path)  # type: ignore[no-untyped-call]
     except OSError as error:
         problem = f"does not load: {error}"
         warnings.warn(f"partglee: {path} {problem}; {BUILD_HINT}", RuntimeWarning, stacklevel=2)
@@ -72,9 +72,7 @@ def library_for(device_type: str) -> NativeLibrary | None:
     return {"cpu": CPU, "cuda": CUDA}.get(device_type)
 
 
-def _fake_forward(
-    value: Tensor, shapes: Tensor, starts: Tensor, locations: Tensor, weights: Tensor
-) -> Tensor:
+def _fake_forward(value: Tensor, shapes: Tensor, starts: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
     return value.new_empty(value.shape[0], locations.shape[1], value.shape[2] * value.shape[3])
 
 
@@ -97,9 +95,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, Tensor, Tenso
     if grad.device.type == "cuda" and torch.are_deterministic_algorithms_enabled():
         _alert_not_deterministic()
     # `.sum().backward()` sends an expanded tensor; kernels want memory they can walk.
-    grads = torch.ops.partglee.ms_deform_attn_backward(
-        grad.contiguous(), value, shapes, starts, locations, weights
-    )
+    grads = torch.ops.partglee.ms_deform_attn_backward(grad.contiguous(), value, shapes, starts, locations, weights)
     return grads[0], None, None, grads[1], grads[2]
 
 
