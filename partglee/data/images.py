@@ -121,8 +121,8 @@ def _read_file(source: str | Path, max_pixels: int) -> NDArray[np.uint8]:
         with path.open("rb") as stream:
             head = stream.read(12)
         raise ValueError(
-            f"'{source}' is not an image that Pillow can read (it starts with {head!r}); open it in a viewer, and convert "
-            "it to JPEG or PNG"
+            f"'{source}' is not an image that Pillow can read (it starts with {head!r}); open it in a viewer, and "
+            "convert it to JPEG or PNG"
         ) from error
     except (OSError, SyntaxError, EOFError, struct.error, zlib.error) as error:
         raise ValueError(f"image file '{source}' is damaged or cut off ({error}); copy or download it again") from error

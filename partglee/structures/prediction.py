@@ -122,7 +122,7 @@ class Prediction:
             raise IndexError(f"there is no row {row} in {len(self)} rows; objects() lists the object rows")
         if self.level[row] != Level.OBJECT:
             raise ValueError(
-                f"row {row} ({self.names[row]!r}) is a part, it has no parts of its own; objects() lists the object rows"
+                f"row {row} ({self.names[row]!r}) is a part, without parts of its own; objects() lists object rows"
             )
         return self._by_score(self.parent == row)
 

@@ -168,7 +168,8 @@ class Vocabulary:
         Args:
             value: a Vocabulary; {object: parts}; a sequence of names; a string "car: wheel, door; person" (objects are
                 separated by `;`, objects without parts also by `,`); a path to a YAML file (`.yaml`, `.yml`, `.json`,
-                or a `Path`), see `read_vocabulary_file`; the name of a built-in vocabulary. Any other string is one name.
+                or a `Path`), see `read_vocabulary_file`; the name of a built-in vocabulary.
+                Any other string is one name.
 
         Raises:
             ValueError, TypeError: naming the value and what to do.
@@ -191,7 +192,8 @@ class Vocabulary:
         if not isinstance(value, Iterable):
             raise TypeError(
                 f"cannot make a vocabulary from {value!r:.60} ({type(value).__name__}); give a mapping "
-                "{object: parts}, a list of names, a text such as 'car: wheel, door; person', a YAML file or a built-in name"
+                "{object: parts}, a list of names, a text such as 'car: wheel, door; person', a YAML file or a "
+                "built-in name"
             )
         return cls(tuple(value))
 
