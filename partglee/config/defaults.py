@@ -71,6 +71,31 @@ def get_cfg() -> CN:
     cfg.MODEL.DENOISING.BOX_NOISE = 0.4
     cfg.MODEL.DENOISING.CONTRASTIVE = False  # released: plain copies, no negatives
 
+    cfg.CRITERION = CN()
+    cfg.CRITERION.PART_MATCHING = "global"  # global (released) | within_parent (known parents: only their own queries)
+    # released: images x matched parts | paper: Eq. 4, no normaliser (then WEIGHT.RESTRICTION 5) | mean: matched parts,
+    # which is what the released code computes at its one image per GPU
+    cfg.CRITERION.RESTRICTION_NORM = "released"
+    cfg.CRITERION.FOCAL_ALPHA = 0.25
+    cfg.CRITERION.FOCAL_GAMMA = 2.0
+    cfg.CRITERION.NUM_POINTS = 12544  # points at which masks are compared, in matching and losses
+    cfg.CRITERION.OVERSAMPLE = 3.0  # mask losses draw this many times more points ...
+    cfg.CRITERION.IMPORTANCE = 0.75  # ... and take this share of theirs where the prediction is undecided
+    cfg.CRITERION.WEIGHT = CN()  # of the losses; 0 = the term is not computed into the sum
+    cfg.CRITERION.WEIGHT.CLASS = 4.0
+    cfg.CRITERION.WEIGHT.L1 = 5.0
+    cfg.CRITERION.WEIGHT.GIOU = 2.0
+    cfg.CRITERION.WEIGHT.MASK = 5.0
+    cfg.CRITERION.WEIGHT.DICE = 5.0
+    cfg.CRITERION.WEIGHT.RESTRICTION = 0.1  # the paper says 5
+    cfg.CRITERION.WEIGHT.DISTILLATION = 8.0  # released: 4, counted at both levels
+    cfg.CRITERION.COST = CN()  # of the matching
+    cfg.CRITERION.COST.CLASS = 4.0
+    cfg.CRITERION.COST.L1 = 5.0
+    cfg.CRITERION.COST.GIOU = 2.0
+    cfg.CRITERION.COST.MASK = 5.0
+    cfg.CRITERION.COST.DICE = 5.0
+
     cfg.INPUT = CN()
     cfg.INPUT.TEST = CN()
     cfg.INPUT.TEST.SHORT_SIDE = 800  # pixels
