@@ -85,10 +85,14 @@ class MSDeformAttn(nn.Module):
                 "build the module with num_levels equal to the number of feature maps"
             )
         batch, num_queries, _ = query.shape
-        value = self.value_proj(memory).unflatten(-1, (self.num_heads, -1))  # (B, S, M, D)
+        value = self.value_proj(memory).unflatten(
+            -1, (self.num_heads, self.embed_dim // self.num_heads)
+        )  # (B, S, M, D)
         per_point = (batch, num_queries, self.num_heads, self.num_levels, self.num_points)
         offsets = _at_least_float32(self.sampling_offsets(query)).view(*per_point, 2)
-        logits = _at_least_float32(self.attention_weights(query)).view(*per_point[:3], -1)
+        logits = _at_least_float32(self.attention_weights(query)).view(
+            *per_point[:3], self.num_levels * self.num_points
+        )
         weights = logits.softmax(dim=-1).view(per_point)
         shapes, _ = level_tensors(spatial_shapes, level_start_index, memory)
         locations = self._locations(offsets, reference_points, shapes)
