@@ -8,12 +8,15 @@ from partglee.evaluation.instances import CocoEvaluator, LvisEvaluator
 from partglee.evaluation.issues import PredictionError
 from partglee.evaluation.paco import PacoEvaluator
 from partglee.evaluation.part_sets import PartImageNetEvaluator, PartSetEvaluator, PascalPartEvaluator
+from partglee.evaluation.referring import GroundingBoxEvaluator, ReferringEvaluator, ReferringRules
+from partglee.evaluation.semantic_parts import SemanticPartEvaluator, compose_part_map
 
 __all__ = [
     "CategoryMap",
     "CocoEvaluator",
     "Evaluator",
     "GroundTruth",
+    "GroundingBoxEvaluator",
     "HierarchicalEvaluator",
     "LvisEvaluator",
     "PacoEvaluator",
@@ -21,5 +24,9 @@ __all__ = [
     "PartSetEvaluator",
     "PascalPartEvaluator",
     "PredictionError",
+    "ReferringEvaluator",
+    "ReferringRules",
+    "SemanticPartEvaluator",
+    "compose_part_map",
     "format_table",
 ]
