@@ -8,6 +8,7 @@ from partglee.evaluation.instances import CocoEvaluator, LvisEvaluator
 from partglee.evaluation.issues import PredictionError
 from partglee.evaluation.paco import PacoEvaluator
 from partglee.evaluation.part_sets import PartImageNetEvaluator, PartSetEvaluator, PascalPartEvaluator
+from partglee.evaluation.prediction_files import detect_format, score_file, score_label_images
 from partglee.evaluation.referring import GroundingBoxEvaluator, ReferringEvaluator, ReferringRules
 from partglee.evaluation.semantic_parts import SemanticPartEvaluator, compose_part_map
 
@@ -28,5 +29,8 @@ __all__ = [
     "ReferringRules",
     "SemanticPartEvaluator",
     "compose_part_map",
+    "detect_format",
     "format_table",
+    "score_file",
+    "score_label_images",
 ]

@@ -70,6 +70,7 @@ class DetectionBuffer:
         self._image, self._category, self._parent = array("q"), array("q"), array("q")
         self._score, self._boxes = array("d"), array("d")
         self._counts: list[bytes | None] = []
+        self._size = (-1, (0, 0))  # size of the last image asked for: all rows of an image ask
 
     def add_image(self, image_id: int, rows: Iterable[Mapping[str, Any]]) -> None:
         """Add all detections of one image (none is fine: the image then counts as seen)."""
@@ -122,8 +123,11 @@ class DetectionBuffer:
             if counts is None:
                 self.issues.add("no box", f"{where}: a detection has neither 'bbox' nor 'segmentation'")
                 return False
-            size = [int(side) for side in self.sizes[image]]
-            box = rle.toBbox({"size": size, "counts": counts}) if self.need_boxes else (math.nan,) * 4
+            box = (
+                rle.toBbox({"size": list(self._image_size(image)), "counts": counts})
+                if self.need_boxes
+                else (math.nan,) * 4
+            )
         elif len(box) != 4 or not all(map(math.isfinite, box)):
             self.issues.add("box not finite", f"{where}: bbox must be four finite numbers xywh, got {box!r}")
             return False
@@ -135,13 +139,20 @@ class DetectionBuffer:
         self._parent.append(-1)
         return True
 
+    def _image_size(self, image: int) -> tuple[int, int]:
+        if self._size[0] != image:
+            height, width = self.sizes[image].tolist()
+            self._size = (image, (height, width))
+        return self._size[1]
+
     def _mask(self, image: int, where: str, segmentation: Any) -> bytes | None:
-        size = tuple(int(side) for side in self.sizes[image])
+        size = self._image_size(image)
         # The usual case, compressed run lengths of the right size, without a function call: there can be millions.
         if isinstance(segmentation, dict) and isinstance(segmentation.get("counts"), (str, bytes)):
             found = tuple(segmentation.get("size", ()))
             if size == (0, 0) and len(found) == 2:
                 self.sizes[image] = size = found  # the annotations do not say; the first prediction does
+                self._size = (image, found)
             if found == size:
                 counts = segmentation["counts"]
                 return counts.encode("ascii") if isinstance(counts, str) else counts

@@ -67,7 +67,7 @@ def test_annotation_id_zero_counts():
     truth = dataset([image(1)], [(1, 1, a, {"id": 0})], [{"id": 0, "name": "a"}, {"id": 1, "name": "b"}])
     truth["annotations"][0]["category_id"] = 0
     results = feed(CocoEvaluator(ground_truth=truth), [result(1, 0, a, 0.5)])
-    assert results["bbox/AP"] == results["segm/AP"] == pytest.approx(100)
+    assert (results["bbox/AP"], results["segm/AP"]) == pytest.approx((100, 100))
 
 
 def test_hundred_detections_for_each_class_and_image():
