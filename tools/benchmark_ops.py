@@ -191,10 +191,10 @@ def busy_seconds() -> float:
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
-def sample(call: Callable[[], object], seconds: float) -> tuple[float, float]:
+def sample(call: Callable[[], object], seconds: float, tries: int) -> tuple[float, float]:
     """(seconds per call, share of the machine that others used meanwhile)."""
     best = (math.inf, math.inf)
-    for _ in range(8):
+    for _ in range(tries):
         start, own, busy = time.perf_counter(), time.process_time(), busy_seconds()
         calls = 0
         while time.perf_counter() - start < seconds:
@@ -210,14 +210,16 @@ def sample(call: Callable[[], object], seconds: float) -> tuple[float, float]:
     return best
 
 
-def time_all(calls: dict[str, Callable[[], object]], rounds: int, seconds: float) -> dict[str, dict[str, float]]:
+def time_all(
+    calls: dict[str, Callable[[], object]], rounds: int, seconds: float, tries: int
+) -> dict[str, dict[str, float]]:
     for call in calls.values():
         call()
         call()
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
-            taken[name].append(sample(call, seconds))
+            taken[name].append(sample(call, seconds, tries))
     result = {}
     for name, samples in taken.items():
         times = [seconds for seconds, _ in samples]
@@ -297,7 +299,7 @@ def benchmark(name: str, args: argparse.Namespace) -> list[dict[str, object]]:
             check(candidate, inputs, expected, backward)
         del expected
         calls: dict[str, Callable[[], object]] = {c.name: make_run(c, inputs, backward) for c in everyone}
-        times = time_all(calls, args.rounds, args.seconds)
+        times = time_all(calls, args.rounds, args.seconds, args.tries)
         base = times[everyone[0].name]["median_ms"]
         for candidate in everyone:
             found = times[candidate.name]
@@ -341,6 +343,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.35, help="length of a sample")
+    parser.add_argument("--tries", type=int, default=8, help="samples taken again at most while others are busy")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--instruction-sets", action="store_true", help="also the slower instruction sets")
     parser.add_argument("--no-memory", dest="memory", action="store_false", help="skip the memory measurement")
