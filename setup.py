@@ -25,8 +25,11 @@ from setuptools.command.build_py import build_py
 
 try:
     from setuptools.command.bdist_wheel import bdist_wheel
-except ImportError:  # setuptools before 70.1
-    from wheel.bdist_wheel import bdist_wheel
+except ImportError:  # setuptools before 70.1, where pip brings the wheel package
+    try:
+        from wheel.bdist_wheel import bdist_wheel
+    except ImportError:  # `python setup.py build_ops` in a bare environment makes no wheel
+        bdist_wheel = Command
 
 ROOT = Path(__file__).resolve().parent
 SOURCES = ROOT / "csrc" / "ms_deform_attn"
