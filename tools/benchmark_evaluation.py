@@ -2,7 +2,8 @@
 """Time and memory of mask and box AP on predictions of PACO-test size, ours against pycocotools in the same run.
 
 The annotations and predictions are synthetic: ellipses at random places, a share of the predictions near an
-annotation, the rest anywhere and of any class. Each scorer runs in a process of its own, so that its peak memory is its own.
+annotation, the rest anywhere and of any class. Each scorer runs in a process of its own, so that its peak
+memory is its own.
 
     python tools/benchmark_evaluation.py --images 500
     python tools/benchmark_evaluation.py                      # 9,443 images, 531 classes, 300 predictions each
@@ -47,8 +48,8 @@ def make(args: argparse.Namespace, folder: Path) -> tuple[Path, Path]:
                 (int(rng.integers(0, len(pool))), int(rng.integers(1, args.classes + 1))) for _ in range(args.truths)
             ]
             for shape, category in own:
-                annotations.append({"id": len(annotations) + 1, "image_id": i + 1, "category_id": category, "iscrowd": 0,
-                                    **pool[shape]})  # fmt: skip
+                annotations.append({"id": len(annotations) + 1, "image_id": i + 1, "category_id": category,
+                                    "iscrowd": 0, **pool[shape]})  # fmt: skip
             rows = []
             for j in range(args.detections):
                 near = j < args.detections // 4
@@ -139,7 +140,7 @@ def measure(name: str, arguments: tuple[Any, ...]) -> tuple[float, float, dict[s
         try:
             result = answer.get(timeout=1)
             break
-        except Exception:  # noqa: BLE001  queue.Empty: look whether the process still lives
+        except Exception:  # queue.Empty: look whether the process still lives
             if not process.is_alive():
                 result = None
                 break
@@ -157,7 +158,7 @@ def main() -> None:
     parser.add_argument("--scorers", nargs="+", choices=tuple(SCORERS), default=["partglee", "pycocotools"])
     parser.add_argument("--lvis", action="store_true", help="LVIS rules (not pycocotools)")
     args = parser.parse_args()
-    print(f"{args.images} images, {args.classes} classes, {args.detections} predictions and {args.truths} annotations each, "
+    print(f"{args.images} images, {args.classes} classes, {args.detections} predictions and {args.truths} annotations each, "  # noqa: E501
           f"{args.kind}{', LVIS rules' if args.lvis else ''}; {platform.machine()}, {os.cpu_count()} cores, "
           f"Python {platform.python_version()}, numpy {np.__version__}", flush=True)  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:

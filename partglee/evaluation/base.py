@@ -1,7 +1,8 @@
 """The base of every evaluator: reset, process, evaluate; gathering across processes; printing.
 
 Results are a flat dict `{"<group>/<metric>": number}`. Rates are percentages (0 to 100); keys that end in a count
-(`num_...`, `issues/...`) are counts; NaN means "not defined on this data" (no annotated instance) and is printed as `-`.
+(`num_...`, `issues/...`) are counts; NaN means "not defined on this data" (no annotated instance) and is
+printed as `-`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def is_main_process() -> bool:
 
 
 def gather(value: Any) -> list[Any]:
-    """Values of all processes, in rank order, on rank 0; an empty list elsewhere. Without torch.distributed: `[value]`."""
+    """Values of all processes in rank order on rank 0, an empty list elsewhere; alone, `[value]`."""
     if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
         return [value]
     # gather_object needs a collective that NCCL only has for CUDA tensors; all_gather_object works with both backends.
@@ -85,7 +86,7 @@ class Evaluator(ABC):
 def format_table(results: Mapping[str, float], *, title: str = "") -> str:
     """A table with one row for each group ("bbox", "segm", ...) and one column for each metric.
 
-    Groups with the same columns share one table; groups of more than eight metrics are listed one to a line.
+    Groups with the same columns share one table; groups of more than fourteen metrics are listed one to a line.
     """
     groups: dict[str, dict[str, float]] = {}
     for key, value in results.items():

@@ -160,7 +160,7 @@ class DetectionBuffer:
             self.issues.add(kind, f"{where}: mask of size {list(found)}, the image is {list(size)} (height, width)")
             return None
         try:
-            return encode_segmentation(segmentation, size, what=where)["counts"]  # type: ignore[no-any-return]
+            return encode_segmentation(segmentation, size, what=where)["counts"]  # type: ignore[no-any-return, unused-ignore]
         except (ValueError, KeyError, TypeError, IndexError) as error:
             kind = "mask of the wrong size" if "of size" in str(error) else "mask unreadable"
             self.issues.add(kind, f"{where}: {error}")
@@ -192,7 +192,11 @@ def merge_states(
         seen.update(spans)
         parts.append(detections)
     if num_images - len(seen):
-        issues.add("image without prediction", f"{len(seen)} of {num_images} images", count=num_images - len(seen))
+        issues.add(
+            "image without prediction",
+            f"only {len(seen)} of {num_images} images have any",
+            count=num_images - len(seen),
+        )
     if sum(map(len, parts)) == 0:
         issues.add("no predictions", "there is not one detection, so every AP is 0")
     if len(parts) == 1:

@@ -93,7 +93,7 @@ class GroundTruth:
                     f"annotation file '{path}' does not exist; is PARTGLEE_DATASETS set to the data's folder?"
                 )
             with path.open(encoding="utf-8") as stream:
-                source = json.load(stream)
+                return cls.from_dict(json.load(stream), **options)
         return cls.from_dict(source, **options)
 
     @classmethod
@@ -189,7 +189,7 @@ def encode_segmentation(segmentation: Any, size: tuple[int, int], *, what: str) 
             raise ValueError(f"{what} has a mask of size {found}, but the image is {(height, width)} (height, width)")
         counts = segmentation["counts"]
         if isinstance(counts, list):
-            return rle.frPyObjects({"size": list(found), "counts": counts}, *found)  # type: ignore[no-any-return]
+            return rle.frPyObjects({"size": list(found), "counts": counts}, *found)  # type: ignore[no-any-return, unused-ignore]
         if isinstance(counts, str):
             counts = counts.encode("ascii")
         return {"size": list(found), "counts": counts}
@@ -198,7 +198,7 @@ def encode_segmentation(segmentation: Any, size: tuple[int, int], *, what: str) 
     polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
     if not polygons:
         raise ValueError(f"{what} has only polygons of less than three points")
-    return rle.merge(rle.frPyObjects(polygons, height, width))  # type: ignore[no-any-return]
+    return rle.merge(rle.frPyObjects(polygons, height, width))  # type: ignore[no-any-return, unused-ignore]
 
 
 def _category_sets(

@@ -37,8 +37,8 @@ _NEVER = -1
 class HierarchicalEvaluator(InstanceEvaluator):
     """Hierarchical AP and parent accuracy, see the module's text.
 
-    Results: hAP, hAP50, hAP75, AP, AP50 (the same parts without the parent condition), parent_accuracy, num_matched_parts,
-    num_parts_without_parent.
+    Results: hAP, hAP50, hAP75, AP, AP50 (the same parts without the parent condition), parent_accuracy,
+    num_matched_parts, num_parts_without_parent.
 
     Args:
         parents: "predicted": the detections' own. "derived": the smallest object of the image that contains the part,

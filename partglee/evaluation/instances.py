@@ -134,8 +134,8 @@ class LvisEvaluator(InstanceEvaluator):
     """LVIS AP: 300 detections an image over all classes, federated annotations.
 
     Detections of a class that is neither annotated in the image nor in its `neg_category_ids` are dropped; unmatched
-    detections of a class in `not_exhaustive_category_ids` are ignored; there are no crowds and there is no cap for a class.
-    This is not "fixed AP" (10 000 detections for each class over the data set).
+    detections of a class in `not_exhaustive_category_ids` are ignored; there are no crowds and there is no cap
+    for a class. This is not "fixed AP" (10 000 detections for each class over the data set).
 
     Results: AP, AP50, AP75, APs, APm, APl, APr, APc, APf, AR300; with `per_category`, `AP-<name>`.
 

@@ -1,9 +1,9 @@
 """Greedy matching of detections to annotations, as COCO and LVIS define it, for all (image, category) cells at once.
 
-A cell is one image and one category. N detections (sorted), M annotations, T IoU thresholds, A area ranges, G annotations
-of a cell. Only cells with annotations *and* detections are matched: in a large vocabulary these are few, and their
-IoUs are the only ones computed. Cells with the same G form one array, in which round r matches the r-th detection
-of every cell, so that no Python loop runs over detections.
+A cell is one image and one category. N detections (sorted), M annotations, T IoU thresholds, A area ranges, G
+annotations of a cell. Only cells with annotations *and* detections are matched: in a large vocabulary these are
+few, and their IoUs are the only ones computed. Cells with the same G form one array, in which round r matches
+the r-th detection of every cell, so that no Python loop runs over detections.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Matches:
 
     row: NDArray[np.int64]  # (N,) row in the Detections
     rank: NDArray[np.int64]  # (N,) position by score within the cell
-    matched: NDArray[np.int64]  # (N, A, T) row of the annotation, -1 without
+    matched: NDArray[np.int32]  # (N, A, T) row of the annotation, -1 without
     ignored: NDArray[np.bool_]  # (N, A, T) neither true nor false positive
     category_start: NDArray[np.int64]  # (K + 1,) detections of category k are [start[k], start[k + 1])
     positives: NDArray[np.int64]  # (K, A) annotations that count
@@ -224,4 +224,4 @@ def _match_group(
 def _last_best(overlap: NDArray[np.float64], free: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Index of the largest overlap among the free ones (the last of equals), and whether there is one."""
     values = np.where(free, overlap, -1.0)[..., ::-1]
-    return free.shape[-1] - 1 - values.argmax(axis=-1), free.any(axis=-1)
+    return free.shape[-1] - 1 - values.argmax(axis=-1), np.asarray(free.any(axis=-1))

@@ -1,7 +1,8 @@
 """PACO: AP over 531 classes, AP^obj over objects, AP^opart over part names, with both matching rules.
 
-Rule "lvis" is the plain LVIS matcher (what VLPart and PartGLEE quote, on val); rule "official" is that of the PACO tools (quoted
-on test; their README table is box AP). They differ only for detections of object-part classes.
+Rule "lvis" is the plain LVIS matcher (what VLPart and PartGLEE quote, on val); rule "official" is that of the
+PACO tools (quoted on test; their README table is box AP). They differ only for detections of object-part
+classes.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ RULES = ("lvis", "official")
 class PacoEvaluator(LvisEvaluator):
     """LVIS AP plus AP^obj, AP^opart (and the flat mean over object-parts, which is another number).
 
-    Results besides those of LVIS: APobj, APopart, APopart_flat. Keys of rule "official" end in `@official`; with both rules,
-    both sets are reported.
+    Results besides those of LVIS: APobj, APopart, APopart_flat. Keys of rule "official" end in `@official`;
+    with both rules, both sets are reported.
 
     Args:
         rules: of "lvis" and "official".
@@ -55,14 +56,14 @@ class PacoEvaluator(LvisEvaluator):
         return plain if self._rule == "lvis" else self._official(detections, kind, plain[:, 0])
 
     def _official(self, detections: Detections, kind: str, plain: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """(N, T): a part class that is not exhaustive while its object class is: see `not_exhaustive_false_positive`."""
+        """(N, T) for part classes that are not exhaustive while their object class is."""
         truth, categories = self.ground_truth, self.ground_truth.categories
         object_of = {name: k for k, name in enumerate(categories.names) if not categories.is_part[k]}
         rows_of: dict[tuple[int, int], list[int]] = defaultdict(list)
         for row, cell in enumerate(zip(truth.image.tolist(), truth.category.tolist(), strict=True)):
             rows_of[cell].append(row)
         ignored = np.repeat(plain[:, None], len(IOU_THRESHOLDS), axis=1)
-        for row in np.flatnonzero(plain & categories.is_part[detections.category]):
+        for row in np.flatnonzero(plain & categories.is_part[detections.category]).tolist():
             image = int(detections.image[row])
             owner = object_of.get(categories.owner[detections.category[row]] or "")
             if owner is None or owner in truth.not_exhaustive[image]:
@@ -112,9 +113,9 @@ def not_exhaustive_false_positive(
 ) -> NDArray[np.bool_]:
     """Whether the official PACO rule counts an unmatched part detection as a false positive, at each threshold.
 
-    r = inter / (object area - inter + 1e-7), the largest over the annotated objects of the part's class. No overlap: false
-    positive. r >= threshold: false positive. Otherwise ignored. (The tool's comments say the opposite of this; this
-    is what it computes.)
+    r = inter / (object area - inter + 1e-7), the largest over the annotated objects of the part's class. No
+    overlap: false positive. r >= threshold: false positive. Otherwise ignored. (The tool's comments say the
+    opposite of this; this is what it computes.)
     """
     ratio = float(np.max(inter / (object_area - inter + 1e-7)))
     return (thresholds <= ratio) | (ratio == 0)

@@ -108,7 +108,7 @@ class PartSetEvaluator(CocoEvaluator):
 
 
 class PartImageNetEvaluator(PartSetEvaluator):
-    """PartImageNet, 40 parts. The papers' "quadruped" columns are AP of the single categories: see `AP-Quadruped Head`."""
+    """PartImageNet, 40 parts. The papers' "quadruped" columns are AP of single categories: `AP-Quadruped Head`."""
 
     name = "PartImageNet"
 

@@ -3,10 +3,11 @@
 | format | file | made by |
 |---|---|---|
 | `partglee` | `.jsonl`: one image a line, `Prediction.to_json` | this library |
-| `coco` | `.json`: a list of `{image_id, category_id, score, bbox and/or segmentation}`; `id` and `parent_id` are read if there | COCO and LVIS results |
+| `coco` | `.json`: a list of `{image_id, category_id, score, bbox, segmentation}`, one of the last two | COCO, LVIS |
 | `png` | a folder of label images | semantic part segmentation, see `score_label_images` |
 
-An empty file is an error; a valid file without a single detection (`[]`) scores 0 with a warning.
+COCO rows may have `id` and `parent_id`, as `Prediction.to_coco` writes them. An empty file is an error; a valid
+file without a single detection (`[]`) scores 0 with a warning.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ def read_coco_results(path: str | Path) -> Iterator[tuple[Any, list[dict[str, An
     entry = None
     for i, entry in enumerate(content):
         if not isinstance(entry, dict) or "image_id" not in entry:
-            raise ValueError(f"result {i} of '{path}' has no image_id: {str(entry):.80}")
+            raise ValueError(f"result {i} of '{path}' has no image_id: {entry!s:.80}")
         groups.setdefault(entry["image_id"], []).append(entry)
     del content, entry
     while groups:  # rows are let go once they are read: there can be millions
@@ -103,8 +104,9 @@ def read_coco_results(path: str | Path) -> Iterator[tuple[Any, list[dict[str, An
 def read_json_lines(path: str | Path, evaluator: InstanceEvaluator) -> Iterator[tuple[Any, list[dict[str, Any]]]]:
     """(image id, rows) of a file with one `Prediction.to_json` a line.
 
-    The image is found by `image_id` where the line has one, else by `file_name`: as in the annotations, or the last part of
-    the path where that is unique. Categories are found as `CategoryMap` says; a name nobody knows is an issue.
+    The image is found by `image_id` where the line has one, else by `file_name`: as in the annotations, or the
+    last part of the path where that is unique. Categories are found as `CategoryMap` says; a name nobody knows
+    is an issue.
 
     Raises:
         ValueError: for a line that is not one.

@@ -59,9 +59,10 @@ def sample_iou(inter: int, union: int, rules: ReferringRules) -> float:
 class ReferringEvaluator(Evaluator):
     """Segmentation of expressions that have a target, or may have none (gRefCOCO).
 
-    Results: mIoU (mean IoU over target samples), oIoU and cIoU (two names of sum I / sum U), gIoU (mean over all samples,
-    a no-target sample counts 1 when found, else 0), Pr@X (share of target samples), N-acc (no-target samples found),
-    T-acc (target samples not rejected), num_samples, num_no_target. N-acc is NaN without no-target samples.
+    Results: mIoU (mean IoU over target samples), oIoU and cIoU (two names of sum I / sum U), gIoU (mean over
+    all samples, a no-target sample counts 1 when found, else 0), Pr@X (share of target samples), N-acc
+    (no-target samples found), T-acc (target samples not rejected), num_samples, num_no_target. N-acc is NaN
+    without no-target samples.
 
     Args:
         rules: see `ReferringRules`.

@@ -1,8 +1,8 @@
 """Semantic part segmentation (Pascal-Part-116, ADE20K-Part-234, PartImageNet-OV40): mIoU base, novel, hIoU, all.
 
-K part classes; class K stands for background/ignore. The unit is one sample: an (image, object class) pair or one object
-instance, as the data set defines it. "mIoU" is three different metrics in the literature, which average over
-different classes; all three are reported side by side and must never share a column:
+K part classes; class K stands for background/ignore. The unit is one sample: an (image, object class) pair or
+one object instance, as the data set defines it. "mIoU" is three different metrics in the literature, which
+average over different classes; all three are reported side by side and must never share a column:
 
 - A (OV-PARTS, PartGLEE): classes with annotated or predicted pixels;
 - B (PartCLIPSeg): classes with annotated pixels;
@@ -53,7 +53,8 @@ class SemanticPartEvaluator(Evaluator):
 
     Results (percent): `<variant>/mIoU-base`, `mIoU-novel`, `hIoU`, `mIoU` (all classes) for each variant;
     `recall/...` (TP over annotated pixels, classes with annotations); `boundary/...` (boundary IoU, classes with
-    annotations). `num_samples` and `num_samples_without_part` (skipped; upstream tools put a random sample in their place).
+    annotations). `num_samples` and `num_samples_without_part` (skipped; upstream tools put a random sample in
+    their place).
 
     Args:
         num_classes: K.
@@ -178,7 +179,7 @@ class SemanticPartEvaluator(Evaluator):
         recall = np.divide(true, annotated, out=np.full(self.num_classes, np.nan), where=annotated > 0)
         results.update(_prefixed("recall", self._means(recall), "recall"))
         if self.boundary_width is not None:
-            results.update(_prefixed("boundary", self.summarise(*boundary, "B"), "IoU"))
+            results.update(_prefixed("boundary", self.summarise(boundary[0], boundary[1], boundary[2], "B"), "IoU"))
         results["num_samples"] = float(len(seen))
         results["num_samples_without_part"] = float(sum(not labelled for labelled in seen.values()))
         if not any(seen.values()):

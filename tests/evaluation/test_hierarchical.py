@@ -30,7 +30,7 @@ def objects(left=1, right=1):
     ("parents", "classes", "hap50", "accuracy"),
     [
         ((1, 2), (1, 1), 100.0, 100.0),
-        # The first head (score .7) names the wrong dog: FP, then TP. Envelope .5 over recalls 0 to .5 (51 of 101 points).
+        # The first head (.7) names the wrong dog: FP, then TP. Envelope .5 over recalls 0 to .5 (51 of 101).
         ((2, 2), (1, 1), 100 * 51 * 0.5 / 101, 50.0),
         ((1, None), (1, 1), 100 * 51 * 1.0 / 101, 50.0),  # TP, then a part that names no parent
         ((1, 2), (1, 2), 100 * 51 * 1.0 / 101, 50.0),  # the right place, but called a cat

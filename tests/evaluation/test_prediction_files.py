@@ -127,7 +127,7 @@ def test_bad_lines(tmp_path):
         score([good, good])
     with pytest.raises(PredictionError, match="unknown image"):
         score([prediction("dog", "9.jpg").to_json()])
-    with pytest.raises(PredictionError, match="unknown name.*'horse'"):
+    with pytest.raises(PredictionError, match=r"unknown name.*'horse'"):
         score([prediction("horse", "1.jpg").to_json()])
     with pytest.raises(PredictionError, match="wrong size"):
         score([prediction("dog", "1.jpg", size=(30, 30)).to_json()])

@@ -1,0 +1,133 @@
+"""Metrics of grounded captions (GCG, MGSC): masks of phrases, recall, CIDEr-D, and METEOR from its match counts.
+
+These papers' tools differ from what their texts say; each function names the rule it follows. D predictions, G
+annotations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Grams = Counter[tuple[str, ...]]
+
+
+def matched_ious(iou: NDArray[np.float64]) -> list[float]:
+    """IoUs of the greedy one-to-one pairs by largest IoU above 0. `mIoU` of an image is their mean (0 without a pair):
+    unmatched predictions and annotations cost nothing, which is the published rule. iou: (D, G)."""
+    left = np.array(iou, np.float64)
+    found = []
+    while left.size and left.max() > 0:
+        row, column = np.unravel_index(left.argmax(), left.shape)
+        found.append(float(left[row, column]))
+        left[row, :], left[:, column] = 0, 0
+    return found
+
+
+def phrase_recall_hits(
+    iou: NDArray[np.float64],
+    similarity: NDArray[np.float64],
+    *,
+    threshold: float = 0.5,
+    stop_at_first_miss: bool = True,
+) -> int:
+    """Annotations found with IoU and phrase similarity of at least the threshold. Recall is the sum over images of
+    hits over the sum of annotated phrases.
+
+    Args:
+        iou, similarity: (G, D).
+        stop_at_first_miss: the published rule ends at the first best pair whose phrases differ; False goes on with
+            the next pair.
+    """
+    left = np.array(iou, np.float64)
+    hits = 0
+    while left.size and left.max() >= threshold:
+        row, column = np.unravel_index(left.argmax(), left.shape)
+        if similarity[row, column] < threshold:
+            if stop_at_first_miss:
+                break
+            left[row, column] = 0
+            continue
+        hits += 1
+        left[row, :], left[:, column] = 0, 0
+    return hits
+
+
+def cider_d(references: Sequence[Sequence[str]], hypotheses: Sequence[str], *, sigma: float = 6.0) -> list[float]:
+    """CIDEr-D of each image (tokens are separated by spaces; tokenise before).
+
+    The length penalty uses the number of bigrams, as the reference code does. With one image every idf is 0, so
+    is the score.
+
+    Args:
+        references: for each image, its sentences.
+        hypotheses: one sentence for each image.
+    """
+    frequency: Grams = Counter()
+    for sentences in references:
+        frequency.update({gram for sentence in sentences for gram in _grams(sentence)})
+    log_images = math.log(len(references))
+    scores = []
+    for sentences, hypothesis in zip(references, hypotheses, strict=True):
+        own = _vector(hypothesis, frequency, log_images)
+        pairs = [_similarity(own, _vector(sentence, frequency, log_images), sigma) for sentence in sentences]
+        scores.append(10 * sum(pairs) / len(sentences))
+    return scores
+
+
+class _Vector(NamedTuple):
+    weights: list[dict[tuple[str, ...], float]]  # one for each gram length
+    norms: list[float]
+    bigrams: int
+
+
+def _grams(sentence: str) -> Grams:
+    words = sentence.split()
+    return Counter(tuple(words[i : i + n]) for n in range(1, 5) for i in range(len(words) - n + 1))
+
+
+def _vector(sentence: str, frequency: Grams, log_images: float) -> _Vector:
+    weights: list[dict[tuple[str, ...], float]] = [{} for _ in range(4)]
+    grams = _grams(sentence)
+    for gram, count in grams.items():
+        weights[len(gram) - 1][gram] = count * (log_images - math.log(max(1, frequency[gram])))
+    norms = [math.sqrt(sum(value**2 for value in entry.values())) for entry in weights]
+    return _Vector(weights, norms, sum(count for gram, count in grams.items() if len(gram) == 2))
+
+
+def _similarity(own: _Vector, other: _Vector, sigma: float) -> float:
+    total = 0.0
+    for a, b, norm_a, norm_b in zip(own.weights, other.weights, own.norms, other.norms, strict=True):
+        product = sum(min(value, b.get(gram, 0.0)) * b.get(gram, 0.0) for gram, value in a.items())
+        total += product / (norm_a * norm_b or 1.0)
+    return total / 4 * math.exp(-((own.bigrams - other.bigrams) ** 2) / (2 * sigma**2))
+
+
+def meteor_score(
+    *,
+    matched: tuple[int, int],
+    hypothesis: tuple[int, int],
+    reference: tuple[int, int],
+    chunks: int,
+) -> float:
+    """METEOR 1.5 (English task weights) from its counts; the alignment itself is METEOR's own (Java) job.
+
+    Args:
+        matched, hypothesis, reference: numbers of (content words, function words).
+        chunks: runs of matched words that are adjacent and in order in both sentences.
+    """
+    alpha, beta, gamma, delta = 0.85, 0.2, 0.6, 0.75
+
+    def weigh(counts: tuple[int, int]) -> float:
+        return delta * counts[0] + (1 - delta) * counts[1]
+
+    if not sum(matched):
+        return 0.0
+    precision, recall = weigh(matched) / weigh(hypothesis), weigh(matched) / weigh(reference)
+    mean = precision * recall / (alpha * precision + (1 - alpha) * recall)
+    return mean * (1 - gamma * (chunks / sum(matched)) ** beta)
