@@ -101,7 +101,7 @@ class HierarchicalCriterion:
             output: of a model in training mode (in evaluation mode the last layer alone counts).
             targets: one for each image.
             supervision: what the annotations leave open. Where its `background` is None, a level counts as fully
-                annotated when any image of the batch has a target on it, else as not annotated (released).
+                annotated when any image of the step, over all processes, has a target on it, else as not annotated.
 
         Returns:
             `level/term/prediction set` -> scalar, such as `part/mask_dice/final` or `object/class/denoising.layer1`.
@@ -126,6 +126,8 @@ class HierarchicalCriterion:
         processes = num_processes()
         counts = sum_over_processes(_counts(objects, parts, len(targets), device))
         normalisers = (counts / processes).clamp(min=1)
+        objects = _decide_background(objects, counts[0], processes)
+        parts = None if parts is None else _decide_background(parts, counts[2], processes)
 
         # Assignments run on the CPU while the device computes what needs none.
         object_matches = self._start(objects, output.mask_features) if objects.supervised else None
@@ -154,9 +156,7 @@ class HierarchicalCriterion:
         losses.update(self._restriction(objects, parts, matched_parts, output.parent, counts[4], processes))
         return losses
 
-    def _start(
-        self, level: _Level, mask_features: Tensor, allowed: Sequence[Tensor] | None = None
-    ) -> PendingMatches:
+    def _start(self, level: _Level, mask_features: Tensor, allowed: Sequence[Tensor] | None = None) -> PendingMatches:
         return self.matcher.start(level.predictions, level.targets, mask_features, allowed)
 
     def _matched(self, level: _Level, matches: Matches, normaliser: Tensor, features: Tensor) -> dict[str, Tensor]:
@@ -255,20 +255,30 @@ def _prepare(
         layers, names = (*layers, output.proposals), (*names, "proposals")
     predictions = stack_predictions(layers, names)
     _, num_images, _, num_names = predictions.logits.shape
-    batch = batch_targets(targets, num_names=num_names, device=predictions.logits.device)
+    boxes = predictions.boxes
+    batch = batch_targets(targets, num_names=num_names, device=boxes.device, dtype=boxes.dtype)
     negatives, background = supervision
     if negatives is not None and negatives.shape != (num_images, num_names):
         raise ValueError(
             f"{name} negatives must be ({num_images}, {num_names}), one flag for each image and name, "
             f"got {tuple(negatives.shape)}"
         )
-    if background is None:
-        background = (len(batch) > 0,) * num_images
-    elif len(background) != num_images:
+    if background is not None and len(background) != num_images:
         raise ValueError(f"{name} background must hold {num_images} flags, one for each image, got {len(background)}")
     if active is not None:
         negatives = active if negatives is None else negatives.to(active.device) & active
     return _Level(name, output, predictions, batch, LevelSupervision(negatives, background))
+
+
+def _decide_background(level: _Level, num_targets: Tensor, processes: int) -> _Level:
+    """Where nothing is said: labelled if any image, on whatever process, has a target of this level."""
+    negatives, background = level.supervision
+    if background is not None:
+        return level
+    # A process knows its own targets without asking the device.
+    annotated = len(level.targets) > 0 or (processes > 1 and float(num_targets) > 0)
+    background = (annotated,) * level.predictions.logits.shape[1]
+    return level._replace(supervision=LevelSupervision(negatives, background))
 
 
 def _counts(objects: _Level, parts: _Level | None, num_images: int, device: torch.device) -> Tensor:

@@ -186,7 +186,7 @@ def _solve_in_threads(costs: Sequence[Tensor]) -> list[Future[npt.NDArray[np.int
     if flat.is_cuda:
         host = torch.empty(flat.shape, dtype=flat.dtype, pin_memory=True)
         host.copy_(flat, non_blocking=True)
-        ready = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        ready = torch.cuda.Event()
         ready.record()
         flat = host
     else:

@@ -57,8 +57,10 @@ def stack_predictions(layers: Sequence[LayerPrediction], names: Sequence[str]) -
     )
 
 
-def batch_targets(targets: Sequence[LevelTargets], *, num_names: int, device: torch.device) -> TargetBatch:
-    """Join the targets of B images on one device."""
+def batch_targets(
+    targets: Sequence[LevelTargets], *, num_names: int, device: torch.device, dtype: torch.dtype | None = None
+) -> TargetBatch:
+    """Join the targets of B images on one device; boxes get the predictions' dtype where it is given."""
     if not targets:
         raise ValueError("expected the targets of at least one image, got none")
     for i, target in enumerate(targets):  # on an accelerator the check would wait for it
@@ -73,7 +75,7 @@ def batch_targets(targets: Sequence[LevelTargets], *, num_names: int, device: to
     offsets = [0, *itertools.accumulate(sizes)][:-1]
     return TargetBatch(
         labels=torch.cat([target.labels.to(device) for target in targets]),
-        boxes=full_precision(torch.cat([target.boxes.to(device) for target in targets])),
+        boxes=full_precision(torch.cat([target.boxes.to(device=device, dtype=dtype) for target in targets])),
         masks=tuple(None if target.masks is None else target.masks.to(device) for target in targets),
         sizes=sizes,
         offsets=torch.tensor(offsets, dtype=torch.long).to(device),

@@ -1,0 +1,187 @@
+"""Each loss against loops over numbers, and its gradient against differences."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import gradcheck
+
+from partglee.criterion.boxes import giou_loss, l1_loss
+from partglee.criterion.classification import focal_loss, supervised_pairs
+from partglee.criterion.distillation import distillation_loss
+from partglee.criterion.masks import dice_loss, mask_bce_loss, sampled_mask_logits
+from partglee.criterion.restriction import restriction_loss, restriction_normaliser
+
+F64 = torch.float64
+
+
+def random_boxes(*shape: int) -> Tensor:
+    """cxcywh boxes that stay inside [0, 1]."""
+    return torch.cat((0.3 + 0.4 * torch.rand(*shape, 2, dtype=F64), 0.1 + 0.3 * torch.rand(*shape, 2, dtype=F64)), -1)
+
+
+def corners(box: list[float]) -> tuple[float, float, float, float]:
+    cx, cy, w, h = box
+    return cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2
+
+
+def overlap(a: list[float], b: list[float]) -> float:
+    ax0, ay0, ax1, ay1 = corners(a)
+    bx0, by0, bx1, by1 = corners(b)
+    return max(0.0, min(ax1, bx1) - max(ax0, bx0)) * max(0.0, min(ay1, by1) - max(ay0, by0))
+
+
+def focal_of(x: float, positive: bool) -> float:
+    p = 1 / (1 + math.exp(-x))
+    return -0.25 * (1 - p) ** 2 * math.log(p) if positive else -0.75 * p**2 * math.log(1 - p)
+
+
+def test_focal_loss_equals_loops() -> None:
+    logits = torch.randn(2, 2, 3, 4, dtype=F64)
+    positive = torch.rand(logits.shape) < 0.3
+    weight = torch.rand(logits.shape) < 0.7
+    for used in (None, weight):
+        wanted = [0.0, 0.0]
+        for index in torch.cartesian_prod(*(torch.arange(n) for n in logits.shape)).tolist():
+            if used is None or used[tuple(index)]:
+                wanted[index[0]] += focal_of(float(logits[tuple(index)]), bool(positive[tuple(index)]))
+        torch.testing.assert_close(focal_loss(logits, positive, used), torch.tensor(wanted, dtype=F64))
+    assert gradcheck(lambda x: focal_loss(x, positive, weight), (logits.requires_grad_(),))
+
+
+def test_what_is_not_supervised_may_be_infinite() -> None:
+    logits = torch.tensor([[[[0.0, float("inf")]]]], requires_grad=True)
+    weight = torch.tensor([[[[True, False]]]])
+    focal_loss(logits, torch.zeros_like(weight), weight).sum().backward()
+    assert logits.grad is not None and logits.grad.isfinite().all() and logits.grad[..., 1] == 0
+
+
+def test_supervised_pairs_equal_loops() -> None:
+    positive = torch.zeros(2, 2, 5, 3, dtype=torch.bool)
+    matched = torch.zeros(2, 2, 5, dtype=torch.bool)
+    for layer, image, query, name in ((0, 0, 1, 2), (1, 0, 4, 0), (1, 1, 2, 1)):
+        positive[layer, image, query, name] = matched[layer, image, query] = True
+    negatives = torch.tensor([[True, False, False], [True, True, False]])
+    for looked_for in (None, negatives):
+        for background in (None, [True, True], [True, False], [False, False]):
+            found = supervised_pairs(positive, matched, looked_for, background)
+            for a, b, q, c in torch.cartesian_prod(*(torch.arange(n) for n in positive.shape)).tolist():
+                wanted = (matched[a, b, q] or background is None or background[b]) and (
+                    looked_for is None or looked_for[b, c]
+                )
+                wanted = bool(wanted or positive[a, b, q, c])
+                assert (True if found is None else bool(found[a, b, q, c])) == wanted
+
+
+def test_box_losses_equal_loops() -> None:
+    boxes, targets = random_boxes(6), random_boxes(6)
+    boxes[0, :2], targets[0, :2] = 0.2, 0.8  # far apart
+    l1, giou = [], []
+    for a, b in zip(boxes.tolist(), targets.tolist(), strict=True):
+        l1.append(sum(abs(x - y) for x, y in zip(a, b, strict=True)))
+        ca, cb = corners(a), corners(b)
+        inter = overlap(a, b)
+        union = a[2] * a[3] + b[2] * b[3] - inter
+        hull = (max(ca[2], cb[2]) - min(ca[0], cb[0])) * (max(ca[3], cb[3]) - min(ca[1], cb[1]))
+        giou.append(1 - (inter / union - (hull - union) / hull))
+    torch.testing.assert_close(l1_loss(boxes, targets), torch.tensor(l1, dtype=F64))
+    torch.testing.assert_close(giou_loss(boxes, targets), torch.tensor(giou, dtype=F64), atol=1e-7, rtol=0)
+    assert gradcheck(lambda x: l1_loss(x, targets), (boxes.requires_grad_(),))
+    assert gradcheck(lambda x: giou_loss(x, targets), (boxes,))
+
+
+def test_giou_of_a_tiny_box_is_exact() -> None:
+    box = torch.tensor([[0.5, 0.5, 1e-3, 1e-3]])
+    assert float(giou_loss(box, box)) < 1e-3
+
+
+def test_mask_losses_equal_loops() -> None:
+    logits, targets = torch.randn(3, 8, dtype=F64), torch.rand(3, 8, dtype=F64)
+    for row in range(3):
+        bce = inter = area = wanted = 0.0
+        for x, t in zip(logits[row].tolist(), targets[row].tolist(), strict=True):
+            p = 1 / (1 + math.exp(-x))
+            bce -= t * math.log(p) + (1 - t) * math.log(1 - p)
+            inter, area, wanted = inter + p * t, area + p, wanted + t
+        assert float(mask_bce_loss(logits, targets)[row]) == pytest.approx(bce / 8)
+        assert float(dice_loss(logits, targets)[row]) == pytest.approx(1 - (2 * inter + 1) / (area + wanted + 1))
+    assert gradcheck(lambda x: mask_bce_loss(x, targets), (logits.requires_grad_(),))
+    assert gradcheck(lambda x: dice_loss(x, targets), (logits,))
+
+
+def test_sampled_mask_logits_agree_with_constant_masks() -> None:
+    """On constant features and full or empty masks every point away from the edge has one value."""
+    embeds = [torch.randn(3, 4, dtype=F64), torch.randn(1, 4, dtype=F64)]
+    features = [
+        torch.randn(4, 1, 1, dtype=F64).expand(4, 200, 200),
+        torch.randn(4, 1, 1, dtype=F64).expand(4, 200, 200),
+    ]
+    masks = [torch.stack((torch.zeros(400, 400), torch.ones(400, 400))).bool(), torch.ones(1, 400, 400).bool()]
+    rows = [torch.tensor([1, 0, 1]), torch.tensor([0])]
+    logits, wanted = sampled_mask_logits(embeds, features, masks, rows, num_points=64, oversample=1.0, importance=0.0)
+    flat = torch.cat([e @ f[:, 0, 0] for e, f in zip(embeds, features, strict=True)])
+    torch.testing.assert_close(logits.median(1).values, flat)
+    torch.testing.assert_close(wanted.median(1).values, torch.tensor([1.0, 0.0, 1.0, 1.0], dtype=F64))
+
+
+def test_gradient_of_sampled_mask_logits_reaches_both_factors() -> None:
+    embeds = torch.randn(2, 3, dtype=F64, requires_grad=True)
+    features = torch.randn(3, 4, 4, dtype=F64, requires_grad=True)
+    masks = torch.rand(2, 8, 8) < 0.5
+
+    def loss(e: Tensor, f: Tensor) -> Tensor:
+        torch.manual_seed(1)
+        logits, wanted = sampled_mask_logits(
+            [e], [f], [masks], [torch.tensor([1, 0])], num_points=6, oversample=1.0, importance=0.0
+        )
+        return mask_bce_loss(logits, wanted)
+
+    assert gradcheck(loss, (embeds, features))
+
+
+def test_restriction_equals_loops() -> None:
+    parts, parents = random_boxes(8), random_boxes(8)
+    parts[0] = torch.tensor([0.5, 0.5, 0.1, 0.1])
+    parents[0] = torch.tensor([0.5, 0.5, 0.4, 0.4])
+    wanted = [1 - overlap(p, o) / (p[2] * p[3]) for p, o in zip(parts.tolist(), parents.tolist(), strict=True)]
+    found = restriction_loss(parts, parents)
+    assert float(found[0]) == pytest.approx(0, abs=1e-12)
+    torch.testing.assert_close(found, torch.tensor(wanted, dtype=F64))
+    parts[0, 0] = 0.45  # exactly on a kink of min and max no difference quotient is right
+    assert gradcheck(restriction_loss, (parts.requires_grad_(), parents.requires_grad_()))
+
+
+def test_restriction_of_boxes_without_area_or_number() -> None:
+    parts = torch.tensor([[0.5, 0.5, 0.0, 0.3], [float("nan")] * 4, [0.2, 0.2, 0.1, 0.1]], requires_grad=True)
+    loss = restriction_loss(parts, torch.tensor([[0.8, 0.8, 0.1, 0.1]]).expand(3, 4))
+    assert loss.tolist() == [0.0, 0.0, pytest.approx(1.0)]
+    loss.sum().backward()
+    assert parts.grad is not None and parts.grad[[0, 2]].isfinite().all()
+
+
+def test_restriction_normalisers() -> None:
+    matched = torch.tensor([6.0, 0.0])
+    args = {"num_images": torch.tensor(4.0), "num_matched": matched}
+    assert restriction_normaliser("released", num_processes=1, **args).tolist() == [24, 4]
+    assert restriction_normaliser("mean", num_processes=1, **args).tolist() == [6, 1]
+    assert restriction_normaliser("paper", num_processes=1, **args).tolist() == [1, 1]
+    # Gradients are averaged over two processes; with the sum of their counts the result must not change.
+    for norm in ("released", "mean", "paper"):
+        one = restriction_normaliser(norm, num_processes=1, **args)
+        torch.testing.assert_close(restriction_normaliser(norm, num_processes=2, **args) * 2, one)
+
+
+def test_distillation_equals_loops_and_spares_the_teacher() -> None:
+    student = torch.randn(3, 4, dtype=F64, requires_grad=True)
+    teacher = torch.randn(3, 4, dtype=F64, requires_grad=True)
+    pairs = zip(student.flatten().tolist(), teacher.flatten().tolist(), strict=True)
+    wanted = sum((a - b) ** 2 for a, b in pairs) / 12
+    assert float(distillation_loss(student, teacher).detach()) == pytest.approx(wanted)
+    distillation_loss(student, teacher).backward()
+    assert teacher.grad is None
+    assert gradcheck(lambda s: distillation_loss(s, teacher.detach()), (student,))
+    with pytest.raises(ValueError, match="one shape"):
+        distillation_loss(student, teacher[:2])

@@ -1,0 +1,126 @@
+"""One level: every term of every prediction set against loops over queries, names and pairs."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from criterion_samples import DTYPE, random_decoder, random_level
+
+from partglee.criterion import Matcher, SetCriterion
+from partglee.criterion.boxes import giou_loss
+from partglee.criterion.matcher import Matches
+from partglee.criterion.stack import PredictionStack, TargetBatch, batch_targets, layer_names, stack_predictions
+from partglee.structures import LevelTargets
+
+CPU = torch.device("cpu")
+
+
+def prepare(counts: list[int]) -> tuple[PredictionStack, TargetBatch, Matches, list[LevelTargets]]:
+    decoder = random_decoder(len(counts), 6, 3)
+    stack = stack_predictions(decoder.layers, layer_names(3))
+    targets = [random_level(n, 3, masks=False) for n in counts]
+    batch = batch_targets(targets, num_names=3, device=CPU)
+    return stack, batch, Matcher().start(stack, batch).result(), targets
+
+
+def focal_of(x: float, positive: bool) -> float:
+    p = 1 / (1 + math.exp(-x))
+    return -0.25 * (1 - p) ** 2 * math.log(p) if positive else -0.75 * p**2 * math.log(1 - p)
+
+
+@pytest.mark.parametrize("background", [None, [True, False, True]])
+@pytest.mark.parametrize("federated", [False, True])
+def test_matched_losses_equal_loops(background: list[bool] | None, federated: bool) -> None:
+    stack, batch, matches, targets = prepare([2, 3, 0])
+    negatives = torch.rand(3, 3) < 0.5 if federated else None
+    losses = SetCriterion().losses(
+        stack, batch, matches, normaliser=torch.tensor(5.0), negatives=negatives, background=background
+    )
+    pairs = {(a, b, q): t for a, b, q, t in zip(*(column.tolist() for column in matches[:4]), strict=True)}
+    assert len(pairs) == 15
+    for layer in range(3):
+        classes = l1 = giou = 0.0
+        for image in range(3):
+            for query in range(6):
+                target = pairs.get((layer, image, query))
+                label = None if target is None else int(targets[image].labels[target])
+                for name in range(3):
+                    looked_for = negatives is None or bool(negatives[image, name])
+                    punished = target is not None or background is None or background[image]
+                    if name == label or (looked_for and punished):
+                        classes += focal_of(float(stack.logits[layer, image, query, name].detach()), name == label)
+                if target is not None:
+                    box, wanted = stack.boxes[layer, image, query].detach(), targets[image].boxes[target]
+                    l1 += float((box - wanted).abs().sum())
+                    giou += float(giou_loss(box[None], wanted[None]))
+        assert float(losses["class"][layer].detach()) == pytest.approx(classes / 5)
+        assert float(losses["box_l1"][layer].detach()) == pytest.approx(l1 / 5)
+        assert float(losses["box_giou"][layer].detach()) == pytest.approx(giou / 5)
+    assert set(losses) == {"class", "box_l1", "box_giou"}
+
+
+def test_denoising_losses_equal_loops() -> None:
+    targets = [random_level(2, 3, masks=False), random_level(0, 3, masks=False), random_level(1, 3, masks=False)]
+    batch = batch_targets(targets, num_names=3, device=CPU)
+    source = torch.tensor([[0, 1, -2, -2], [-1, -1, -1, -1], [0, -1, -2, -1]])
+    stack = stack_predictions(random_decoder(3, 4, 3, noised=source).denoising, layer_names(3))
+    negatives = torch.tensor([[True, True, False], [True, True, True], [False, True, True]])
+    losses = SetCriterion().denoising_losses(stack, source, batch, normaliser=torch.tensor(3.0), negatives=negatives)
+    for layer in range(3):
+        classes = l1 = giou = 0.0
+        for image in range(3):
+            for query in range(4):
+                row = int(source[image, query])
+                if row == -1:
+                    continue
+                label = int(targets[image].labels[row]) if row >= 0 else None
+                for name in range(3):
+                    if name == label or negatives[image, name]:
+                        classes += focal_of(float(stack.logits[layer, image, query, name].detach()), name == label)
+                if row >= 0:
+                    box, wanted = stack.boxes[layer, image, query].detach(), targets[image].boxes[row]
+                    l1 += float((box - wanted).abs().sum())
+                    giou += float(giou_loss(box[None], wanted[None]))
+        assert float(losses["class"][layer].detach()) == pytest.approx(classes / 3)
+        assert float(losses["box_l1"][layer].detach()) == pytest.approx(l1 / 3)
+        assert float(losses["box_giou"][layer].detach()) == pytest.approx(giou / 3)
+
+
+def test_mask_losses_go_to_the_right_layer_and_image() -> None:
+    """A perfect mask in one prediction set alone has no loss there; images without masks do not take part."""
+    masks = torch.zeros(2, 64, 64, dtype=torch.bool)
+    masks[0, :, :32] = masks[1, :, 32:] = True
+    features = torch.where(torch.arange(16) < 8, 1.0, -1.0).to(DTYPE).expand(2, 1, 16, 16)
+    boxes = torch.tensor([[0.25, 0.5, 0.5, 1.0], [0.75, 0.5, 0.5, 1.0]], dtype=DTYPE)
+    targets = [LevelTargets(torch.tensor([0, 0]), boxes, masks), LevelTargets(torch.tensor([0, 0]), boxes)]
+    embed = torch.tensor([[[40.0], [-40.0]], [[-40.0], [40.0]]], dtype=DTYPE)  # right, then wrong
+    stack = PredictionStack(
+        names=("initial", "final"),
+        logits=torch.zeros(2, 2, 2, 1, dtype=DTYPE),
+        boxes=boxes.expand(2, 2, 2, 4),
+        mask_embed=embed[:, None].expand(2, 2, 2, 1),
+    )
+    batch = batch_targets(targets, num_names=1, device=CPU)
+    matches = Matcher().start(stack, batch).result()
+    losses = SetCriterion(num_points=500, importance=0.0).losses(
+        stack, batch, matches, normaliser=torch.tensor(1.0), mask_features=features
+    )
+    good, bad = losses["mask_bce"].tolist()
+    assert good < 2 and bad > 70  # points between two pixels are undecided
+    good, bad = losses["mask_dice"].tolist()
+    assert good < 0.1 and bad > 1.8
+
+
+def test_gradient_of_a_level() -> None:
+    stack, batch, matches, _ = prepare([2, 1])
+
+    def loss(logits: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+        values = SetCriterion().losses(
+            stack._replace(logits=logits, boxes=boxes), batch, matches, normaliser=torch.tensor(3.0, dtype=DTYPE)
+        )
+        return torch.stack([v.sum() for v in values.values()]).sum()
+
+    inputs = (stack.logits.detach().requires_grad_(), stack.boxes.detach().requires_grad_())
+    assert torch.autograd.gradcheck(loss, inputs, fast_mode=True)
