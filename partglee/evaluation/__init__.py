@@ -10,9 +10,11 @@ from partglee.evaluation.paco import PacoEvaluator
 from partglee.evaluation.part_sets import PartImageNetEvaluator, PartSetEvaluator, PascalPartEvaluator
 from partglee.evaluation.prediction_files import detect_format, score_file, score_label_images
 from partglee.evaluation.referring import GroundingBoxEvaluator, ReferringEvaluator, ReferringRules
+from partglee.evaluation.registry import EVALUATORS, build_evaluator
 from partglee.evaluation.semantic_parts import SemanticPartEvaluator, compose_part_map
 
 __all__ = [
+    "EVALUATORS",
     "CategoryMap",
     "CocoEvaluator",
     "Evaluator",
@@ -28,6 +30,7 @@ __all__ = [
     "ReferringEvaluator",
     "ReferringRules",
     "SemanticPartEvaluator",
+    "build_evaluator",
     "compose_part_map",
     "detect_format",
     "format_table",

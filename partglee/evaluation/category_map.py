@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from partglee.evaluation.ground_truth import GroundTruth, split_part_name
-from partglee.structures import Prediction, Vocabulary
+from partglee.structures import Vocabulary
 from partglee.structures.vocabulary_files import humanise, name_key
 
 
@@ -62,10 +62,6 @@ class CategoryMap:
             return None
         owners = self._vocabulary.part_owner[label]
         return self._vocabulary.object_names[owners[0]] if len(owners) == 1 else None
-
-    def rows(self, prediction: Prediction, image_id: int) -> list[dict[str, Any]]:
-        """COCO results of a prediction, with this data set's category ids (None where there is none)."""
-        return self.translate(prediction.to_coco(image_id=image_id))
 
     def translate(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Rows as `Prediction.to_coco` writes them without category ids (the label is the `category_id`)."""

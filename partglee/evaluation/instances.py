@@ -67,8 +67,30 @@ class InstanceEvaluator(Evaluator):
             PredictionError: when something cannot be scored and the evaluator is strict.
         """
         if isinstance(detections, Prediction):
-            detections = self.category_map.rows(detections, image_id)
-        self._buffer.add_image(image_id, detections)
+            self.process_named(image_id, detections.to_coco(image_id=image_id))
+        else:
+            self._buffer.add_image(image_id, detections)
+
+    def process_named(self, image_id: int, rows: Sequence[Mapping[str, Any]], *, where: str = "") -> None:
+        """Add one image's rows as `Prediction.to_coco` writes them: categories are found by name or label.
+
+        Objects are left out, with a note, when the annotations have parts only, and parts when they have none.
+        """
+        has_parts = self.ground_truth.categories.is_part
+        annotated = {"object": not has_parts.all(), "part": has_parts.any()}
+        known = []
+        for row in self.category_map.translate(rows):
+            level = row["level"]
+            if row["category_id"] is not None:
+                known.append(row)
+            elif not annotated[level]:
+                self.issues.add(
+                    "level not annotated", f"the annotations have no {level}s; {row['name']!r} is left out"
+                )
+            else:
+                what = f"{where or f'image {image_id!r}'}: {level} {row['name']!r} is no category of the annotations"
+                self.issues.add("unknown name", what)
+        self._buffer.add_image(image_id, known)
 
     def state(self) -> Any:
         return self._buffer.state()

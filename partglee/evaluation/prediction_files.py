@@ -24,7 +24,7 @@ from PIL import Image
 from partglee.evaluation.base import Results
 from partglee.evaluation.ground_truth import GroundTruth
 from partglee.evaluation.instances import InstanceEvaluator
-from partglee.evaluation.issues import InputIssues, PredictionError
+from partglee.evaluation.issues import PredictionError
 from partglee.evaluation.semantic_parts import SemanticPartEvaluator
 
 FORMATS = ("partglee", "coco", "png")
@@ -70,8 +70,8 @@ def score_file(path: str | Path, evaluator: InstanceEvaluator, *, format: str | 
         for image_id, rows in read_coco_results(path):
             evaluator.process(image_id, rows)
     else:
-        for image_id, rows in read_json_lines(path, evaluator):
-            evaluator.process(image_id, rows)
+        for image_id, rows, where in read_json_lines(path, evaluator):
+            evaluator.process_named(image_id, rows, where=where)
     return evaluator.evaluate()
 
 
@@ -101,8 +101,8 @@ def read_coco_results(path: str | Path) -> Iterator[tuple[Any, list[dict[str, An
         yield image_id, groups.pop(image_id)
 
 
-def read_json_lines(path: str | Path, evaluator: InstanceEvaluator) -> Iterator[tuple[Any, list[dict[str, Any]]]]:
-    """(image id, rows) of a file with one `Prediction.to_json` a line.
+def read_json_lines(path: str | Path, evaluator: InstanceEvaluator) -> Iterator[tuple[Any, list[dict[str, Any]], str]]:
+    """(image id, rows, where) of a file with one `Prediction.to_json` a line; the rows are for `process_named`.
 
     The image is found by `image_id` where the line has one, else by `file_name`: as in the annotations, or the
     last part of the path where that is unique. Categories are found as `CategoryMap` says; a name nobody knows
@@ -135,20 +135,7 @@ def read_json_lines(path: str | Path, evaluator: InstanceEvaluator) -> Iterator[
                     "mask of the wrong size", f"{where}: predicted at (height, width) {size}, not the image's size"
                 )
                 continue
-            yield image_id, _with_categories(evaluator, rows, issues, where)
-
-
-def _with_categories(
-    evaluator: InstanceEvaluator, rows: list[dict[str, Any]], issues: InputIssues, where: str
-) -> list[dict[str, Any]]:
-    """Rows with category ids of the annotations; unknown names are reported and left out."""
-    known = []
-    for row in evaluator.category_map.translate(rows):
-        if row["category_id"] is None:
-            issues.add("unknown name", f"{where}: {row['level']} {row['name']!r} is no category of the annotations")
-        else:
-            known.append(row)
-    return known
+            yield image_id, rows, where
 
 
 def _same_size(truth: GroundTruth, image_id: Any, size: tuple[int, int]) -> bool:

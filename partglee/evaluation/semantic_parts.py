@@ -177,7 +177,7 @@ class SemanticPartEvaluator(Evaluator):
         for variant in VARIANTS:
             results.update(_prefixed(variant, self.summarise(true, annotated, predicted, variant), "IoU"))
         recall = np.divide(true, annotated, out=np.full(self.num_classes, np.nan), where=annotated > 0)
-        results.update(_prefixed("recall", self._means(recall), "recall"))
+        results.update(_prefixed("recall", self._means(recall), "Recall"))
         if self.boundary_width is not None:
             results.update(_prefixed("boundary", self.summarise(boundary[0], boundary[1], boundary[2], "B"), "IoU"))
         results["num_samples"] = float(len(seen))

@@ -10,7 +10,13 @@ import pytest
 import torch
 from evaluation_worlds import dataset, feed, image, random_world, rect, result
 
-from partglee.evaluation import CocoEvaluator, HierarchicalEvaluator, SemanticPartEvaluator, format_table
+from partglee.evaluation import (
+    CocoEvaluator,
+    HierarchicalEvaluator,
+    SemanticPartEvaluator,
+    build_evaluator,
+    format_table,
+)
 
 
 def worker(rank, folder):
@@ -88,3 +94,10 @@ def test_table():
     text = format_table(rows)
     assert text.split() == ["AP", "APr", "bbox", "12.346", "-", "segm", "1.000", "2.000", "num_images", "200"]
     assert len(text.splitlines()) == 5  # one head for bbox and segm, one for the rest
+
+
+def test_by_name():
+    truth, _ = random_world(2)
+    assert isinstance(build_evaluator("coco", ground_truth=truth, kinds=("bbox",)), CocoEvaluator)
+    with pytest.raises(ValueError, match="there is no evaluator 'voc'; there are coco"):
+        build_evaluator("voc")

@@ -69,13 +69,26 @@ def test_prediction_objects_and_explicit_ids():
     found = prediction("dog", None)
     table = GroundTruth.load(truth())
     by_vocabulary = CategoryMap(ground_truth=table, vocabulary=vocabulary)
-    assert [row["category_id"] for row in by_vocabulary.rows(found, 1)] == [7, 20]
+    assert [row["category_id"] for row in by_vocabulary.translate(found.to_coco())] == [7, 20]
     explicit = CategoryMap(ground_truth=table, object_category_ids=[8], part_category_ids={0: 21})
-    assert [row["category_id"] for row in explicit.rows(found, 1)] == [8, 21]
+    assert [row["category_id"] for row in explicit.translate(found.to_coco())] == [8, 21]
     evaluator = CocoEvaluator(ground_truth=table)
     evaluator.process(1, found)
     evaluator.process(2, [])
     assert evaluator.evaluate()["segm/AP"] == pytest.approx(50)
+
+
+def test_objects_are_left_out_where_only_parts_are_annotated():
+    """Pascal-Part's own val.json has the 93 parts and no objects; the model predicts both."""
+    parts = dataset([image(1, SIZE)], [(1, 20, HEAD)], CATEGORIES[2:])
+    evaluator = CocoEvaluator(ground_truth=parts)
+    evaluator.process(1, prediction("dog", None))
+    with pytest.warns(UserWarning, match="level not annotated"):
+        results = evaluator.evaluate()
+    assert (results["segm/AP"], results["issues/level not annotated"]) == (pytest.approx(100), 1)
+    evaluator.reset()
+    with pytest.raises(PredictionError, match=r"image 1: part 'head' is no category"):
+        evaluator.process(1, prediction("horse", None))
 
 
 def test_coco_and_lvis_results_files_equal_direct_feeding(tmp_path):

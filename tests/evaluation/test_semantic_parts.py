@@ -45,8 +45,8 @@ def test_worked_example(mode):
 
 def test_recall_by_hand():
     results = run("oracle_obj").evaluate()
-    assert results["recall/mrecall-base"] == pytest.approx(100 * (3 / 3 + 5 / 7) / 2)
-    assert results["recall/mrecall-novel"] == pytest.approx(100 * (2 / 3 + 6 / 6 + 0 / 2) / 3)
+    assert results["recall/mRecall-base"] == pytest.approx(100 * (3 / 3 + 5 / 7) / 2)
+    assert results["recall/mRecall-novel"] == pytest.approx(100 * (2 / 3 + 6 / 6 + 0 / 2) / 3)
 
 
 def test_composition():
