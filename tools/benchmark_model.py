@@ -1,6 +1,6 @@
 """Milliseconds per image by stage, against the same model with the reference op, as ratios.
 
-The candidates run interleaved in one process. Absolute times of a shared machine mean little; ratios are what to compare.
+The candidates run interleaved in one process. Absolute times of a shared machine mean little; compare ratios.
 """
 
 from __future__ import annotations
@@ -93,7 +93,9 @@ def make_model(arguments: argparse.Namespace, device: torch.device) -> tuple[Par
     cfg = load_config(arguments.config, arguments.overrides)
     if cfg.MODEL.TEXT.BACKEND == "table":
         table = Path(arguments.output).with_suffix(".names.npz")
-        write_name_table(table, [*vocabulary.object_prompts, *vocabulary.part_prompts], width=cfg.MODEL.TEXT.TABLE.WIDTH)
+        write_name_table(
+            table, [*vocabulary.object_prompts, *vocabulary.part_prompts], width=cfg.MODEL.TEXT.TABLE.WIDTH
+        )
         cfg.MODEL.TEXT.TABLE.FILE = str(table)
     model = fill_weights(build_model(cfg)).eval().to(device)
     if arguments.channels_last:
@@ -140,7 +142,12 @@ def main() -> None:
     for round_ in range(arguments.rounds + 1):  # the first warms up
         for key in names:
             ops, precision, compiled = key
-            for stage in (model.backbone, model.pixel_decoder, model.object_decoder.decoder, model.part_decoder.decoder):
+            for stage in (
+                model.backbone,
+                model.pixel_decoder,
+                model.object_decoder.decoder,
+                model.part_decoder.decoder,
+            ):
                 stage._compiled_call_impl = None
                 if compiled:
                     stage.compile(dynamic=False)
@@ -182,7 +189,9 @@ def report(
     if memory:
         print("peak MB         " + "".join(f"{memory[k]:>26.0f}" for k in names))
     else:
-        print(f"peak resident memory of the process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
+        print(
+            f"peak resident memory of the process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB"
+        )
     Path(arguments.output).write_text(
         json.dumps({"candidates": {title[k]: samples[k] for k in names}, "hardware": hardware, "commit": _commit()})
     )

@@ -1,7 +1,7 @@
 """Parse a few real photos end to end and say where the pictures are.
 
-Without `--weights` the model is filled with weights that follow from their names alone: everything runs, nothing that it
-finds means anything, and every picture says so.
+Without `--weights` the model is filled with weights that follow from their names alone: everything runs, nothing
+that it finds means anything, and every picture says so.
 """
 
 from __future__ import annotations

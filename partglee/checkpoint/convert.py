@@ -36,9 +36,7 @@ class ConversionReport:
         return "\n".join(lines)
 
 
-def convert_state_dict(
-    state: Mapping[str, Tensor], source: str
-) -> tuple[dict[str, Tensor], ConversionReport]:
+def convert_state_dict(state: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tensor], ConversionReport]:
     """Rename, merge, duplicate and drop keys.
 
     Args:

@@ -62,7 +62,9 @@ def load_weights(
     else:
         source, state = "state dict", dict(weights)
     own = model.state_dict()
-    wrong = tuple((k, tuple(own[k].shape), tuple(v.shape)) for k, v in state.items() if k in own and own[k].shape != v.shape)
+    wrong = tuple(
+        (k, tuple(own[k].shape), tuple(v.shape)) for k, v in state.items() if k in own and own[k].shape != v.shape
+    )
     bad = {k for k, _, _ in wrong}
     fitting = {k: v for k, v in state.items() if k in own and k not in bad}
     report = LoadReport(
@@ -94,11 +96,15 @@ def _allowed(key: str, allow_missing: bool | Sequence[str]) -> bool:
 
 def _advice(report: LoadReport, state: Mapping[str, Tensor]) -> str:
     if any("sem_seg_head." in k or "_predictor." in k or "pixel_decoder.transformer." in k for k in state):
-        return "These are upstream's keys: run `partglee convert --from partglee|glee|maskdino IN OUT.safetensors` first"
+        return (
+            "These are upstream's keys: run `partglee convert --from partglee|glee|maskdino IN OUT.safetensors` first"
+        )
     if not report.loaded:
         return "No key fits: these weights belong to another program, or need `partglee convert` first"
     if report.wrong_shape:
-        return "The weights belong to another architecture: load them with the configuration that they were trained with"
+        return (
+            "The weights belong to another architecture: load them with the configuration that they were trained with"
+        )
     return "Pass allow_missing (True, or prefixes of keys) to leave the missing parameters as initialised"
 
 

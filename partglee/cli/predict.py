@@ -22,7 +22,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--part-score-threshold", type=float, metavar="P", help="for parts; default: as for objects")
     parser.add_argument("--max-objects", type=int, default=100, metavar="N")
     parser.add_argument("--max-parts", type=int, metavar="N", help="best parts kept of each object; default: all")
-    parser.add_argument("--all-parts-compete", action="store_true", help="ignore which object has which part (released)")
+    parser.add_argument(
+        "--all-parts-compete", action="store_true", help="ignore which object has which part (released)"
+    )
     parser.add_argument("--no-masks", action="store_true", help="boxes alone")
     parser.add_argument("--no-pictures", action="store_true", help="predictions.jsonl alone")
     parser.add_argument("--name-table", metavar="FILE", help="name embeddings, for models that read names from a table")
@@ -71,7 +73,10 @@ def run(arguments: argparse.Namespace) -> int:
     finally:
         Path(beside).unlink(missing_ok=True)
     done = len(files) - len(broken)
-    print(f"{done} of {len(files)} images -> {output / 'predictions.jsonl'}" + ("" if arguments.no_pictures else ", pictures beside it"))
+    print(
+        f"{done} of {len(files)} images -> {output / 'predictions.jsonl'}"
+        + ("" if arguments.no_pictures else ", pictures beside it")
+    )
     if broken:
         print(f"skipped {len(broken)}: {', '.join(broken[:5])}{' ...' if len(broken) > 5 else ''}", file=sys.stderr)
     return 1 if broken else 0

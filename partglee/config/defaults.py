@@ -32,7 +32,9 @@ def get_cfg() -> CN:
     cfg.MODEL.TEXT = CN()
     cfg.MODEL.TEXT.BACKEND = "clip"  # clip | table
     cfg.MODEL.TEXT.ARCH = "ViT-B-32-quickgelu"  # open_clip architecture of the text tower
-    cfg.MODEL.TEXT.MODE = "frozen"  # frozen | trainable | distill (trainable beside a frozen teacher: released training)
+    cfg.MODEL.TEXT.MODE = (
+        "frozen"  # frozen | trainable | distill (trainable beside a frozen teacher: released training)
+    )
     cfg.MODEL.TEXT.CACHE_DIR = ""  # also keep encoded names on disk here; "" = in memory only
     cfg.MODEL.TEXT.TABLE = CN()
     cfg.MODEL.TEXT.TABLE.FILE = ""  # .npz or .safetensors with names and embeddings

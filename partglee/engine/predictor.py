@@ -227,7 +227,7 @@ def find_weights(name: str | Path) -> Path:
     file = weights_dir() / f"{name}.safetensors"
     if not file.is_file():
         raise ValueError(
-            f"no weights for {str(name)!r}: {file} does not exist. MODEL_ZOO.md says where the released weights are and "
-            f"how to convert them; models: {', '.join(list_models())}"
+            f"no weights for {str(name)!r}: {file} does not exist. MODEL_ZOO.md says where the released weights are "
+            f"and how to convert them; models: {', '.join(list_models())}"
         )
     return file

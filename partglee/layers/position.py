@@ -1,4 +1,4 @@
-"""Sine position encodings of pixels and boxes ("Attention is all you need", section 3.5, in two and four dimensions)."""
+"""Sine position encodings of pixels and boxes ("Attention is all you need", section 3.5)."""
 
 from __future__ import annotations
 

@@ -32,13 +32,13 @@ class Backbone(nn.Module):
         super().__init__()
         self.body = body
         self.channels = tuple(channels)
-        self.channels_last = getattr(body, "output_fmt", None) is not None and str(body.output_fmt) == "NHWC"
+        self.nhwc = getattr(body, "output_fmt", None) == "NHWC"
         self.norms = nn.ModuleList(nn.LayerNorm(c) for c in channels) if output_norms else None
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) -> four maps (B, C_i, H / 2^i, W / 2^i), i = 2..5."""
         maps = self.body(images)
-        if not self.channels_last:
+        if not self.nhwc:
             if self.norms is None:
                 return list(maps)
             maps = [m.permute(0, 2, 3, 1) for m in maps]

@@ -24,9 +24,7 @@ class EncoderLayer(nn.Module):
 
     def __init__(self, *, embed_dim: int, num_heads: int, num_levels: int, num_points: int, ffn_dim: int) -> None:
         super().__init__()
-        self.attn = MSDeformAttn(
-            embed_dim=embed_dim, num_heads=num_heads, num_levels=num_levels, num_points=num_points
-        )
+        self.attn = MSDeformAttn(embed_dim=embed_dim, num_heads=num_heads, num_levels=num_levels, num_points=num_points)
         self.attn_norm = nn.LayerNorm(embed_dim)
         self.ffn = FeedForward(embed_dim=embed_dim, ffn_dim=ffn_dim)
         self.ffn_norm = nn.LayerNorm(embed_dim)

@@ -31,7 +31,9 @@ class PostprocessOptions:
     max_objects: int = 100
     max_parts_per_object: int | None = None
     restrict_parts: bool = True  # parts only under an object that has them; False: all part names compete (released)
-    part_overlap: float | None = 0.7  # of equally named parts of one object that overlap more, the best stays; None: all
+    part_overlap: float | None = (
+        0.7  # of equally named parts of one object that overlap more, the best stays; None: all
+    )
     masks: bool = True  # False: boxes alone, scored without mask confidence
 
     def __post_init__(self) -> None:
@@ -190,7 +192,9 @@ def _decide(
 ) -> tuple[_Rows, Tensor]:
     """Keep rows by final score. Mask confidence is at most 1, so masks are made for rows that can still pass, alone."""
     rows = rows[rows.score >= threshold]
-    if len(rows.query) > 3 * options.max_objects and threshold == 0:  # everything passes: the best candidates are enough
+    if (
+        len(rows.query) > 3 * options.max_objects and threshold == 0
+    ):  # everything passes: the best candidates are enough
         rows = rows[rows.score.topk(3 * options.max_objects).indices]
     if not options.masks or layer.mask_embed is None:
         return rows, _no_masks(frame, features, len(rows.query))

@@ -1,4 +1,4 @@
-"""Q-Former: universal parsing queries turn each object query into part queries (PartGLEE section 3.2, spec section 1.6).
+"""Q-Former: universal parsing queries turn each object query into part queries (spec section 1.6).
 
 B images, K objects, L parsing queries, E width.
 """

@@ -4,6 +4,7 @@ from partglee.structures.features import DenoisingQueries, PartQueries, PixelFea
 from partglee.structures.images import ImageBatch, batch_images
 from partglee.structures.outputs import DecoderOutput, LayerPrediction, ModelOutput
 from partglee.structures.prediction import Level, Prediction
+from partglee.structures.supervision import LevelSupervision, Supervision
 from partglee.structures.targets import HierarchicalTargets, LevelTargets
 from partglee.structures.text import TextEmbeddings, TextTokens
 from partglee.structures.vocabulary import Vocabulary
@@ -16,11 +17,13 @@ __all__ = [
     "ImageBatch",
     "LayerPrediction",
     "Level",
+    "LevelSupervision",
     "LevelTargets",
     "ModelOutput",
     "PartQueries",
     "PixelFeatures",
     "Prediction",
+    "Supervision",
     "TextEmbeddings",
     "TextTokens",
     "Vocabulary",

@@ -1,6 +1,7 @@
 """What the stages of the image side exchange.
 
-B images, S memory tokens of all levels, E width, K objects kept, L parsing queries, M denoising queries, Q matching queries.
+B images, S memory tokens of all levels, E width, K objects kept, L parsing queries, M denoising
+queries, Q matching queries.
 """
 
 from __future__ import annotations

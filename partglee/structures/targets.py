@@ -56,8 +56,8 @@ class HierarchicalTargets:
             )
         if len(self.parts) and int(self.part_parent.max()) >= len(self.objects):
             raise ValueError(
-                f"part_parent names object row {int(self.part_parent.max())}, but there are {len(self.objects)} objects; "
-                "use -1 for a part without a known parent"
+                f"part_parent names object row {int(self.part_parent.max())}, but there are {len(self.objects)} "
+                "objects; use -1 for a part without a known parent"
             )
 
     def to(self, device: torch.device | str) -> HierarchicalTargets:

@@ -16,7 +16,6 @@ from partglee.engine import Predictor
 from partglee.modeling import PartGLEE, build_model
 
 
-
 def write_name_table(file: str | Path, names: Sequence[str], *, width: int = 1024) -> Path:
     """Write an `.npz` name table whose vectors follow from the names alone."""
     rows = [np.random.default_rng(zlib.crc32(name.encode())).standard_normal(width) for name in names]

@@ -63,6 +63,6 @@ def _read(file: Path) -> dict[str, Tensor]:
         return {}
     try:
         with safe_open(file, framework="pt") as tensors:
-            return {name: tensors.get_tensor(name) for name in tensors.keys()}
+            return {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118 (no dict)
     except (SafetensorError, OSError):
         return {}

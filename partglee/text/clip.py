@@ -49,9 +49,9 @@ class ClipBackend(nn.Module):
         return ids, mask
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """(N, T) ids and mask -> (N, T, W) states. A pad sees the valid tokens before it and no pad, itself included."""
+        """(N, T) ids and mask -> (N, T, W) states. A pad sees the valid tokens and no pad, not even itself."""
         tower = self.tower
-        num_names, num_tokens = ids.shape
+        num_tokens = ids.shape[1]
         x = tower.token_embedding(ids) + tower.positional_embedding[:num_tokens]
         x = tower.transformer(x, attn_mask=self._attn_mask(mask, x.dtype))
         return tower.ln_final(x)
@@ -86,5 +86,7 @@ def _raw_config(architecture: str) -> dict[str, Any]:
 
 def _text_config(architecture: str) -> dict[str, Any]:
     config = _raw_config(architecture)
-    text = {k: v for k, v in config["text_cfg"].items() if k in ("context_length", "vocab_size", "width", "heads", "layers")}
+    text = {
+        k: v for k, v in config["text_cfg"].items() if k in ("context_length", "vocab_size", "width", "heads", "layers")
+    }
     return {**text, "quick_gelu": bool(config.get("quick_gelu", False))}

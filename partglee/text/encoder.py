@@ -105,7 +105,7 @@ class TextEncoder(nn.Module):
 
     @torch.no_grad()
     def embed(self, vocabulary: Vocabulary, *, with_tokens: bool) -> TextEmbeddings:
-        """Encode a vocabulary for inference; names seen before are not encoded again while the weights stay the same."""
+        """Encode a vocabulary for inference; while the weights stay the same, no name is encoded twice."""
         self._drop_stale()
         key = (vocabulary, with_tokens)
         if key in self._vocabularies:

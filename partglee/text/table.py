@@ -39,7 +39,7 @@ class TableBackend(nn.Module):
             if embeddings.shape[1] != width:
                 raise ValueError(
                     f"{self.file} holds {embeddings.shape[1]}-d embeddings, the model expects {width}; "
-                    "set MODEL.TEXT.TABLE.WIDTH to the file's width, or use the table that the weights were trained with"
+                    "set MODEL.TEXT.TABLE.WIDTH to the file's width, or use the table of the weights"
                 )
         self.register_buffer("embeddings", embeddings, persistent=False)
         self._exact: dict[str, int] = {}

@@ -1,0 +1,120 @@
+"""The command line, end to end on the tiny model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from partglee.checkpoint import write_weights
+from partglee.cli import main
+from partglee.testing import tiny_model
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory, table: Path) -> Path:
+    file = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    write_weights(tiny_model(table=table).state_dict(), file, {"partglee_config": "tiny"})
+    return file
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    for name in ("a.jpg", "b.png", "more/a.jpg"):
+        array = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+        Image.fromarray(array).save(folder / name)
+    return folder
+
+
+def predict(images: list[Path], weights: Path, table: Path, output: Path, *more: str) -> int:
+    return main(
+        ["predict", *map(str, images), "--vocabulary", "dog: head, tail; person", "--weights", str(weights),
+         "--name-table", str(table), "--output", str(output), "--score-threshold", "0", "--max-objects", "2",
+         "--max-parts", "2", "--device", "cpu", *more]
+    )  # fmt: skip
+
+
+def test_predict_writes_pictures_and_lines(photos: Path, weights: Path, table: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert predict([photos / "a.jpg", photos / "more" / "a.jpg", photos / "b.png"], weights, table, out) == 0
+    lines = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
+    assert [Path(line["file_name"]).name for line in lines] == ["a.jpg", "a.jpg", "b.png"]
+    assert all(len([r for r in line["results"] if r["level"] == "object"]) == 2 for line in lines)
+    assert {p.name for p in out.iterdir()} == {"predictions.jsonl", "a.jpg", "a_2.jpg", "b.jpg"}
+    with Image.open(out / "b.jpg") as picture:
+        assert picture.width >= 60
+
+
+def test_broken_images_are_skipped(
+    photos: Path, weights: Path, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "broken.jpg").write_text("no picture")
+    (photos / "empty.png").touch()
+    out = tmp_path / "out"
+    assert predict([photos], weights, table, out, "--no-pictures", "--no-masks") == 1
+    assert len((out / "predictions.jsonl").read_text().splitlines()) >= 2
+    error = capsys.readouterr().err
+    assert "broken.jpg" in error and "empty.png" in error
+
+
+def test_nothing_to_predict(weights: Path, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert predict([tmp_path / "none*.jpg"], weights, table, tmp_path / "out") == 2
+    assert "none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--vocabulary", "dog: head, head"], "head"),
+        (["--weights", "gone.safetensors"], "gone.safetensors"),
+        (["--score-threshold", "7"], "score_threshold"),
+    ],
+)
+def test_bad_arguments(
+    photos: Path, weights: Path, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    arguments: list[str], message: str,
+) -> None:  # fmt: skip
+    assert predict([photos / "a.jpg"], weights, table, tmp_path / "out", *arguments) in (1, 2)
+    assert message in capsys.readouterr().err
+
+
+def test_weights_or_config(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", str(photos), "--vocabulary", "dog", "--output", str(tmp_path / "o")]) == 2
+    assert "--weights" in capsys.readouterr().err
+
+
+def test_info(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info"]) == 0
+    text = capsys.readouterr().out
+    for word in ("torch", "devices", "deformable attention", "joint_r50", "tiny"):
+        assert word in text
+
+
+def test_vocabulary(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["vocabulary", "car", "dog", "unheard of thing"]) == 0
+    text = capsys.readouterr().out
+    assert "wheel" in text and "pascal_part" in text and "unheard of thing: no parts known" in text
+    assert main(["vocabulary"]) == 0
+    assert "paco: 75 objects, 456 part names" in capsys.readouterr().out
+
+
+def test_convert(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"model": {"partglee.pixel_decoder.mask_features.bias": torch.ones(4)}}, tmp_path / "in.pth")
+    out = tmp_path / "out.safetensors"
+    assert main(["convert", "--from", "partglee", str(tmp_path / "in.pth"), str(out)]) == 0
+    assert out.is_file() and "converted 1 keys" in capsys.readouterr().out
+    (tmp_path / "bad.pth").write_bytes(b"")
+    assert main(["convert", "--from", "glee", str(tmp_path / "bad.pth"), str(out)]) == 2
+    assert "bad.pth" in capsys.readouterr().err
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0 and "partglee" in capsys.readouterr().out

@@ -1,0 +1,160 @@
+"""Every file of configs/ loads and builds; the released architectures have the released sizes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from partglee.config import find_config, get_cfg, list_models, load_config
+from partglee.modeling import build_model
+
+
+def count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+@pytest.fixture(scope="module")
+def r50() -> nn.Module:
+    with torch.device("meta"):
+        return build_model("joint_r50")
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_config_builds(name: str) -> None:
+    with torch.device("meta"):
+        model = build_model(name)
+    assert count(model) > 0 and next(model.parameters()).is_meta
+
+
+def test_every_yaml_is_listed() -> None:
+    root = Path(__file__).resolve().parents[2] / "configs"
+    files = {f.relative_to(root).with_suffix("").as_posix() for f in root.rglob("*.yaml") if f.name[0] != "_"}
+    assert files == set(list_models())
+
+
+def test_released_part_sizes(r50: nn.Module) -> None:
+    """The parameter budget of the spec, section 1."""
+    assert count(r50.pixel_decoder.layers[0]) == 1_282_176
+    assert count(r50.pixel_decoder.layers) == 7_693_056
+    assert count(r50.pixel_decoder.fusion) == 3_155_968
+    for level in (r50.object_decoder, r50.part_decoder):
+        assert count(level.decoder.layers[0]) == 1_545_856
+        assert count(level.decoder.layers) == 13_912_704
+        assert count(level.heads.box_mlp) == 132_612
+        assert count(level.heads.mask_mlp) == 197_376
+        assert count(level.decoder.position_mlp) == 197_120
+    assert count(r50.qformer.layers[0]) == 1_578_752
+    assert count(r50.qformer.layers) + count(r50.qformer.norm) == 9_473_024
+    assert r50.qformer.content.shape == r50.qformer.position.shape == (10, 256)
+    assert r50.object_decoder.selection.num_queries == 300 and r50.num_parsed_objects == 50
+
+
+def test_swin_has_the_released_shape() -> None:
+    with torch.device("meta"):
+        model = build_model("joint_swinL")
+    assert model.backbone.channels == (192, 384, 768, 1536)
+    assert [len(getattr(model.backbone.body, f"layers_{i}").blocks) for i in range(4)] == [2, 2, 18, 2]
+
+
+def test_tiny_is_tiny() -> None:
+    model = build_model("tiny")
+    assert count(model) < 6_000_000
+    assert len(model.pixel_decoder.layers) == len(model.object_decoder.decoder.layers) == 3
+    assert model.object_decoder.selection.num_queries == 100
+    assert model.num_parsed_objects == 20 and len(model.qformer.content) == 20
+
+
+def test_fusion_of_categories_is_one_key() -> None:
+    assert not load_config("joint_r50").MODEL.EARLY_FUSION.CATEGORIES
+    assert load_config("inference_r50").MODEL.EARLY_FUSION.CATEGORIES
+    assert load_config("joint_r50", ["MODEL.EARLY_FUSION.CATEGORIES", "True"]).MODEL.EARLY_FUSION.CATEGORIES
+
+
+def test_get_cfg_is_a_fresh_copy() -> None:
+    get_cfg().MODEL.EMBED_DIM = 1
+    assert get_cfg().MODEL.EMBED_DIM == 256
+
+
+@pytest.mark.parametrize("name", ["joint_r50", "joint_r50.yaml", "configs/joint_r50.yaml"])
+def test_config_is_found_by_name_and_path(name: str) -> None:
+    assert find_config(name).name == "joint_r50.yaml"
+
+
+def test_unknown_model_names_the_nearest() -> None:
+    with pytest.raises(ValueError, match="joint_swinL"):
+        load_config("joint_swin")
+
+
+def test_missing_file() -> None:
+    with pytest.raises(ValueError, match=r"nowhere\.yaml.*known models"):
+        load_config("nowhere.yaml")
+
+
+def test_unknown_key_names_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"MODEL\.EMBED_DIN.*MODEL\.EMBED_DIM"):
+        load_config("tiny", ["MODEL.EMBED_DIN", 64])
+
+
+def test_unknown_key_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("MODEL:\n  BACKBON:\n    NAME: resnet18\n")
+    with pytest.raises(ValueError, match=r"mine\.yaml: unknown key MODEL\.BACKBON\.NAME.*MODEL\.BACKBONE\.NAME"):
+        load_config(file)
+
+
+def test_wrong_type() -> None:
+    with pytest.raises(ValueError, match="EMBED_DIM"):
+        load_config("tiny", ["MODEL.EMBED_DIM", "wide"])
+
+
+def test_odd_overrides() -> None:
+    with pytest.raises(ValueError, match="pairs"):
+        load_config("tiny", ["MODEL.EMBED_DIM"])
+
+
+def test_broken_yaml(tmp_path: Path) -> None:
+    file = tmp_path / "broken.yaml"
+    file.write_text("MODEL: [1, 2\n")
+    with pytest.raises(ValueError, match=r"broken\.yaml"):
+        load_config(file)
+
+
+def test_options_may_invent_keys() -> None:
+    assert load_config("tiny", ["MODEL.BACKBONE.OPTIONS.pad_type", "same"]).MODEL.BACKBONE.OPTIONS.pad_type == "same"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["MODEL.BACKBONE.NAME", "resnet5000"], "timm has no model"),
+        (["MODEL.BACKBONE.NAME", "vit_tiny_patch16_224", "MODEL.BACKBONE.OPTIONS.pad_type", ""], "vit_tiny"),
+        (["MODEL.TEXT.MODE", "frosty"], "MODEL.TEXT.MODE"),
+        (["MODEL.TEXT.BACKEND", "bert"], "MODEL.TEXT.BACKEND"),
+        (["MODEL.TEXT.MODE", "trainable"], "needs a text tower"),
+        (["MODEL.TEXT.BACKEND", "clip", "MODEL.TEXT.ARCH", "ViT-nothing"], "MODEL.TEXT.ARCH"),
+        (["MODEL.NUM_HEADS", 7], "num_heads"),
+        (["MODEL.NUM_LEVELS", 2], "num_levels"),
+    ],
+)
+def test_bad_values_are_named(overrides: list[object], message: str) -> None:
+    with pytest.raises(ValueError, match=message), torch.device("meta"):
+        build_model(load_config("tiny", overrides))
+
+
+@pytest.mark.parametrize("name", ["convnext_atto", "resnet18", "swin_tiny_patch4_window7_224"])
+def test_any_timm_backbone_by_name(name: str) -> None:
+    overrides = ["MODEL.BACKBONE.NAME", name, "MODEL.BACKBONE.OPTIONS", {}]
+    if "swin" in name:
+        overrides[-1] = {"always_partition": True, "strict_img_size": False}
+    cfg = load_config("tiny")
+    cfg.MODEL.BACKBONE.NAME = name
+    cfg.MODEL.BACKBONE.OPTIONS.clear()
+    cfg.MODEL.BACKBONE.OPTIONS.update(overrides[-1])
+    model = build_model(cfg).eval()
+    maps = model.backbone(torch.zeros(1, 3, 64, 96))
+    assert [tuple(m.shape) for m in maps] == [
+        (1, c, 64 // s, 96 // s) for c, s in zip(model.backbone.channels, (4, 8, 16, 32), strict=True)
+    ]

@@ -1,0 +1,77 @@
+"""Fixtures that several test folders share."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from partglee.engine import Predictor
+from partglee.modeling import PartGLEE
+from partglee.testing import tiny_model, tiny_predictor, write_name_table
+
+ROOT = Path(__file__).resolve().parents[1]
+NAMES = ["dog", "dog head", "dog tail", "person", "person arm", "person lower leg", "cat"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """GPU and detectron2 tests skip by name where there is none."""
+    for item in items:
+        if "gpu" in item.keywords and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="no NVIDIA GPU here"))
+        if "detectron2" in item.keywords and importlib.util.find_spec("detectron2") is None:
+            item.add_marker(pytest.mark.skip(reason="detectron2 is not installed"))
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Real data and golden numbers beside the checkout; tests that need them skip without."""
+    folder = Path(os.environ.get("PARTGLEE_SHARED", ROOT.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip("no folder of shared data and golden numbers beside the checkout")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A name table for the tiny model."""
+    return write_name_table(tmp_path_factory.mktemp("names") / "names.npz", NAMES)
+
+
+@pytest.fixture(scope="session")
+def tiny(table: Path) -> PartGLEE:
+    """The tiny model with filled weights; tests must not change it."""
+    return tiny_model(table=table)
+
+
+@pytest.fixture(scope="session")
+def predictor(table: Path) -> Predictor:
+    """A predictor on small images; tests must not change it."""
+    return tiny_predictor(table)
+
+
+def load_tool(name: str) -> ModuleType:
+    """Import a script of tools/."""
+    spec = importlib.util.spec_from_file_location(f"tools_{name}", ROOT / "tools" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def parity_tool() -> ModuleType:
+    """tools/check_parity.py as a module."""
+    return load_tool("check_parity")

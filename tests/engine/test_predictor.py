@@ -1,0 +1,195 @@
+"""The predictor as a user meets it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import partglee
+from partglee.checkpoint import write_weights
+from partglee.engine import Predictor
+from partglee.engine.predictor import find_weights
+from partglee.structures import Prediction
+from partglee.testing import tiny_model
+
+VOCABULARY = {"dog": ["head", "tail"], "person": ["arm"]}
+LOOSE = {"score_threshold": 0.0, "max_objects": 3, "max_parts_per_object": 2}
+
+
+def photo(height: int = 60, width: int = 90) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def same(a: Prediction, b: Prediction) -> None:
+    assert a.names == b.names and a.parent.tolist() == b.parent.tolist()
+    torch.testing.assert_close(a.boxes, b.boxes)
+
+
+def test_every_kind_of_image_gives_the_same(predictor: Predictor, tmp_path: Path) -> None:
+    array = photo()
+    Image.fromarray(array).save(tmp_path / "a.png")
+    expected = predictor(array, VOCABULARY, **LOOSE)
+    assert len(expected.objects()) == 3 and all(len(expected.parts_of(i)) <= 2 for i in expected.objects())
+    for source in (
+        tmp_path / "a.png",
+        str(tmp_path / "a.png"),
+        Image.fromarray(array),
+        torch.from_numpy(array).permute(2, 0, 1),
+    ):
+        same(predictor(source, VOCABULARY, **LOOSE), expected)
+
+
+def test_a_list_gives_a_list(predictor: Predictor) -> None:
+    results = predictor([photo(), photo(40, 40)], VOCABULARY, **LOOSE)
+    assert [r.image_size for r in results] == [(60, 90), (40, 40)]
+    assert predictor([], VOCABULARY) == []
+
+
+@pytest.mark.parametrize("vocabulary", ["dog: head, tail; person: arm", {"dog": ["head", "tail"], "person": ["arm"]}])
+def test_vocabulary_forms(predictor: Predictor, vocabulary: object) -> None:
+    same(predictor(photo(), vocabulary, **LOOSE), predictor(photo(), VOCABULARY, **LOOSE))
+
+
+def test_result_is_usable(predictor: Predictor) -> None:
+    prediction = predictor(photo(), VOCABULARY, **LOOSE)
+    for i in prediction.objects():
+        assert prediction.names[i] in VOCABULARY
+        for p in prediction.parts_of(i):
+            assert prediction.names[p] in VOCABULARY[prediction.names[i]]
+    rows = prediction.to_coco()
+    assert len(rows) == len(prediction) and {"parent_id", "segmentation"} <= set(rows[0])
+    assert prediction.image is not None
+    picture = prediction.draw()
+    assert picture.width >= 90
+
+
+def test_deterministic(predictor: Predictor) -> None:
+    same(predictor(photo(), VOCABULARY, **LOOSE), predictor(photo(), VOCABULARY, **LOOSE))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (7, 5)])
+def test_odd_images(predictor: Predictor, size: tuple[int, int]) -> None:
+    assert predictor(photo(*size), VOCABULARY, **LOOSE).image_size == size
+
+
+def test_resize_keeps_the_ratio(predictor: Predictor) -> None:
+    assert predictor.resize(photo(50, 100)).shape == (3, 80, 160)  # the long side limits: 96 x 192 would pass 160
+    assert predictor.resize(photo(100, 120)).shape == (3, 96, 115)
+
+
+def test_bfloat16(table: Path) -> None:
+    predictor = Predictor(model=tiny_model(table=table), short_side=96, max_side=160, precision="bfloat16")
+    assert len(predictor(photo(), VOCABULARY, **LOOSE)) > 0
+
+
+def test_huge_image_is_refused(predictor: Predictor) -> None:
+    with pytest.raises(ValueError, match="20000"):
+        predictor(np.lib.stride_tricks.as_strided(np.zeros(1, np.uint8), (20000, 20000, 3), (0, 0, 0)), VOCABULARY)
+
+
+def test_nan_tensor_is_refused(predictor: Predictor) -> None:
+    with pytest.raises(ValueError, match=r"(?i)nan"):
+        predictor(torch.full((3, 8, 8), float("nan")), VOCABULARY)
+
+
+def test_unknown_name_is_refused(predictor: Predictor) -> None:
+    with pytest.raises(ValueError, match="'zebra'"):
+        predictor(photo(), ["zebra"])
+
+
+@pytest.mark.parametrize("vocabulary", [{}, [], "", "  "])
+def test_empty_vocabulary(predictor: Predictor, vocabulary: object) -> None:
+    with pytest.raises(ValueError):
+        predictor(photo(), vocabulary)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "int4"}, "precision"),
+        ({"short_side": 0}, "short_side"),
+        ({"short_side": 9, "max_side": 8}, "max_side"),
+    ],
+)
+def test_bad_options(tiny: partglee.modeling.PartGLEE, options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Predictor(model=tiny, **options)  # type: ignore[arg-type]
+
+
+def test_weights_that_know_their_configuration(tmp_path: Path, table: Path) -> None:
+    model = tiny_model(table=table)
+    file = tmp_path / "tiny.safetensors"
+    write_weights(model.state_dict(), file, {"partglee_config": "tiny"})
+    options = {"overrides": ["MODEL.TEXT.TABLE.FILE", str(table)], "device": "cpu"}
+    loaded = Predictor.from_pretrained(file, **options)
+    assert loaded.short_side == 320
+    again = Predictor.from_config("tiny", weights=file, **options)
+    same(loaded(photo(), VOCABULARY, **LOOSE), again(photo(), VOCABULARY, **LOOSE))
+
+
+def test_weights_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARTGLEE_WEIGHTS", str(tmp_path))
+    with pytest.raises(ValueError, match=r"joint_r50.*MODEL_ZOO\.md"):
+        find_weights("joint_r50")
+    (tmp_path / "joint_r50.safetensors").touch()
+    assert find_weights("joint_r50").name == "joint_r50.safetensors"
+
+
+def test_weights_errors(tmp_path: Path, table: Path) -> None:
+    with pytest.raises(ValueError, match="partglee convert"):
+        Predictor.from_pretrained("released.pth")
+    with pytest.raises(ValueError, match="no weights file"):
+        Predictor.from_pretrained(tmp_path / "gone.safetensors")
+    write_weights({"x": torch.zeros(1)}, tmp_path / "plain.safetensors")
+    with pytest.raises(ValueError, match="which configuration"):
+        Predictor.from_pretrained(tmp_path / "plain.safetensors")
+    with pytest.raises(ValueError, match="No key fits"):
+        Predictor.from_config("tiny", weights=tmp_path / "plain.safetensors")
+    state = tiny_model(table=table).state_dict()
+    state["qformer.content"] = torch.zeros(10, 256)
+    write_weights(state, tmp_path / "other.safetensors")
+    with pytest.raises(
+        ValueError, match=r"qformer\.content is \[20, 128\] here, \[10, 256\](.|\n)*another architecture"
+    ):
+        Predictor.from_config("tiny", weights=tmp_path / "other.safetensors")
+
+
+def test_random_weights_warn() -> None:
+    with pytest.warns(UserWarning, match="without weights"):
+        Predictor.from_config("tiny", device="cpu")
+
+
+def test_grounding_joins_the_expression(tmp_path: Path) -> None:
+    """A model with a text tower, cut down: expressions are fused, join the self-attention and give one object."""
+    from partglee.config import load_config
+    from partglee.modeling import build_model
+    from partglee.testing import fill_weights
+
+    cfg = load_config("tiny", ["MODEL.TEXT.BACKEND", "clip"])
+    model = fill_weights(build_model(cfg)).eval()
+    predictor = Predictor(model=model, short_side=64, max_side=96)
+    found = predictor.ground(photo(), "The dog on the left")
+    assert found.names == ["The dog on the left"] and len(found) == 1
+    with torch.inference_mode():
+        batch = model.batch([torch.from_numpy(photo()).permute(2, 0, 1)] * 2)
+        text = model.text_encoder.embed_expressions(["dog", "a person with a red hat"])
+        both = model(batch, text).objects.layers[-1]
+        alone = model(
+            batch._replace(tensor=batch.tensor[:1], sizes=batch.sizes[:1]),
+            model.text_encoder.embed_expressions(["dog"]),
+        )
+        assert both.logits.shape[2] == 1
+        torch.testing.assert_close(both.logits[:1], alone.objects.layers[-1].logits, atol=1e-3, rtol=1e-3)
+        # padded tokens are hidden from the decoder: their content must not matter there
+        changed = text.tokens.clone()
+        changed[~text.token_mask] = 7.0
+        pixels = model.pixel_decoder(model.backbone(batch.tensor), text.tokens, text.token_mask)
+        a = model.object_decoder(pixels, text).layers[-1].logits
+        b = model.object_decoder(pixels, text._replace(tokens=changed)).layers[-1].logits
+        torch.testing.assert_close(a, b)
+        c = model.object_decoder(pixels, text._replace(tokens=text.tokens * 2)).layers[-1].logits
+        assert not torch.allclose(a, c)

@@ -1,0 +1,180 @@
+"""From model output to predictions, on outputs made by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from partglee.modeling.postprocess import PostprocessOptions, postprocess
+from partglee.ops.masks import mask_logits, masks_to_image
+from partglee.structures import (
+    DecoderOutput,
+    ImageBatch,
+    LayerPrediction,
+    ModelOutput,
+    Prediction,
+    TextEmbeddings,
+    Vocabulary,
+)
+
+VOCABULARY = Vocabulary({"dog": ["head", "tail"], "person": ["arm"]})  # part columns: dog head, dog tail, person arm
+ALL = {"score_threshold": 0.0, "part_overlap": None}
+
+
+def logit(p: float) -> float:
+    return math.log(p / (1 - p))
+
+
+def output(
+    objects: list[tuple[float, float]], parts: list[tuple[float, float, float]], parent: list[int], *, box: float = 0.25
+) -> ModelOutput:
+    """Scores by query; every mask covers the whole map with probability 0.9."""
+
+    def level(scores: list[tuple[float, ...]], names: int, shift: float = 0.0) -> DecoderOutput:
+        logits = torch.tensor([logit(p) for row in scores for p in row]).reshape(1, len(scores), names)
+        centres = torch.linspace(0.2, 0.8, max(len(scores), 1))[: len(scores)] + shift
+        boxes = torch.stack((centres, torch.full_like(centres, 0.5), *(torch.full_like(centres, box),) * 2), -1)[None]
+        embed = torch.zeros(1, len(scores), 2)
+        embed[..., 0] = logit(0.9)
+        return DecoderOutput(torch.zeros(1, len(scores), 2), (LayerPrediction(logits, boxes, embed),))
+
+    features = torch.zeros(1, 2, 8, 16)
+    features[:, 0] = 1
+    text = TextEmbeddings(torch.zeros(2, 2), torch.zeros(3, 2))
+    return ModelOutput(level(objects, 2), level(parts, 3), torch.tensor([parent], dtype=torch.long), text, features)
+
+
+IMAGES = ImageBatch(torch.zeros(1, 3, 32, 64), ((32, 48),))  # padded from 32 x 48 to 32 x 64
+
+
+def run(out: ModelOutput, size: tuple[int, int] = (64, 96), **options: object) -> Prediction:
+    return postprocess(out, VOCABULARY, IMAGES, [size], PostprocessOptions(**{**ALL, **options}))[0]  # type: ignore[arg-type]
+
+
+TWO = output(
+    [(0.2, 0.6), (0.8, 0.3)],  # a person, a dog
+    [(0.9, 0.1, 0.5), (0.2, 0.7, 0.95), (0.3, 0.4, 0.2), (0.3, 0.1, 0.8)],
+    [0, 1, 1, 0],
+)
+
+
+def test_names_scores_and_parents() -> None:
+    p = run(TWO)
+    assert [p.names[i] for i in p.objects()] == ["dog", "person"]
+    dog, person = p.objects()
+    assert [p.names[i] for i in p.parts_of(dog)] == ["tail", "tail"]
+    assert [p.names[i] for i in p.parts_of(person)] == ["arm", "arm"]
+    # score = name's probability x mean mask probability
+    torch.testing.assert_close(p.scores[dog], torch.tensor(0.8 * 0.9), atol=1e-4, rtol=0)
+    torch.testing.assert_close(p.scores[p.parts_of(dog)], torch.tensor([0.7 * 0.9, 0.4 * 0.9]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(p.scores[p.parts_of(person)], torch.tensor([0.8 * 0.9, 0.5 * 0.9]), atol=1e-4, rtol=0)
+
+
+def test_released_behaviour_lets_all_part_names_compete() -> None:
+    p = run(TWO, restrict_parts=False)
+    dog, person = p.objects()
+    assert [p.names[i] for i in p.parts_of(person)] == ["head", "arm"]
+    assert [p.names[i] for i in p.parts_of(dog)] == ["arm", "tail"]
+
+
+def test_an_object_below_the_threshold_takes_its_parts_along() -> None:
+    p = run(TWO, score_threshold=0.6, part_score_threshold=0.0)
+    assert [p.names[i] for i in p.objects()] == ["dog"]
+    assert len(p) == 3 and set(p.parent[1:].tolist()) == {0}
+
+
+def test_part_threshold_follows_the_object_threshold() -> None:
+    p = run(TWO, score_threshold=0.5)
+    assert [p.names[i] for i in range(len(p))] == ["dog", "person", "arm", "tail"] or sorted(p.names[2:]) == [
+        "arm",
+        "tail",
+    ]
+
+
+def test_limits() -> None:
+    assert len(run(TWO, max_objects=1).objects()) == 1
+    p = run(TWO, max_parts_per_object=1)
+    assert [len(p.parts_of(i)) for i in p.objects()] == [1, 1]
+    assert p.names[p.parts_of(p.objects()[1])[0]] == "arm" and len(run(TWO, max_parts_per_object=0)) == 2
+    assert len(run(TWO, max_objects=0)) == 0
+
+
+def test_equal_parts_that_overlap_are_merged() -> None:
+    """Two tails of one dog on the same place; a head there and another dog's tail stay."""
+    same = output(
+        [(0.9, 0.1), (0.8, 0.1)],
+        [(0.1, 0.7, 0.1), (0.1, 0.6, 0.1), (0.5, 0.1, 0.1), (0.1, 0.4, 0.1)],
+        [0, 0, 0, 1],
+    )
+    same.parts.layers[-1].boxes[:] = torch.tensor([0.5, 0.5, 0.2, 0.2])
+    assert len(run(same)) == 6
+    p = run(same, part_overlap=0.7)
+    first, second = p.objects()
+    assert [p.names[i] for i in p.parts_of(first)] == ["tail", "head"]
+    torch.testing.assert_close(p.scores[p.parts_of(first)[0]], torch.tensor(0.63), atol=1e-4, rtol=0)
+    assert [p.names[i] for i in p.parts_of(second)] == ["tail"]
+
+
+def test_boxes_leave_the_canvas() -> None:
+    """Boxes are relative to the padded 32 x 64; the image was 64 x 96, shown at half size."""
+    p = run(TWO)
+    dog = p.objects()[0]
+    expected = torch.tensor([(0.8 - 0.125) * 128, (0.5 - 0.125) * 64, 96.0, (0.5 + 0.125) * 64])
+    torch.testing.assert_close(p.boxes[dog], expected)
+
+
+def test_masks_have_the_image_size() -> None:
+    p = run(TWO, size=(37, 53))
+    assert p.masks is not None and p.masks.shape == (len(p), 37, 53) and p.masks.all()
+    assert run(TWO, masks=False).masks is None
+    torch.testing.assert_close(run(TWO, masks=False).scores[0], torch.tensor(0.8), atol=1e-4, rtol=0)
+
+
+def test_mask_confidence_counts_foreground_alone() -> None:
+    out = output([(0.8, 0.1)], [], [])
+    out.mask_features[:, 0, :, 8:] = -1  # the right half of the canvas is background
+    p = run(out, size=(32, 48))
+    assert p.masks is not None
+    assert p.masks[0, :, :30].all() and not p.masks[0, :, 34:].any()
+    assert 0.6 < float(p.scores[0]) <= 0.8 * 0.9 + 1e-4
+
+
+def test_nothing_found() -> None:
+    p = run(TWO, score_threshold=0.99)
+    assert len(p) == 0 and p.masks is not None and p.masks.shape == (0, 64, 96)
+
+
+def test_object_without_part_names() -> None:
+    out = output([(0.1, 0.9)], [(0.9, 0.9, 0.9)], [0])
+    vocabulary = Vocabulary({"dog": ["head", "tail", "ear"], "person": []})
+    p = postprocess(out, vocabulary, IMAGES, [(64, 96)], PostprocessOptions(**ALL))[0]  # type: ignore[arg-type]
+    assert p.names == ["person"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"score_threshold": 1.5}, {"part_overlap": -1.0}, {"max_objects": -1}, {"part_score_threshold": 2.0}],
+)
+def test_bad_options(options: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        PostprocessOptions(**options)  # type: ignore[arg-type]
+
+
+def test_mask_logits_are_the_dot_product() -> None:
+    embed, features = torch.randn(2, 3, 4), torch.randn(2, 4, 5, 6)
+    expected = torch.zeros(2, 3, 5, 6)
+    for b in range(2):
+        for n in range(3):
+            for y in range(5):
+                for x in range(6):
+                    expected[b, n, y, x] = sum(embed[b, n, c] * features[b, c, y, x] for c in range(4))
+    torch.testing.assert_close(mask_logits(embed, features), expected)
+
+
+def test_masks_to_image_cuts_the_padding() -> None:
+    logits = torch.zeros(1, 8, 16)
+    logits[..., 12:] = 5.0  # only padding
+    out = masks_to_image(logits, canvas=(32, 64), padded_from=(32, 44), image_size=(64, 88))
+    assert out.shape == (1, 64, 88) and out.max() == 0
