@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("output", nargs="?", type=Path, default=Path("docs/images/parsed_cat.jpg"))
     output = parser.parse_args().output
     output.parent.mkdir(parents=True, exist_ok=True)
-    picture = annotation().draw(scores=False, scale=2)
+    picture = annotation().draw(scores=False, scale=2, panel=True)
     picture.save(output, quality=85, optimize=True)
     print(f"{output}: {picture.width} x {picture.height}, {output.stat().st_size / 1000:.0f} kB")
 

@@ -84,7 +84,7 @@ class Predictor:
         if weights is None:
             warnings.warn(f"{config} without weights: predictions will be random; pass weights=", stacklevel=2)
         else:
-            load_weights(model, weights, verbose=False)
+            load_weights(model, weights)
         return cls(
             model=model.to(device or default_device()),
             short_side=cfg.INPUT.TEST.SHORT_SIDE,
