@@ -61,11 +61,18 @@ inline int64_t backward_tasks(const Plan& plan, int64_t begin, int64_t end, char
   E* copy = arena.take<E>(kPacked ? plan.padded_rows * plan.D : 0);
   const int64_t own_rows = kPacked ? plan.padded_rows : kInPlace ? 0 : plan.S;
   A* own = arena.take<A>(own_rows * plan.D);
+  // Few queries touch few rows: one flag per row (the first is for corners outside) says which to round and clear.
+  constexpr bool kFlags = !kPacked && !kInPlace;
+  uint8_t* touched = arena.take<uint8_t>(kFlags ? plan.S + 1 : 0);
   if (begin == end) return arena.used;
   if constexpr (kPacked) {
     __builtin_memset(copy, 0, static_cast<size_t>(plan.padded_rows * plan.D) * sizeof(E));
   } else {
     __builtin_memset(zeros, 0, static_cast<size_t>(plan.D) * sizeof(E));
+  }
+  if constexpr (kFlags) {
+    __builtin_memset(own, 0, static_cast<size_t>(own_rows * plan.D) * sizeof(A));
+    __builtin_memset(touched, 0, static_cast<size_t>(plan.S + 1));
   }
   const int32_t* stride = table(plan, A()).stride;
   const T* value = static_cast<const T*>(plan.value);
@@ -92,7 +99,7 @@ inline int64_t backward_tasks(const Plan& plan, int64_t begin, int64_t end, char
       grad_rows = grad_value + slice;
       grad_step = plan.M * plan.D;
     } else {
-      __builtin_memset(own, 0, static_cast<size_t>(own_rows * plan.D) * sizeof(A));
+      if constexpr (kPacked) __builtin_memset(own, 0, static_cast<size_t>(own_rows * plan.D) * sizeof(A));
       grad_rows = own;
       grad_step = plan.D;
     }
@@ -103,16 +110,28 @@ inline int64_t backward_tasks(const Plan& plan, int64_t begin, int64_t end, char
               plan.D);
       spread_rows<kPacked, D>(points, stride, level_begin * plan.P, level_end * plan.P, rows, step, zeros, grad_rows,
                               grad_step, nowhere, plan.D, grad);
+      if constexpr (kFlags) {
+        for (int c = 0; c < 4; ++c) {
+          for (int64_t p = level_begin * plan.P; p < level_end * plan.P; ++p) touched[points.corner[c][p] + 1] = 1;
+        }
+      }
       finish_points(plan, query, image, head, level_begin * plan.P, level_end * plan.P, points);
     }
     if constexpr (kPacked) {
       unpack_head(plan, own, image, head, level_begin, level_end, grad_value);
-    } else if constexpr (!kInPlace) {
+    } else if constexpr (kFlags) {
       for (int64_t l = level_begin; l < level_end; ++l) {
         const PaddedLevel& level = plan.levels[l];
         const int64_t last = level.source + level.height * level.width;
         for (int64_t row = level.source; row < last; ++row) {
-          convert(own + row * plan.D, grad_value + slice + row * plan.M * plan.D, plan.D);
+          T* to = grad_value + slice + row * plan.M * plan.D;
+          if (touched[row + 1]) {
+            convert(own + row * plan.D, to, plan.D);
+            __builtin_memset(own + row * plan.D, 0, static_cast<size_t>(plan.D) * sizeof(A));
+            touched[row + 1] = 0;
+          } else {
+            __builtin_memset(to, 0, static_cast<size_t>(plan.D) * sizeof(T));
+          }
         }
       }
     }

@@ -123,6 +123,24 @@ inline void convert(const BFloat16* from, BFloat16* to, int64_t count) {
   __builtin_memcpy(to, from, static_cast<size_t>(count) * sizeof(BFloat16));
 }
 
+#if defined(__F16C__)
+inline void convert(const float* from, Half* to, int64_t count) {
+  int64_t i = 0;
+  for (; i + 8 <= count; i += 8) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i),
+                     _mm256_cvtps_ph(_mm256_loadu_ps(from + i), _MM_FROUND_TO_NEAREST_INT));
+  }
+  for (; i < count; ++i) narrow(from[i], to + i);
+}
+inline void convert(const Half* from, float* to, int64_t count) {
+  int64_t i = 0;
+  for (; i + 8 <= count; i += 8) {
+    _mm256_storeu_ps(to + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i))));
+  }
+  for (; i < count; ++i) to[i] = widen(from[i]);
+}
+#endif
+
 // ---- the sums of four vectors ----
 
 template <int W>
