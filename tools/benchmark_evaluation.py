@@ -142,6 +142,7 @@ def measure(name: str, arguments: tuple[Any, ...]) -> tuple[float, float, dict[s
             break
         except Exception:  # queue.Empty: look whether the process still lives
             if not process.is_alive():
+                print(f"{name:<18} died, exit code {process.exitcode} (-9: killed, often for memory)", flush=True)
                 result = None
                 break
     process.join()
@@ -171,7 +172,6 @@ def main() -> None:
         for name in args.scorers:
             measured = measure(name, (truth, found, args.kind, args.lvis))
             if measured is None:
-                print(f"{name:<18} died", flush=True)
                 continue
             times[name] = measured[0]
             numbers = ", ".join(f"{key} {value:.6f}" for key, value in measured[2].items())

@@ -104,8 +104,8 @@ class DetectionBuffer:
                 "unknown category", f"{where}: category {entry.get('category_id')!r} is not in the annotations"
             )
             return False
-        score = float(entry.get("score", math.nan))
-        if not math.isfinite(score):
+        score: Any = entry.get("score")
+        if not _is_finite(score):
             self.issues.add(
                 "score not finite", f"{where}: score {entry.get('score')!r} of category {entry['category_id']}"
             )
@@ -128,12 +128,12 @@ class DetectionBuffer:
                 if self.need_boxes
                 else (math.nan,) * 4
             )
-        elif len(box) != 4 or not all(map(math.isfinite, box)):
+        elif len(box) != 4 or not all(map(_is_finite, box)):
             self.issues.add("box not finite", f"{where}: bbox must be four finite numbers xywh, got {box!r}")
             return False
         self._image.append(image)
         self._category.append(category)
-        self._score.append(score)
+        self._score.append(float(score))
         self._boxes.extend(map(float, box))
         self._counts.append(counts)
         self._parent.append(-1)
@@ -174,6 +174,13 @@ class DetectionBuffer:
         as_numpy["score"] = as_numpy["score"].astype(np.float64)
         boxes = np.array(self._boxes, np.float64).reshape(-1, 4)
         return self.seen, Detections(**as_numpy, boxes=boxes, counts=self._counts, sizes=self.sizes)
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except TypeError:  # None or text
+        return False
 
 
 def merge_states(

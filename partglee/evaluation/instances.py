@@ -84,9 +84,7 @@ class InstanceEvaluator(Evaluator):
             if row["category_id"] is not None:
                 known.append(row)
             elif not annotated[level]:
-                self.issues.add(
-                    "level not annotated", f"the annotations have no {level}s; {row['name']!r} is left out"
-                )
+                self.issues.add("level not annotated", f"the annotations have no {level}s; {row['name']!r} is left out")
             else:
                 what = f"{where or f'image {image_id!r}'}: {level} {row['name']!r} is no category of the annotations"
                 self.issues.add("unknown name", what)

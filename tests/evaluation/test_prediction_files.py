@@ -123,6 +123,9 @@ def test_bad_rows_are_errors_or_counted(kind, tmp_path):
     path.write_text(json.dumps([*good, BAD[kind]]))
     with pytest.raises(PredictionError, match=kind):
         score_file(path, CocoEvaluator(ground_truth=truth()))
+    for value in (None, "0.5"):
+        with pytest.raises(PredictionError, match="score not finite"):
+            CocoEvaluator(ground_truth=truth()).process(1, [{**result(1, 7, DOG, 0.5), "score": value}])
     with pytest.warns(UserWarning, match=kind):
         results = score_file(path, CocoEvaluator(ground_truth=truth(), strict=False))
     assert results[f"issues/{kind}"] == 1
