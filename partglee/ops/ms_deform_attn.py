@@ -56,8 +56,6 @@ def ms_deform_attn(
     sizes_known = not (tracing and isinstance(spatial_shapes, Tensor))
     backend = choose(
         value,
-        needs_grad=torch.is_grad_enabled()
-        and (value.requires_grad or sampling_locations.requires_grad or attention_weights.requires_grad),
         sizes_known=sizes_known and (level_start_index is None or not tracing),
     )
     starts: list[int] | None = None

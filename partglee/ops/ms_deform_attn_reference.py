@@ -54,7 +54,7 @@ def ms_deform_attn_grid_sample(
     num_queries, num_points = sampling_locations.shape[1], sampling_locations.shape[4]
     acc = accumulation_dtype(value.dtype)
     if _is_empty(value, sampling_locations):
-        return _zeros(value, num_queries)
+        return _zeros(value, sampling_locations, attention_weights)
     starts = start_ints(spatial_shapes) if level_start_index is None else level_start_index
     grids = _bounded(sampling_locations.to(acc)) * 2 - 1
     weights = attention_weights.to(acc).permute(0, 2, 3, 1, 4)  # (N, M, L, Q, P)
@@ -104,7 +104,7 @@ def ms_deform_attn_embedding_bag(
     num_queries = sampling_locations.shape[1]
     acc = accumulation_dtype(value.dtype)
     if _is_empty(value, sampling_locations):
-        return _zeros(value, num_queries)
+        return _zeros(value, sampling_locations, attention_weights)
     # The extra row of zeros is where corners outside their map point: a clamped row times 0 would let infinity through.
     table = torch.cat([value.to(acc).reshape(-1, head_dim), value.new_zeros((1, head_dim), dtype=acc)])
     step = num_queries if chunk_queries is None else chunk_queries
@@ -181,10 +181,12 @@ def _is_empty(value: Tensor, sampling_locations: Tensor) -> bool:
     return 0 in (value.shape[0], *value.shape[2:], *sampling_locations.shape)
 
 
-def _zeros(value: Tensor, num_queries: int) -> Tensor:
-    """The sum over nothing, which keeps its place in the graph."""
+def _zeros(value: Tensor, sampling_locations: Tensor, attention_weights: Tensor) -> Tensor:
+    """The sum over nothing, which keeps its place in the graph; empty slices, so that no NaN gets in."""
     num_images, _, num_heads, head_dim = value.shape
-    return value.new_zeros(num_images, num_queries, num_heads * head_dim) + value.sum() * 0
+    out = value.new_zeros(num_images, sampling_locations.shape[1], num_heads * head_dim)
+    parts = [t.flatten()[:0].sum().to(out.dtype) for t in (value, sampling_locations, attention_weights)]
+    return out + torch.stack(parts).sum()
 
 
 def _bounded(locations: Tensor) -> Tensor:
