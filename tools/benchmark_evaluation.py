@@ -127,11 +127,12 @@ def _child(name: str, arguments: tuple[Any, ...], answer: Any) -> None:
     with contextlib.redirect_stdout(io.StringIO()):
         values = SCORERS[name](*arguments)
     seconds = time.perf_counter() - start
-    answer.put((seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, values))
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    answer.put((seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20, values))
 
 
-def measure(name: str, arguments: tuple[Any, ...]) -> tuple[float, float, dict[str, float]] | None:
-    """(seconds, peak GiB, numbers) of one scorer in a fresh process; None when it died."""
+def measure(name: str, arguments: tuple[Any, ...]) -> tuple[float, float, float, dict[str, float]] | None:
+    """(seconds, processor seconds, peak GiB, numbers) of one scorer in a fresh process; None when it died."""
     context = multiprocessing.get_context("spawn")
     answer = context.Queue()
     process = context.Process(target=_child, args=(name, arguments, answer))
@@ -168,17 +169,21 @@ def main() -> None:
         print(
             f"files written in {time.perf_counter() - start:.0f} s ({found.stat().st_size / 2**30:.2f} GiB)", flush=True
         )
-        times: dict[str, float] = {}
+        times: dict[str, tuple[float, float]] = {}
         for name in args.scorers:
             measured = measure(name, (truth, found, args.kind, args.lvis))
             if measured is None:
                 continue
-            times[name] = measured[0]
-            numbers = ", ".join(f"{key} {value:.6f}" for key, value in measured[2].items())
-            print(f"{name:<18} {measured[0]:8.1f} s  {measured[1]:6.2f} GiB peak  {numbers}", flush=True)
+            times[name] = measured[:2]
+            numbers = ", ".join(f"{key} {value:.6f}" for key, value in measured[3].items())
+            print(
+                f"{name:<18} {measured[0]:8.1f} s  {measured[1]:8.1f} s CPU  {measured[2]:6.2f} GiB peak  {numbers}",
+                flush=True,
+            )
         for name in times:
             if name != "partglee" and "partglee" in times:
-                print(f"partglee is {times[name] / times['partglee']:.2f} times as fast as {name}")
+                wall, cpu = (theirs / ours for theirs, ours in zip(times[name], times["partglee"], strict=True))
+                print(f"partglee is {wall:.2f} times as fast as {name} ({cpu:.2f} times in processor seconds)")
 
 
 if __name__ == "__main__":
