@@ -58,11 +58,12 @@ def ms_deform_attn(
         value,
         sizes_known=sizes_known and (level_start_index is None or not tracing),
     )
-    starts: list[int] | None = None
     on_host = value.device.type == "cpu"
     if backend == "grid_sample" or (on_host and backend == "embedding_bag"):
+        starts: list[int] | None = None
+        if level_start_index is not None and (backend == "grid_sample" or not tracing):
+            starts = start_list(level_start_index)
         if not tracing:
-            starts = None if level_start_index is None else start_list(level_start_index)
             check_levels(value, level_ints(spatial_shapes), starts)
     elif not tracing and not isinstance(spatial_shapes, Tensor):
         check_levels(value, level_ints(spatial_shapes), None)  # a start index on an accelerator is not read
