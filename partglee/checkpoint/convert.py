@@ -128,6 +128,10 @@ def _check(out: Mapping[str, Tensor], report: ConversionReport) -> None:
             f"these are no {report.source} weights: no key of its pixel decoder was found (some keys: {shown}); "
             f"choose another --from ({', '.join(SOURCES)}) or check the file"
         )
+    lost = [k for k in report.unknown if "predictor." in k]
+    if lost:
+        other = "glee" if report.source == "partglee" else "partglee"
+        raise ValueError(f"--from {report.source} does not know {lost[0]} ({len(lost)} such keys); try --from {other}")
     finest, coarsest = (out.get(f"pixel_decoder.input_proj.{i}.conv.weight") for i in (0, 2))
     if finest is not None and coarsest is not None and finest.shape[1] > coarsest.shape[1]:
         raise ValueError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import struct
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -80,11 +81,21 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{path} holds more than tensors, or is no torch file: {_first_line(error)}. Only tensors are read "
-            "(weights_only=True); re-save its state dict with torch.save, or check that the download is complete"
+            f"{path} ({path.stat().st_size} bytes) holds more than tensors, or is no torch file. Only tensors are read "
+            "(weights_only=True): re-save its state dict alone with torch.save, or check that the download is complete"
         ) from error
     # torch's restricted unpickler fails on foreign bytes with whatever its machine runs into first.
-    except (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError) as error:
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        AssertionError,
+        struct.error,
+    ) as error:
         raise ValueError(_unreadable(path, error)) from error
     for wrapper in _WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
@@ -100,7 +111,8 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
 
 def _unreadable(path: Path, error: Exception) -> str:
     size = path.stat().st_size if path.is_file() else 0
-    return f"cannot read weights from {path} ({size} bytes): {_first_line(error)}. Truncated, or another format?"
+    reason = f"{type(error).__name__}: {_first_line(error)}"
+    return f"cannot read weights from {path} ({size} bytes; {reason}). Truncated, or another format?"
 
 
 def _first_line(error: Exception) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from partglee.checkpoint.files import read_weights
@@ -77,6 +78,12 @@ def load_weights(
     unfilled = [k for k in (*report.missing, *bad) if not _allowed(k, allow_missing)]
     if unfilled:
         raise ValueError(f"{report}\n{_advice(report, state)}")
+    broken = [k for k, v in fitting.items() if v.is_floating_point() and not v.is_meta and not torch.isfinite(v).all()]
+    if broken:
+        raise ValueError(
+            f"{source}: {broken[0]} holds NaN or infinite values ({len(broken)} such tensors); training "
+            "diverged before it was saved, or the file is damaged"
+        )
     model.load_state_dict(fitting, strict=False)
     if verbose:
         print(report)

@@ -38,13 +38,25 @@ def run(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from partglee.data.images import list_images
+    from partglee.modeling.postprocess import PostprocessOptions
     from partglee.structures import Vocabulary
 
+    output = Path(arguments.output)
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"--output {output} is a file; name a folder")
+    output.mkdir(parents=True, exist_ok=True)
     files = list_images(arguments.images)
     vocabulary = Vocabulary.parse(arguments.vocabulary)
     predictor = _predictor(arguments)
-    output = Path(arguments.output)
-    output.mkdir(parents=True, exist_ok=True)
+    options = PostprocessOptions(
+        score_threshold=predictor.score_threshold if arguments.score_threshold is None else arguments.score_threshold,
+        part_score_threshold=arguments.part_score_threshold,
+        max_objects=arguments.max_objects,
+        max_parts_per_object=arguments.max_parts,
+        restrict_parts=not arguments.all_parts_compete,
+        masks=not arguments.no_masks,
+    )
+    predictor.model.embed(vocabulary)  # an unknown name is the user's error, not each image's
     pictures = _picture_names(files)
     broken: list[str] = []
     handle, beside = tempfile.mkstemp(dir=output, prefix=".predictions.", suffix=".jsonl")
@@ -52,24 +64,18 @@ def run(arguments: argparse.Namespace) -> int:
         with os.fdopen(handle, "w", encoding="utf-8") as lines:
             for file in tqdm(files, unit="image", disable=None):
                 try:
-                    prediction = predictor(
-                        file,
-                        vocabulary,
-                        score_threshold=arguments.score_threshold,
-                        part_score_threshold=arguments.part_score_threshold,
-                        max_objects=arguments.max_objects,
-                        max_parts_per_object=arguments.max_parts,
-                        restrict_parts=not arguments.all_parts_compete,
-                        masks=not arguments.no_masks,
-                    )
+                    prediction = next(predictor.stream([file], vocabulary, options))
                     if not arguments.no_pictures:
                         _save(prediction.draw(), output / pictures[file])
                     lines.write(prediction.to_json() + "\n")
-                except (ValueError, OSError) as error:
+                except (ValueError, OSError, RuntimeError, MemoryError) as error:
                     broken.append(str(file))
                     tqdm.write(f"partglee: skipped {file}: {error}", file=sys.stderr)
-        os.chmod(beside, 0o644)
-        os.replace(beside, output / "predictions.jsonl")
+    except KeyboardInterrupt:
+        _publish(beside, output)  # what is done so far is worth keeping
+        raise
+    else:
+        _publish(beside, output)
     finally:
         Path(beside).unlink(missing_ok=True)
     done = len(files) - len(broken)
@@ -80,6 +86,11 @@ def run(arguments: argparse.Namespace) -> int:
     if broken:
         print(f"skipped {len(broken)}: {', '.join(broken[:5])}{' ...' if len(broken) > 5 else ''}", file=sys.stderr)
     return 1 if broken else 0
+
+
+def _publish(beside: str, output: Path) -> None:
+    os.chmod(beside, 0o644)
+    os.replace(beside, output / "predictions.jsonl")
 
 
 def _predictor(arguments: argparse.Namespace) -> Any:

@@ -79,6 +79,7 @@ class Predictor:
             device: None = a GPU when there is one.
             overrides: `[KEY, VALUE, ...]` on top of the configuration.
         """
+        target = _check_device(device)
         cfg = load_config(config, overrides)
         model = build_model(cfg)
         if weights is None:
@@ -86,7 +87,7 @@ class Predictor:
         else:
             load_weights(model, weights)
         return cls(
-            model=model.to(device or default_device()),
+            model=model.to(target),
             short_side=cfg.INPUT.TEST.SHORT_SIDE,
             max_side=cfg.INPUT.TEST.MAX_SIDE,
             score_threshold=cfg.TEST.SCORE_THRESHOLD,
@@ -166,9 +167,9 @@ class Predictor:
 
     def ground(self, image: ImageSource, expression: str, *, score_threshold: float = 0.0) -> Prediction:
         """Find the one object that a referring expression means ("the red car on the left")."""
-        with torch.inference_mode(), self._autocast():
+        with torch.no_grad(), self._autocast():
             text = self.model.text_encoder.embed_expressions([expression])
-        options = PostprocessOptions(score_threshold=score_threshold, max_objects=1)
+        options = PostprocessOptions(score_threshold=score_threshold, max_objects=1, max_queries=1)
         return self._predict(image, Vocabulary([expression]), text, options)
 
     # ------------------------------------------------------------------ internals
@@ -181,7 +182,8 @@ class Predictor:
         self, source: ImageSource, vocabulary: Vocabulary, text: TextEmbeddings, options: PostprocessOptions
     ) -> Prediction:
         pixels = read_image(source, max_pixels=self.max_pixels)
-        with torch.inference_mode():
+        # Not inference_mode: the user may change what is returned in place.
+        with torch.no_grad():
             batch = self.model.batch([self.resize(pixels)])
             with self._autocast():
                 output = self.model(batch, text)
@@ -201,6 +203,19 @@ class Predictor:
     def _autocast(self) -> AbstractContextManager[Any]:
         dtype = _PRECISIONS[self.precision]
         return torch.autocast(self.model.device.type, dtype=dtype) if dtype else nullcontext()
+
+
+def _check_device(device: str | torch.device | None) -> torch.device:
+    """A usable device; a wrong name or a missing GPU is told before a model is built."""
+    if device is None:
+        return default_device()
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"unknown device {device!r}; try cpu, cuda or cuda:0") from error
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device {device} is not there: {torch.cuda.device_count()} CUDA devices; use cpu")
+    return chosen
 
 
 def default_device() -> torch.device:

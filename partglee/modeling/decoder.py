@@ -104,7 +104,9 @@ class DeformableDecoder(nn.Module):
         all_queries, all_boxes = [queries], [reference]
         for i, layer in enumerate(self.layers):
             reference = undetached.detach()
-            position = self.position_mlp(sine_position_boxes(reference, self.embed_dim).to(queries.dtype))
+            encoded = sine_position_boxes(reference, self.embed_dim)
+            with torch.autocast(queries.device.type, enabled=False):
+                position = self.position_mlp(encoded.to(self.position_mlp.layers[0].weight.dtype))
             queries = layer(queries, position, reference, pixels, attn_mask, tokens)
             last = i + 1 == len(self.layers)
             if every_layer or last:

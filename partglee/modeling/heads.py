@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from partglee.layers import MLP, inverse_sigmoid
+from partglee.layers import MLP, at_least_float32, inverse_sigmoid
 from partglee.structures import LayerPrediction
 
 
@@ -54,7 +54,12 @@ class PredictionHeads(nn.Module):
 
     def boxes(self, queries: Tensor, reference: Tensor) -> Tensor:
         """(B, Q, E) queries and (B, Q, 4) reference boxes -> refined boxes (B, Q, 4) cxcywh in [0, 1], float32."""
-        return (self.box_mlp(queries).float() + inverse_sigmoid(reference.float())).sigmoid()
+        return (self.box_offsets(queries) + inverse_sigmoid(at_least_float32(reference))).sigmoid()
+
+    def box_offsets(self, queries: Tensor) -> Tensor:
+        """(B, Q, E) -> (B, Q, 4) offsets of box logits; in full precision also under autocast, which costs pixels."""
+        with torch.autocast(queries.device.type, enabled=False):
+            return self.box_mlp(at_least_float32(queries))
 
     def mask_embed(self, queries: Tensor) -> Tensor:
         """(B, Q, E) -> (B, Q, E), to be dotted with the mask features."""

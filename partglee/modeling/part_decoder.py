@@ -35,7 +35,7 @@ class PartDecoder(nn.Module):
     ) -> DecoderOutput:
         """Predict parts; with `every_layer` also what deep supervision needs."""
         start = self.norm(self.proj(parts.content))
-        boxes = self.heads.box_mlp(start).float().sigmoid()
+        boxes = self.heads.box_offsets(start).sigmoid()
         content, reference = start, boxes.detach()
         num_noised = 0
         attn_mask = None

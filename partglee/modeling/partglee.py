@@ -103,7 +103,7 @@ class PartGLEE(nn.Module):
             vocabulary has no part names.
         """
         tensor = images if isinstance(images, Tensor) else images.tensor
-        self._check(tensor, targets)
+        self._check(tensor, text, targets)
         if isinstance(text, TextTokens):
             text = self.text_encoder(text, with_tokens=self.fuse_categories or text.expressions)
         deep = self.training
@@ -131,7 +131,9 @@ class PartGLEE(nn.Module):
         best = scores.max(dim=-1).values
         return best.topk(min(self.num_parsed_objects, best.shape[1]), dim=1).indices
 
-    def _check(self, tensor: Tensor, targets: Sequence[HierarchicalTargets] | None) -> None:
+    def _check(
+        self, tensor: Tensor, text: TextEmbeddings | TextTokens, targets: Sequence[HierarchicalTargets] | None
+    ) -> None:
         if tensor.ndim != 4 or tensor.shape[1] != 3:
             raise ValueError(f"images must be (B, 3, H, W), got {tuple(tensor.shape)}; model.batch([...]) makes them")
         divisor = self.size_divisibility
@@ -140,5 +142,8 @@ class PartGLEE(nn.Module):
                 f"H and W must be multiples of {divisor}, got {tensor.shape[2]} x {tensor.shape[3]}; "
                 "model.batch([...]) pads them"
             )
+        num_expressions = text.num_objects if isinstance(text, TextTokens) else len(text.objects)
+        if text.expressions and num_expressions != len(tensor):
+            raise ValueError(f"expected one expression for each of {len(tensor)} images, got {num_expressions}")
         if targets is not None and len(targets) != len(tensor):
             raise ValueError(f"expected one target for each of {len(tensor)} images, got {len(targets)}")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from partglee.layers import ConvNorm, FeedForward, MSDeformAttn, sine_position_map
+from partglee.layers import ConvNorm, FeedForward, MSDeformAttn, pixel_centres, sine_position_map
 from partglee.modeling.early_fusion import EarlyFusion
 from partglee.structures import PixelFeatures
 
@@ -111,7 +111,7 @@ class PixelDecoder(nn.Module):
     def encode(self, memory: Tensor, level_sizes: LevelSizes) -> list[Tensor]:
         """(B, S, E) -> one (B, h*w, E) for each level."""
         position = self._position(level_sizes, memory)
-        centres = pixel_centres(level_sizes, device=memory.device)[None, :, None]
+        centres = centres_of(level_sizes, device=memory.device)[None, :, None]
         for layer in self.layers:
             if self.checkpoint_layers and self.training:
                 memory = checkpoint(layer, memory, position, centres, level_sizes, use_reentrant=False)
@@ -135,11 +135,10 @@ class PixelDecoder(nn.Module):
         return torch.cat(parts, dim=1)
 
 
-def pixel_centres(level_sizes: LevelSizes, *, device: torch.device) -> Tensor:
+def centres_of(level_sizes: LevelSizes, *, device: torch.device) -> Tensor:
     """(S, 2) centres (x, y) of every pixel of every level, in [0, 1]."""
     centres = []
     for h, w in level_sizes:
-        y = (torch.arange(h, dtype=torch.float32, device=device) + 0.5) / h
-        x = (torch.arange(w, dtype=torch.float32, device=device) + 0.5) / w
+        y, x = pixel_centres(h, device=device), pixel_centres(w, device=device)
         centres.append(torch.stack((x.expand(h, w), y[:, None].expand(h, w)), dim=-1).reshape(-1, 2))
     return torch.cat(centres)

@@ -5,7 +5,7 @@ B images, Q object queries, P part queries, Co / Cp object / part names, N rows 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,14 +35,19 @@ class PostprocessOptions:
         0.7  # of equally named parts of one object that overlap more, the best stays; None: all
     )
     masks: bool = True  # False: boxes alone, scored without mask confidence
+    max_queries: int | None = None  # consider only the object queries of highest probability; grounding takes 1
 
     def __post_init__(self) -> None:
         for name in ("score_threshold", "part_score_threshold", "part_overlap"):
             value = getattr(self, name)
+            if value is not None and not isinstance(value, (int, float)):
+                raise TypeError(f"{name} must be a number, got {type(value).__name__} {value!r}")
             if value is not None and not 0 <= value <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {value}")
-        for name in ("max_objects", "max_parts_per_object"):
+        for name in ("max_objects", "max_parts_per_object", "max_queries"):
             value = getattr(self, name)
+            if value is not None and not isinstance(value, int):
+                raise TypeError(f"{name} must be a whole number, got {type(value).__name__} {value!r}")
             if value is not None and value < 0:
                 raise ValueError(f"{name} must not be negative, got {value}")
 
@@ -55,7 +60,7 @@ class _Rows:
     label: Tensor  # (N,)
     score: Tensor  # (N,)
 
-    def __getitem__(self, keep: Tensor) -> _Rows:
+    def __getitem__(self, keep: Tensor | slice) -> _Rows:
         return _Rows(self.query[keep], self.label[keep], self.score[keep])
 
 
@@ -75,26 +80,25 @@ class _Frame:
         limit = boxes.new_tensor([width, height, width, height])
         return xyxy.clamp(min=0).minimum(limit)
 
-    def masks(self, embed: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, E), (E, h, w) -> (N, H, W) bool masks and (N,) mean foreground probability; upsampled a few at a time."""
+    def mask_logits(self, embed: Tensor, features: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """(N, E), (E, h, w) -> logits (n, H, W) of a few rows at a time."""
         height, width = self.original
         per_row = max(height * width, self.canvas[0] * self.canvas[1])
-        masks = torch.zeros(len(embed), height, width, dtype=torch.bool, device=embed.device)
-        quality = embed.new_zeros(len(embed), dtype=torch.float32)
         step = max(1, _PIXELS_PER_PASS // per_row)
         for start in range(0, len(embed), step):
             rows = slice(start, start + step)
-            logits = masks_to_image(
-                mask_logits(embed[rows], features).float(),
-                canvas=self.canvas,
-                padded_from=self.resized,
-                image_size=self.original,
+            logits = mask_logits(embed[rows], features).float()
+            yield (
+                rows,
+                masks_to_image(logits, canvas=self.canvas, padded_from=self.resized, image_size=self.original),
             )
-            inside = logits > 0
-            masks[rows] = inside
-            total = (logits.sigmoid() * inside).flatten(1).sum(1)
-            quality[rows] = total / (inside.flatten(1).sum(1) + 1e-6)
-        return masks, quality
+
+    def masks(self, embed: Tensor, features: Tensor) -> Tensor:
+        """(N, E), (E, h, w) -> (N, H, W) bool masks on the CPU."""
+        masks = torch.zeros(len(embed), *self.original, dtype=torch.bool)
+        for rows, logits in self.mask_logits(embed, features):
+            masks[rows] = (logits > 0).cpu()
+        return masks
 
 
 def postprocess(
@@ -115,29 +119,35 @@ def postprocess(
     allowed = vocabulary.allowed.to(output.mask_features.device)
     predictions = []
     for i, (resized, original) in enumerate(zip(images.sizes, original_sizes, strict=True)):
-        frame = _Frame(images.canvas, resized, original)
+        frame = _Frame(images.canvas, resized, (int(original[0]), int(original[1])))
         features = output.mask_features[i]
         layer = _one_image(output.objects.layers[-1], i)
-        objects, object_masks = _decide(
-            _best_name(layer.logits), layer, features, frame, options, options.score_threshold
+        candidates = _best_name(layer.logits)
+        if options.max_queries is not None:
+            candidates = candidates[: options.max_queries]
+        objects = _final_scores(
+            candidates, layer, features, frame, options, options.score_threshold, limit=options.max_objects
         )
-        order = objects.score.argsort(descending=True, stable=True)[: options.max_objects]
-        objects, object_masks = objects[order], object_masks[order]
-        object_boxes = frame.boxes(layer.boxes[objects.query])
-        parts, owner, part_boxes, part_masks = _parts(output, i, objects, allowed, frame, options)
+        parts, owner, part_layer = _parts(output, i, objects, allowed, frame, options)
+        boxes = [frame.boxes(layer.boxes[objects.query]), frame.boxes(part_layer.boxes[parts.query])]
+        masks = None
+        if options.masks and layer.mask_embed is not None and part_layer.mask_embed is not None:
+            # Masks of the rows that are returned, and of no others.
+            embed = torch.cat((layer.mask_embed[objects.query], part_layer.mask_embed[parts.query]))
+            masks = frame.masks(embed, features)
         names = [vocabulary.object_names[c] for c in objects.label.tolist()]
         names += [vocabulary.part_names[c] for c in parts.label.tolist()]
         num_objects, num_parts = len(objects.query), len(parts.query)
         predictions.append(
             Prediction(
-                boxes=torch.cat((object_boxes, part_boxes)).cpu(),
+                boxes=torch.cat(boxes).cpu(),
                 scores=torch.cat((objects.score, parts.score)).cpu(),
                 labels=torch.cat((objects.label, parts.label)).cpu(),
                 names=names,
                 level=torch.tensor([Level.OBJECT] * num_objects + [Level.PART] * num_parts, dtype=torch.long),
                 parent=torch.cat((torch.full((num_objects,), -1), owner.cpu())),
-                image_size=original,
-                masks=torch.cat((object_masks, part_masks)).cpu() if options.masks else None,
+                image_size=frame.original,
+                masks=masks,
             )
         )
     return predictions
@@ -145,13 +155,13 @@ def postprocess(
 
 def _parts(
     output: ModelOutput, i: int, objects: _Rows, allowed: Tensor, frame: _Frame, options: PostprocessOptions
-) -> tuple[_Rows, Tensor, Tensor, Tensor]:
-    """Rows, object row, boxes and masks of the parts of the kept objects."""
+) -> tuple[_Rows, Tensor, LayerPrediction]:
+    """Rows of the parts of the kept objects, the object row of each, and the layer that they are rows of."""
     features = output.mask_features[i]
     none = objects.query.new_zeros(0)
     if output.parts is None or output.parent is None or len(objects.query) == 0:
-        empty = _Rows(none, none, features.new_zeros(0, dtype=torch.float32))
-        return empty, none, features.new_zeros(0, 4), _no_masks(frame, features)
+        empty = _Rows(none, none, objects.score.new_zeros(0))
+        return empty, none, _one_image(output.objects.layers[-1], i)
     layer = _one_image(output.parts.layers[-1], i)
     num_queries = output.objects.layers[-1].logits.shape[1]
     row_of_query = objects.query.new_full((num_queries,), -1)
@@ -161,57 +171,64 @@ def _parts(
     if options.restrict_parts:
         logits = logits.masked_fill(~allowed[objects.label[owner_row.clamp(min=0)]], float("-inf"))
     rows = _best_name(logits)
-    rows = rows[owner_row[rows.query] >= 0]
-    rows = rows[torch.isfinite(logits[rows.query, rows.label])]
+    rows = rows[(owner_row[rows.query] >= 0) & torch.isfinite(logits[rows.query, rows.label])]
     threshold = options.score_threshold if options.part_score_threshold is None else options.part_score_threshold
-    rows, masks = _decide(rows, layer, features, frame, options, threshold)
-    keep = rows.score.argsort(descending=True, stable=True)
-    boxes = frame.boxes(layer.boxes[rows.query])
+    rows = _final_scores(rows, layer, features, frame, options, threshold)
     owner = owner_row[rows.query]
     if options.part_overlap is not None:
         group = owner * logits.shape[-1] + rows.label
-        keep = batched_nms(boxes, rows.score, group, options.part_overlap)  # best first
+        keep = batched_nms(frame.boxes(layer.boxes[rows.query]), rows.score, group, options.part_overlap)  # best first
+        rows, owner = rows[keep], owner[keep]
     if options.max_parts_per_object is not None:
-        keep = keep[_rank_within(owner[keep]) < options.max_parts_per_object]
-    return rows[keep], owner[keep], boxes[keep], masks[keep]
+        keep = _rank_within(owner) < options.max_parts_per_object
+        rows, owner = rows[keep], owner[keep]
+    return rows, owner, layer
 
 
 def _best_name(logits: Tensor) -> _Rows:
-    """(Q, C) -> one row for each query."""
+    """(Q, C) -> one row for each query, highest probability first."""
     best, label = logits.float().max(dim=-1)
-    return _Rows(torch.arange(len(best), device=best.device), label, best.sigmoid())
+    order = best.argsort(descending=True, stable=True)
+    return _Rows(order, label[order], best[order].sigmoid())
 
 
-def _decide(
+def _final_scores(
     rows: _Rows,
     layer: LayerPrediction,
     features: Tensor,
     frame: _Frame,
     options: PostprocessOptions,
     threshold: float,
-) -> tuple[_Rows, Tensor]:
-    """Keep rows by final score. Mask confidence is at most 1, so masks are made for rows that can still pass, alone."""
+    *,
+    limit: int | None = None,
+) -> _Rows:
+    """Rows (highest probability first) with their final score, best first, those below the threshold dropped.
+
+    Mask confidence is at most 1, so a probability bounds its row's score: rows below the threshold are never looked at,
+    nor those that can no longer be among the best `limit`.
+    """
     rows = rows[rows.score >= threshold]
-    if (
-        len(rows.query) > 3 * options.max_objects and threshold == 0
-    ):  # everything passes: the best candidates are enough
-        rows = rows[rows.score.topk(3 * options.max_objects).indices]
-    if not options.masks or layer.mask_embed is None:
-        return rows, _no_masks(frame, features, len(rows.query))
-    masks, quality = frame.masks(layer.mask_embed[rows.query], features)
-    rows = _Rows(rows.query, rows.label, rows.score * quality)
-    keep = rows.score >= threshold
-    return rows[keep], masks[keep]
+    if options.masks and layer.mask_embed is not None:
+        scores: list[Tensor] = []
+        for done, logits in frame.mask_logits(layer.mask_embed[rows.query], features):
+            inside = logits > 0
+            total = (logits.sigmoid() * inside).flatten(1).sum(1)
+            confidence = total / (inside.flatten(1).sum(1, dtype=torch.int32) + 1e-6)
+            scores.append(rows.score[done] * confidence)
+            seen = sum(map(len, scores))
+            if limit is not None and seen >= limit and seen < len(rows.score):
+                worst_kept = torch.cat(scores).topk(limit).values[-1] if limit else rows.score.new_tensor(1.0)
+                if worst_kept >= rows.score[seen]:
+                    break
+        final = torch.cat(scores) if scores else rows.score
+        rows = _Rows(rows.query[: len(final)], rows.label[: len(final)], final)
+    rows = rows[rows.score >= threshold]
+    return rows[rows.score.argsort(descending=True, stable=True)[:limit]]
 
 
 def _one_image(layer: LayerPrediction, i: int) -> LayerPrediction:
     embed = None if layer.mask_embed is None else layer.mask_embed[i]
     return LayerPrediction(layer.logits[i], layer.boxes[i], embed)
-
-
-def _no_masks(frame: _Frame, like: Tensor, rows: int = 0) -> Tensor:
-    """Rows of an empty mask; a view of one when masks are off, so that nothing is allocated."""
-    return torch.zeros(1, 1, 1, dtype=torch.bool, device=like.device).expand(rows, *frame.original)
 
 
 def _rank_within(group: Tensor) -> Tensor:

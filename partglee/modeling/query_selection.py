@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from partglee.layers import pixel_centres
 from partglee.modeling.heads import PredictionHeads
 from partglee.structures import PixelFeatures
 
@@ -54,14 +55,13 @@ class QuerySelection(nn.Module):
             top = best.topk(min(self.num_queries, best.shape[1]), dim=1).indices
         content = tokens.gather(1, top.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
         anchor_logits = anchors.expand(len(top), -1, -1).gather(1, top.unsqueeze(-1).expand(-1, -1, 4))
-        return SelectedQueries(content, (heads.box_mlp(content).float() + anchor_logits).sigmoid())
+        return SelectedQueries(content, (heads.box_offsets(content) + anchor_logits).sigmoid())
 
     def anchors(self, level_sizes: tuple[tuple[int, int], ...], device: torch.device) -> tuple[Tensor, Tensor]:
         """(1, S, 4) anchor box logits, +inf where a coordinate leaves (0.01, 0.99), and (1, S, 1) which are inside."""
         boxes = []
         for level, (h, w) in enumerate(level_sizes):
-            y = (torch.arange(h, dtype=torch.float32, device=device) + 0.5) / h
-            x = (torch.arange(w, dtype=torch.float32, device=device) + 0.5) / w
+            y, x = pixel_centres(h, device=device), pixel_centres(w, device=device)
             centre = torch.stack((x.expand(h, w), y[:, None].expand(h, w)), dim=-1)
             size = torch.full_like(centre, self.anchor_size * 2.0**level)
             boxes.append(torch.cat((centre, size), dim=-1).reshape(-1, 4))

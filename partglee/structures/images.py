@@ -52,6 +52,8 @@ def batch_images(
                 f"image {i} must be (3, h, w) RGB with h, w >= 1, got {tuple(image.shape)}; "
                 "for (h, w, 3) arrays call permute(2, 0, 1)"
             )
+        if image.is_floating_point() and not torch.isfinite(image).all():
+            raise ValueError(f"image {i} has NaN or infinite pixels; check how it was made")
     height = max([int(i.shape[1]) for i in images] + ([canvas[0]] if canvas else []))
     width = max([int(i.shape[2]) for i in images] + ([canvas[1]] if canvas else []))
     height, width = -(-height // divisibility) * divisibility, -(-width // divisibility) * divisibility

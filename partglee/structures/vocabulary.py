@@ -106,6 +106,10 @@ class Vocabulary:
     @cached_property
     def allowed(self) -> Tensor:
         """(Co, Cp) bool on the CPU: part column may appear under that object."""
+        with torch.inference_mode(False):  # cached: later callers may need it where gradients are on
+            return self._allowed_table()
+
+    def _allowed_table(self) -> Tensor:
         table = torch.zeros(len(self.object_names), len(self.part_names), dtype=torch.bool)
         pairs = [(row, column) for column, rows in enumerate(self.part_owner) for row in rows]
         if pairs:

@@ -103,9 +103,23 @@ class TextEncoder(nn.Module):
             distill = (states[tokens.mask], taught[tokens.mask])
         return self._assemble(states, tokens, with_tokens)._replace(distill=distill)
 
-    @torch.no_grad()
     def embed(self, vocabulary: Vocabulary, *, with_tokens: bool) -> TextEmbeddings:
         """Encode a vocabulary for inference; while the weights stay the same, no name is encoded twice."""
+        # What is cached must serve every later caller: full precision, and usable where gradients are on.
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            return self._embed_cached(vocabulary, with_tokens)
+
+    def clear_cache(self) -> None:
+        """Forget all encoded names. Needed after writes that torch does not count (`parameter.data.mul_(...)`)."""
+        self._cache.clear()
+        self._vocabularies.clear()
+
+    def train(self, mode: bool = True) -> TextEncoder:
+        """Also forgets what is cached: weights are about to change, or have changed."""
+        self.clear_cache()
+        return super().train(mode)
+
+    def _embed_cached(self, vocabulary: Vocabulary, with_tokens: bool) -> TextEmbeddings:
         self._drop_stale()
         key = (vocabulary, with_tokens)
         if key in self._vocabularies:
@@ -165,8 +179,7 @@ class TextEncoder(nn.Module):
         tensors = (*self.parameters(), *self.buffers())
         version = tuple((id(t), t.data_ptr(), t.device, 0 if t.is_inference() else t._version) for t in tensors)
         if version != self._cache_version:
-            self._cache.clear()
-            self._vocabularies.clear()
+            self.clear_cache()
             self._cache_version = version
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
@@ -180,5 +193,7 @@ class TextEncoder(nn.Module):
 
 def clean_expression(text: str) -> str:
     """Lower case, `-` and `/` as spaces, other punctuation dropped (spec section 1.2)."""
+    if not isinstance(text, str):
+        raise TypeError(f"a referring expression is text, got {type(text).__name__} {text!r:.60}; pass one string")
     text = re.sub(r"[-/]", " ", text.lower())
     return " ".join(re.sub(r"[^\w\s]", "", text).split())

@@ -8,8 +8,10 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -93,20 +95,21 @@ def plain_name(name: str) -> str:
 def _read_table(file: Path) -> tuple[tuple[str, ...], Tensor]:
     if not file.is_file():
         raise ValueError(f"no name table at {file}; MODEL.TEXT.TABLE.FILE must be an .npz or .safetensors file")
+    if file.suffix not in (".npz", ".safetensors"):
+        raise ValueError(f"a name table is an .npz or a .safetensors file, got {file}")
     try:
         if file.suffix == ".npz":
             with np.load(file, allow_pickle=False) as arrays:
                 names = tuple(str(n) for n in arrays["names"])
                 embeddings = torch.from_numpy(arrays["embeddings"].astype(np.float32))
-        elif file.suffix == ".safetensors":
+        else:
             with safe_open(file, framework="pt") as tensors:
                 names = tuple((tensors.metadata() or {})["names"].split("\n"))
                 embeddings = tensors.get_tensor("embeddings").float()
-        else:
-            raise ValueError(f"a name table is an .npz or a .safetensors file, got {file}")
-    except (KeyError, OSError, EOFError, SafetensorError) as error:
+    except (KeyError, ValueError, TypeError, OSError, EOFError, SafetensorError, BadZipFile, zlib.error) as error:
         raise ValueError(
-            f"{file} is not a readable name table ({error}); expected arrays 'names' (R,) and 'embeddings' (R, W)"
+            f"{file} is not a readable name table ({type(error).__name__}); "
+            "expected arrays 'names' (R,) and 'embeddings' (R, W)"
         ) from error
     if embeddings.ndim != 2 or len(names) != len(embeddings):
         raise ValueError(f"{file}: {len(names)} names but embeddings of shape {tuple(embeddings.shape)}")

@@ -136,7 +136,7 @@ def _font_size(size: tuple[int, int]) -> int:
 def _draw_order(prediction: Prediction) -> list[int]:
     """Rows from the bottom up: objects, then parts, large ones first, so that nothing hides a smaller thing."""
     if prediction.masks is not None:
-        area = prediction.masks.flatten(1).sum(1).tolist()
+        area = [int(np.count_nonzero(mask)) for mask in prediction.masks.cpu().numpy()]  # no (N, H, W) of integers
     else:
         area = (
             (prediction.boxes[:, 2] - prediction.boxes[:, 0]) * (prediction.boxes[:, 3] - prediction.boxes[:, 1])
