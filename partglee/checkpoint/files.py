@@ -15,6 +15,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+# What torch's restricted unpickler and its zip reader raise on foreign or damaged bytes.
+_UNREADABLE = (
+    RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError, AssertionError, struct.error,
+)  # fmt: skip
 _WRAPPERS = ("model", "state_dict", "model_state_dict")
 
 
@@ -84,18 +88,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
             f"{path} ({path.stat().st_size} bytes) holds more than tensors, or is no torch file. Only tensors are read "
             "(weights_only=True): re-save its state dict alone with torch.save, or check that the download is complete"
         ) from error
-    # torch's restricted unpickler fails on foreign bytes with whatever its machine runs into first.
-    except (
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        LookupError,
-        AttributeError,
-        TypeError,
-        AssertionError,
-        struct.error,
-    ) as error:
+    except _UNREADABLE as error:
         raise ValueError(_unreadable(path, error)) from error
     for wrapper in _WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):

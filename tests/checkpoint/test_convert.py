@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
@@ -173,3 +174,27 @@ def test_bad_files(tmp_path: Path) -> None:
     torch.save({"epoch": 1}, tmp_path / "none.pth")
     with pytest.raises(ValueError, match="no tensors"):
         read_weights(tmp_path / "none.pth")
+
+
+def test_glee_keys_are_no_partglee_keys() -> None:
+    with pytest.raises(ValueError, match="try --from glee"):
+        convert_state_dict({**BASE, "predictor.category_embed": torch.eye(2)}, "partglee")
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_damaged_torch_files_never_escape(tmp_path: Path) -> None:
+    random.seed(0)
+    refused = 0
+    for legacy in (False, True):
+        torch.save(BASE, tmp_path / "good.pth", _use_new_zipfile_serialization=not legacy)
+        content = (tmp_path / "good.pth").read_bytes()
+        for _ in range(300):
+            damaged = bytearray(content)
+            for _ in range(random.randint(1, 8)):
+                damaged[random.randrange(len(damaged))] = random.randrange(256)
+            (tmp_path / "bad.pth").write_bytes(damaged[: random.randint(1, len(damaged))])
+            try:
+                read_weights(tmp_path / "bad.pth")
+            except ValueError as error:
+                refused += "bad.pth" in str(error)
+    assert refused > 500

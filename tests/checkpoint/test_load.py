@@ -62,3 +62,10 @@ def test_write_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         write_weights({"x": None}, file)  # type: ignore[dict-item]
     assert read_weights(file)["x"].tolist() == [0, 0]
     assert [p.name for p in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+def test_nan_weights_are_refused() -> None:
+    state = {k: v.clone() for k, v in net().state_dict().items()}
+    state["b.bias"][0] = float("nan")
+    with pytest.raises(ValueError, match=r"b\.bias holds NaN"):
+        load_weights(net(), state)

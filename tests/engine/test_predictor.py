@@ -193,3 +193,25 @@ def test_grounding_joins_the_expression(tmp_path: Path) -> None:
         torch.testing.assert_close(a, b)
         c = model.object_decoder(pixels, text._replace(tokens=text.tokens * 2)).layers[-1].logits
         assert not torch.allclose(a, c)
+
+
+def test_results_may_be_changed_in_place(predictor: Predictor) -> None:
+    prediction = predictor(photo(), VOCABULARY, **LOOSE)
+    prediction.boxes[:, 0] += 1
+    assert not prediction.boxes.is_inference()
+
+
+@pytest.mark.parametrize("device", ["foo", "cuda:99"])
+def test_unusable_device(device: str) -> None:
+    with pytest.raises(ValueError, match=device):
+        Predictor.from_config("tiny", device=device)
+
+
+def test_one_expression_for_each_image(predictor: Predictor) -> None:
+    from partglee.structures import TextEmbeddings
+
+    text = TextEmbeddings(
+        torch.zeros(1, 128), torch.zeros(0, 128), torch.zeros(1, 77, 128), torch.ones(1, 77).bool(), expressions=True
+    )
+    with pytest.raises(ValueError, match="one expression for each of 2 images, got 1"):
+        predictor.model(torch.zeros(2, 3, 32, 32), text)

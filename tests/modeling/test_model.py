@@ -234,3 +234,26 @@ def test_label_noise_changes_some_labels() -> None:
     assert noised is not None
     share = float((noised.content[0].argmax(-1) == 0).float().mean())
     assert 0.4 < share < 0.9
+
+
+def test_batch_refuses_nan() -> None:
+    with pytest.raises(ValueError, match="image 0 has NaN"):
+        batch_images([torch.full((3, 4, 4), float("nan"))], mean=(0.0,) * 3, std=(1.0,) * 3)
+
+
+def test_boxes_stay_in_full_precision_under_autocast(tiny: PartGLEE) -> None:
+    heads, queries = tiny.object_decoder.heads, torch.randn(1, 4, 128)
+    with torch.no_grad():
+        exact = heads.box_mlp(queries)
+        with torch.autocast("cpu", torch.bfloat16):
+            torch.testing.assert_close(heads.box_offsets(queries), exact)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("side", [50, 250])
+def test_pixel_centres_agree_between_devices(side: int) -> None:
+    from partglee.layers import pixel_centres
+
+    assert torch.equal(
+        pixel_centres(side, device=torch.device("cuda")).cpu(), pixel_centres(side, device=torch.device("cpu"))
+    )

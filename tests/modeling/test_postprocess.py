@@ -178,3 +178,35 @@ def test_masks_to_image_cuts_the_padding() -> None:
     logits[..., 12:] = 5.0  # only padding
     out = masks_to_image(logits, canvas=(32, 64), padded_from=(32, 44), image_size=(64, 88))
     assert out.shape == (1, 64, 88) and out.max() == 0
+
+
+def test_parts_are_not_capped_by_max_objects() -> None:
+    many = output([(0.9, 0.1)], [(0.5, 0.4, 0.1)] * 12, [0] * 12)
+    for threshold in (0.0, 1e-9):
+        assert len(run(many, max_objects=1, score_threshold=threshold)) == 13
+
+
+def test_grounding_considers_the_best_query_alone() -> None:
+    """The released rule: the query of highest probability, whatever its mask is worth."""
+    out = output([(0.9, 0.1), (0.8, 0.1)], [], [])
+    out.objects.layers[-1].mask_embed[0, 0, 0] = 0.1  # a very unsure mask
+    assert run(out, max_objects=1).scores[0] > 0.7  # the second query wins by final score
+    best = run(out, max_objects=1, max_queries=1)
+    torch.testing.assert_close(best.scores[0], torch.tensor(0.9 * 1 / (1 + math.exp(-0.1))), atol=1e-4, rtol=0)
+
+
+def test_early_stop_finds_the_same_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    out = output([(p, 0.01) for p in torch.linspace(0.05, 0.95, 40).tolist()], [], [])
+    out.objects.layers[-1].mask_embed[..., 0] = torch.rand(1, 40) * 3
+    everything = run(out)
+    monkeypatch.setattr("partglee.modeling.postprocess._PIXELS_PER_PASS", 1)
+    few = run(out, max_objects=4)
+    torch.testing.assert_close(few.scores, everything.scores[:4])
+    torch.testing.assert_close(few.boxes, everything.boxes[:4])
+
+
+@pytest.mark.parametrize("options", [{"score_threshold": "a"}, {"max_objects": 1.5}])
+def test_options_of_wrong_type(options: dict[str, object]) -> None:
+    with pytest.raises(TypeError, match=next(iter(options))):
+        PostprocessOptions(**options)  # type: ignore[arg-type]

@@ -274,3 +274,31 @@ def test_two_thousand_names(encoder: TextEncoder) -> None:
 def test_tokens_are_tensors(encoder: TextEncoder) -> None:
     tokens = encoder.tokenize(VOCABULARY)
     assert isinstance(tokens, TextTokens) and tokens.num_objects == 2 and tokens.ids.dtype == torch.long
+
+
+def test_cache_serves_callers_in_any_mode(encoder: TextEncoder) -> None:
+    """Filled under autocast and inference mode, read with gradients on."""
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        first = encoder.embed(VOCABULARY, with_tokens=False)
+    assert first.objects.dtype == torch.float32 and not first.objects.is_inference()
+    (encoder.embed(VOCABULARY, with_tokens=False).objects * torch.ones(1, requires_grad=True)).sum().backward()
+
+
+def test_clear_cache_after_writes_that_do_not_count(encoder: TextEncoder) -> None:
+    before = encoder.embed(VOCABULARY, with_tokens=False).objects
+    assert encoder.projection is not None
+    encoder.projection.data.mul_(2)
+    encoder.clear_cache()
+    torch.testing.assert_close(encoder.embed(VOCABULARY, with_tokens=False).objects, 2 * before)
+
+
+def test_expression_must_be_text(encoder: TextEncoder) -> None:
+    with pytest.raises(TypeError, match="int 5"):
+        encoder.tokenize_expressions([5])  # type: ignore[list-item]
+
+
+def test_damaged_table(tmp_path: Path) -> None:
+    good = write_name_table(tmp_path / "good.npz", ["dog"] * 200, width=64)
+    (tmp_path / "half.npz").write_bytes(good.read_bytes()[:900])
+    with pytest.raises(ValueError, match=r"half\.npz is not a readable name table"):
+        TableBackend(file=tmp_path / "half.npz", width=64)
