@@ -143,7 +143,7 @@ def main() -> None:
     samples: dict[Any, list[dict[str, float]]] = defaultdict(list)
     memory: dict[Any, float] = {}
     stages = (model.backbone, model.pixel_decoder, model.object_decoder.decoder, model.part_decoder.decoder)
-    # Once for all rounds; the clock's hooks stay outside. Compilation happens in the warm-up round and can take minutes.
+    # Once for all rounds; the clock's hooks stay outside. The warm-up round compiles, which can take minutes.
     forwards = {stage: (stage.forward, torch.compile(stage.forward, dynamic=False)) for stage in stages}
     for round_ in range(arguments.rounds + 1):  # the first warms up
         for key in names:
