@@ -18,6 +18,7 @@ import json
 import multiprocessing
 import os
 import platform
+import queue
 import resource
 import tempfile
 import time
@@ -141,7 +142,7 @@ def measure(name: str, arguments: tuple[Any, ...]) -> tuple[float, float, float,
         try:
             result = answer.get(timeout=1)
             break
-        except Exception:  # queue.Empty: look whether the process still lives
+        except queue.Empty:  # look whether the process still lives
             if not process.is_alive():
                 print(f"{name:<18} died, exit code {process.exitcode} (-9: killed, often for memory)", flush=True)
                 result = None

@@ -44,7 +44,6 @@ def run(arguments: argparse.Namespace) -> int:
     output = Path(arguments.output)
     if output.exists() and not output.is_dir():
         raise ValueError(f"--output {output} is a file; name a folder")
-    output.mkdir(parents=True, exist_ok=True)
     files = list_images(arguments.images)
     vocabulary = Vocabulary.parse(arguments.vocabulary)
     predictor = _predictor(arguments)
@@ -58,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     predictor.model.embed(vocabulary)  # an unknown name is the user's error, not each image's
     pictures = _picture_names(files)
+    output.mkdir(parents=True, exist_ok=True)
     broken: list[str] = []
     handle, beside = tempfile.mkstemp(dir=output, prefix=".predictions.", suffix=".jsonl")
     try:

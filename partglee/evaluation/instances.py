@@ -102,7 +102,7 @@ class InstanceEvaluator(Evaluator):
 
     def score(self, detections: Detections, kind: str) -> Results:
         """Metrics of one kind ("bbox" or "segm"), rates in percent."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define score(detections, kind)")
 
 
 class CocoEvaluator(InstanceEvaluator):

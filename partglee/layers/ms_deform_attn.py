@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from partglee.layers.functional import at_least_float32
 from partglee.ops import ms_deform_attn
 from partglee.ops.level_shapes import SpatialShapes, level_tensors
 
@@ -89,8 +90,8 @@ class MSDeformAttn(nn.Module):
             -1, (self.num_heads, self.embed_dim // self.num_heads)
         )  # (B, S, M, D)
         per_point = (batch, num_queries, self.num_heads, self.num_levels, self.num_points)
-        offsets = _at_least_float32(self.sampling_offsets(query)).view(*per_point, 2)
-        logits = _at_least_float32(self.attention_weights(query)).view(
+        offsets = at_least_float32(self.sampling_offsets(query)).view(*per_point, 2)
+        logits = at_least_float32(self.attention_weights(query)).view(
             *per_point[:3], self.num_levels * self.num_points
         )
         weights = logits.softmax(dim=-1).view(per_point)
@@ -113,7 +114,3 @@ class MSDeformAttn(nn.Module):
             "reference_points must end in 2 (x, y) or 4 (cx, cy, w, h), "
             f"got shape {tuple(reference_points.shape)}; pass boxes as cxcywh in [0, 1]"
         )
-
-
-def _at_least_float32(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
