@@ -10,6 +10,7 @@ def get_cfg() -> CN:
     cfg = CN()
 
     cfg.MODEL = CN()
+    cfg.MODEL.WEIGHTS = ""  # checkpoint to start training from or to evaluate; a file or a name of the model zoo
     cfg.MODEL.EMBED_DIM = 256  # width of memory, queries and projected text
     cfg.MODEL.NUM_HEADS = 8  # attention heads everywhere but in the early fusion
     cfg.MODEL.NUM_LEVELS = 4  # memory levels: strides 8, 16, 32 and further halvings
@@ -98,11 +99,64 @@ def get_cfg() -> CN:
     cfg.CRITERION.COST.MASK = 5.0
     cfg.CRITERION.COST.DICE = 5.0
 
+    cfg.DATASETS = CN()
+    cfg.DATASETS.TRAIN = []  # names of registered data sets
+    cfg.DATASETS.RATIOS = []  # how often each is drawn, relative to the others; [] = all equally
+    cfg.DATASETS.REPEAT_THRESHOLDS = []  # 0..1 each: names rarer than this share of images repeat; [] or 0 = off
+    cfg.DATASETS.TEST = []
+    # Your own files, hierarchical COCO JSON: [{NAME: .., ANNOTATIONS: .., IMAGES: .., any field of DatasetSpec}]
+    cfg.DATASETS.CUSTOM = []
+
+    cfg.DATALOADER = CN()
+    cfg.DATALOADER.NUM_WORKERS = 2
+    cfg.DATALOADER.MAX_CORRUPT = 10  # unreadable images that a run survives; each is named in the log
+    cfg.DATALOADER.SAME_DATASET = True  # all processes draw from one data set in a step (even gradients per level)
+
     cfg.INPUT = CN()
+    cfg.INPUT.TRAIN = CN()
+    cfg.INPUT.TRAIN.MODE = "jitter"  # jitter: large-scale jitter, then a fixed crop | resize: short side, whole image
+    cfg.INPUT.TRAIN.SIZE = [1024, 1024]  # jitter: (height, width) of the crop
+    cfg.INPUT.TRAIN.SCALE = [0.1, 2.0]  # jitter: range of the image's size relative to SIZE
+    cfg.INPUT.TRAIN.SHORT_SIDES = [480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800]  # resize: one is drawn
+    cfg.INPUT.TRAIN.MAX_SIDE = 1333  # resize
+    cfg.INPUT.TRAIN.FLIP = 0.5  # chance of a horizontal flip
+    cfg.INPUT.TRAIN.COLOR = 0.0  # strength of brightness, contrast and saturation changes; 0 = off (released)
+    cfg.INPUT.TRAIN.MAX_INSTANCES = 500  # of an image; the largest objects and their parts stay
+    cfg.INPUT.TRAIN.MIN_AREA = 1.0  # pixels of a mask (or box) below which an instance is dropped after the crop
     cfg.INPUT.TEST = CN()
     cfg.INPUT.TEST.SHORT_SIDE = 800  # pixels
     cfg.INPUT.TEST.MAX_SIDE = 1333
 
+    cfg.SOLVER = CN()
+    cfg.SOLVER.MAX_ITER = 90000  # optimiser steps
+    cfg.SOLVER.BATCH_SIZE = 32  # images of one optimiser step, over all processes and accumulated passes
+    cfg.SOLVER.ACCUMULATE = 1  # passes that are summed into one step
+    cfg.SOLVER.BASE_LR = 5e-5
+    cfg.SOLVER.WEIGHT_DECAY = 0.05
+    cfg.SOLVER.NORM_DECAY = True  # released: norms and biases decay too; False: they do not
+    cfg.SOLVER.BACKBONE_MULTIPLIER = 0.1  # of the learning rate
+    cfg.SOLVER.TEXT_MULTIPLIER = 0.1
+    cfg.SOLVER.CLIP_GRADIENTS = 0.01  # norm over all parameters; 0 = off
+    cfg.SOLVER.SCHEDULE = "step"  # step | cosine
+    cfg.SOLVER.STEPS = [60000]  # step: iterations at which the rate falls by GAMMA
+    cfg.SOLVER.GAMMA = 0.1
+    cfg.SOLVER.FINAL_FACTOR = 0.0  # cosine: the last rate, relative to the first
+    cfg.SOLVER.WARMUP_ITERS = 100
+    cfg.SOLVER.WARMUP_FACTOR = 0.01
+    cfg.SOLVER.EMA_DECAY = 0.0  # exponential moving average of the weights, evaluated and saved beside them; 0 = off
+    cfg.SOLVER.PRECISION = "no"  # no | bf16 | fp16
+    cfg.SOLVER.SHARDED = False  # FSDP instead of DDP
+    cfg.SOLVER.MAX_NON_FINITE = 0  # steps with a non-finite loss that are skipped before the run stops
+    cfg.SOLVER.CHECKPOINT_PERIOD = 5000  # steps
+    cfg.SOLVER.KEEP_CHECKPOINTS = 3  # the last ones; the best stays beside them
+    cfg.SOLVER.LOG_PERIOD = 20
+    cfg.SOLVER.SEED = 0
+
+    cfg.OUTPUT_DIR = "./output"
+
     cfg.TEST = CN()
+    cfg.TEST.PERIOD = 0  # steps between evaluations while training; 0 = at the end alone
+    cfg.TEST.BEST = ""  # metric that picks the best checkpoint, such as "car_parts_val/part/mask/AP50"; "" = first one
+    cfg.TEST.IMAGES = 0  # pictures of predictions that each evaluation writes to TensorBoard
     cfg.TEST.SCORE_THRESHOLD = 0.3  # Predictor's default
     return cfg

@@ -1,5 +1,6 @@
 """What the stages of the library exchange: vocabularies, batches, targets, outputs and predictions."""
 
+from partglee.structures.batch import BatchNames, TrainingBatch
 from partglee.structures.features import DenoisingQueries, PartQueries, PixelFeatures
 from partglee.structures.images import ImageBatch, batch_images
 from partglee.structures.outputs import DecoderOutput, LayerPrediction, ModelOutput
@@ -11,6 +12,7 @@ from partglee.structures.vocabulary import Vocabulary
 from partglee.structures.vocabulary_files import known_parts
 
 __all__ = [
+    "BatchNames",
     "DecoderOutput",
     "DenoisingQueries",
     "HierarchicalTargets",
@@ -26,6 +28,7 @@ __all__ = [
     "Supervision",
     "TextEmbeddings",
     "TextTokens",
+    "TrainingBatch",
     "Vocabulary",
     "batch_images",
     "known_parts",

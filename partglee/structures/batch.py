@@ -1,0 +1,37 @@
+"""One training step's input, after which no data set name and no category id is left.
+
+B images.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from partglee.structures.supervision import Supervision
+from partglee.structures.targets import HierarchicalTargets
+
+
+class BatchNames(NamedTuple):
+    """The names of a batch as the text encoder reads them; labels of the targets are positions in these."""
+
+    object_prompts: tuple[str, ...]  # Co
+    part_prompts: tuple[str, ...] = ()  # Cp
+
+
+class TrainingBatch(NamedTuple):
+    """B images of one data set on one canvas.
+
+    Exactly one of `names` and `expressions` is given. With expressions, targets have one object name (label 0).
+    """
+
+    images: tuple[Tensor, ...]  # B x (3, h, w) uint8 RGB, before padding; `PartGLEE.batch(images, canvas)` takes them
+    canvas: tuple[int, int]  # (H, W) that target boxes and masks are relative to
+    targets: tuple[HierarchicalTargets, ...]
+    supervision: Supervision
+    names: BatchNames | None
+    expressions: tuple[str, ...] | None = None  # one for each image
+    supervises: tuple[bool, bool] = (True, True)  # objects, parts
+    source: str = ""  # data set name, for logs alone
+    files: tuple[str, ...] = ()  # of the images, for logs and error messages alone
