@@ -1,6 +1,6 @@
 """Focal classification (arXiv 1708.02002; spec section 2.2).
 
-A prediction sets, B images, Q queries, C names, M matched pairs.
+A prediction sets, B images, Q queries, C names, R regions of one image.
 """
 
 from __future__ import annotations
@@ -10,6 +10,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
+
+from partglee.criterion.boxes import containment
+
+INSIDE = 0.5  # share of a query's box that must lie in a labelled region for the region to say something about it
 
 
 def focal_loss(
@@ -34,8 +38,34 @@ def focal_loss(
     return loss.flatten(1).sum(1)
 
 
+def labelled_queries(
+    boxes: Tensor, background: Sequence[bool] | None, labelled: Sequence[Tensor | None] | None
+) -> Tensor | None:
+    """Which queries look at a place that was annotated, so that being unmatched means being wrong.
+
+    Args:
+        boxes: (A, B, Q, 4) cxcywh in [0, 1].
+        background: B bools, what is not annotated is nothing; None = in all images.
+        labelled: B times (R, 4) cxcywh, the regions that were looked at; None = the whole image.
+
+    Returns:
+        (A, B, Q) bool; None when all do.
+    """
+    if (background is None or all(background)) and (labelled is None or all(r is None for r in labelled)):
+        return None
+    places = torch.ones(boxes.shape[:-1], dtype=torch.bool, device=boxes.device)
+    for image, regions in enumerate(labelled or ()):
+        if regions is not None:
+            inside = containment(boxes.detach()[:, image, :, None], regions.to(boxes)) >= INSIDE
+            places[:, image] = inside.any(-1)
+    for image, known in enumerate(background or ()):
+        if not known:
+            places[:, image] = False
+    return places
+
+
 def supervised_pairs(
-    positive: Tensor, matched: Tensor, negatives: Tensor | None, background: Sequence[bool] | None
+    positive: Tensor, matched: Tensor, negatives: Tensor | None, background: Tensor | None
 ) -> Tensor | None:
     """Which pairs of query and name carry a loss.
 
@@ -43,17 +73,14 @@ def supervised_pairs(
         positive: (A, B, Q, C) bool.
         matched: (A, B, Q) bool.
         negatives: (B, C) bool, names whose absence is meaningful; None = all.
-        background: B bools, unmatched queries are negatives too; None = all are.
+        background: (A, B, Q) bool, queries that are negatives when they are unmatched; None = all.
 
     Returns:
         (A, B, Q, C) bool; None when all pairs do.
     """
-    everywhere = background is None or all(background)
-    if negatives is None and everywhere:
+    if negatives is None and background is None:
         return None
-    queries = torch.ones_like(matched)
-    if background is not None and not everywhere:
-        queries = matched | torch.tensor(background).to(matched.device)[:, None]
+    queries = torch.ones_like(matched) if background is None else matched | background
     pairs = queries.unsqueeze(-1)
     if negatives is not None:
         pairs = pairs & negatives[:, None].to(positive.device)

@@ -168,6 +168,7 @@ class HierarchicalCriterion:
             mask_features=features,
             negatives=level.supervision.negatives,
             background=level.supervision.background,
+            labelled=level.supervision.labelled,
         )
         return self._named(level.name, values, level.predictions.names)
 
@@ -257,7 +258,7 @@ def _prepare(
     _, num_images, _, num_names = predictions.logits.shape
     boxes = predictions.boxes
     batch = batch_targets(targets, num_names=num_names, device=boxes.device, dtype=boxes.dtype)
-    negatives, background = supervision
+    negatives, background, labelled = supervision
     if negatives is not None and negatives.shape != (num_images, num_names):
         raise ValueError(
             f"{name} negatives must be ({num_images}, {num_names}), one flag for each image and name, "
@@ -265,20 +266,21 @@ def _prepare(
         )
     if background is not None and len(background) != num_images:
         raise ValueError(f"{name} background must hold {num_images} flags, one for each image, got {len(background)}")
+    if labelled is not None and len(labelled) != num_images:
+        raise ValueError(f"{name} labelled must hold {num_images} sets of regions, got {len(labelled)}")
     if active is not None:
         negatives = active if negatives is None else negatives.to(active.device) & active
-    return _Level(name, output, predictions, batch, LevelSupervision(negatives, background))
+    return _Level(name, output, predictions, batch, LevelSupervision(negatives, background, labelled))
 
 
 def _decide_background(level: _Level, num_targets: Tensor, processes: int) -> _Level:
     """Where nothing is said: labelled if any image, on whatever process, has a target of this level."""
-    negatives, background = level.supervision
-    if background is not None:
+    if level.supervision.background is not None:
         return level
     # A process knows its own targets without asking the device.
     annotated = len(level.targets) > 0 or (processes > 1 and float(num_targets) > 0)
     background = (annotated,) * level.predictions.logits.shape[1]
-    return level._replace(supervision=LevelSupervision(negatives, background))
+    return level._replace(supervision=level.supervision._replace(background=background))
 
 
 def _counts(objects: _Level, parts: _Level | None, num_images: int, device: torch.device) -> Tensor:

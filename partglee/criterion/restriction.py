@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from partglee.criterion.boxes import to_xyxy
+from partglee.criterion.boxes import containment
 
 RESTRICTION_NORMS = ("released", "paper", "mean")
 
@@ -25,15 +25,7 @@ def restriction_loss(parts: Tensor, parents: Tensor) -> Tensor:
     Returns:
         (M,) in [0, 1].
     """
-    part, parent = to_xyxy(parts.clamp(0, 1)), to_xyxy(parents.clamp(0, 1))
-    low = torch.maximum(part[..., :2], parent[..., :2])
-    high = torch.minimum(part[..., 2:], parent[..., 2:])
-    overlap = _area((high - low).clamp(min=0))
-    area = _area(part[..., 2:] - part[..., :2])
-    usable = (area > 0) & overlap.isfinite()
-    # Both branches of `where` are differentiated, so the division itself must be safe.
-    contained = torch.where(usable, overlap, 1.0) / torch.where(usable, area, 1.0)
-    return torch.where(usable, 1 - contained, 0.0)
+    return 1 - containment(parts, parents)
 
 
 def restriction_normaliser(norm: str, *, num_images: Tensor, num_matched: Tensor, num_processes: int) -> Tensor:
@@ -49,7 +41,3 @@ def restriction_normaliser(norm: str, *, num_images: Tensor, num_matched: Tensor
         return torch.full_like(num_matched, 1 / num_processes)
     matched = num_matched.clamp(min=1) / num_processes
     return matched * num_images if norm == "released" else matched
-
-
-def _area(sides: Tensor) -> Tensor:
-    return sides[..., 0] * sides[..., 1]

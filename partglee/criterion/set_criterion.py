@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from partglee.criterion.boxes import giou_loss, l1_loss
-from partglee.criterion.classification import focal_loss, supervised_pairs
+from partglee.criterion.classification import focal_loss, labelled_queries, supervised_pairs
 from partglee.criterion.masks import dice_loss, mask_bce_loss, sampled_mask_logits
 from partglee.criterion.matcher import Matches
 from partglee.criterion.stack import PredictionStack, TargetBatch, full_precision, sum_per_layer
@@ -53,6 +53,7 @@ class SetCriterion:
         mask_features: Tensor | None = None,
         negatives: Tensor | None = None,
         background: Sequence[bool] | None = None,
+        labelled: Sequence[Tensor | None] | None = None,
     ) -> dict[str, Tensor]:
         """Losses of matched queries, and the classification of the others.
 
@@ -61,6 +62,7 @@ class SetCriterion:
             mask_features: (B, E, h, w); None = no mask losses.
             negatives: (B, C) bool, names whose absence is meaningful; None = all.
             background: B bools, unmatched queries should be predicted as nothing; None = yes.
+            labelled: B times (R, 4) cxcywh, where that holds; None = everywhere.
 
         Returns:
             Term -> (A,). Terms that nothing in the batch supervises are left out.
@@ -73,7 +75,8 @@ class SetCriterion:
         positive[(*where, targets.labels[rows])] = True
         matched = torch.zeros_like(predictions.logits[..., :1], dtype=torch.bool).squeeze(-1)
         matched[where] = True
-        weight = supervised_pairs(positive, matched, negatives, background)
+        places = labelled_queries(predictions.boxes, background, labelled)
+        weight = supervised_pairs(positive, matched, negatives, places)
         losses = {CLASS: self._focal(predictions.logits, positive, weight)}
         if len(targets) == 0:
             return {term: loss / normaliser for term, loss in losses.items()}

@@ -177,6 +177,28 @@ def test_an_unlabelled_background_does_not_punish_unmatched_queries() -> None:
     assert int((logits.grad.abs().sum(-1) > 0).sum()) == 2  # the matched ones
 
 
+def test_only_queries_inside_a_labelled_region_are_punished() -> None:
+    output, targets = random_output(1), [random_targets(2, 2, masks=False)]
+    half = torch.tensor([[0.25, 0.5, 0.5, 1.0]])  # the left half
+    looked_at = LevelSupervision(background=(True,), labelled=(half,))
+    total(make_criterion()(output, targets, Supervision(looked_at, looked_at)).values()).backward()
+    outcomes = set()
+    for level in (output.objects, output.parts):
+        assert level is not None
+        for layer in level.layers:  # every prediction set is judged by its own boxes
+            x, _, width, _ = layer.boxes[0].detach().unbind(-1)
+            left, right = (x - width / 2).clamp(0, 1), (x + width / 2).clamp(0, 1)
+            inside = (right.clamp(max=0.5) - left.clamp(max=0.5)) / (right - left) >= 0.5
+            grad = layer.logits.grad
+            assert grad is not None
+            punished = grad[0].abs().sum(-1) > 0
+            assert bool(punished[inside].all()) and int(punished[~inside].sum()) <= 2, "only matches outside"
+            outcomes |= set(inside.tolist())
+    assert outcomes == {True, False}
+    with pytest.raises(ValueError, match="object labelled must hold 1 sets of regions, got 2"):
+        make_criterion()(output, targets, Supervision(LevelSupervision(labelled=(half, half))))
+
+
 def test_names_that_nobody_looked_for_are_not_punished() -> None:
     output, targets = random_output(1), [random_targets(2, 2, masks=False)]
     targets[0].objects.labels[:] = 0

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd import gradcheck
 
 from partglee.criterion.boxes import giou_loss, l1_loss
-from partglee.criterion.classification import focal_loss, supervised_pairs
+from partglee.criterion.classification import focal_loss, labelled_queries, supervised_pairs
 from partglee.criterion.distillation import distillation_loss
 from partglee.criterion.masks import dice_loss, mask_bce_loss, sampled_mask_logits
 from partglee.criterion.restriction import restriction_loss, restriction_normaliser
@@ -66,14 +66,31 @@ def test_supervised_pairs_equal_loops() -> None:
         positive[layer, image, query, name] = matched[layer, image, query] = True
     negatives = torch.tensor([[True, False, False], [True, True, False]])
     for looked_for in (None, negatives):
-        for background in (None, [True, True], [True, False], [False, False]):
+        for background in (None, torch.rand(2, 2, 5) < 0.5):
             found = supervised_pairs(positive, matched, looked_for, background)
             for a, b, q, c in torch.cartesian_prod(*(torch.arange(n) for n in positive.shape)).tolist():
-                wanted = (matched[a, b, q] or background is None or background[b]) and (
+                wanted = (matched[a, b, q] or background is None or background[a, b, q]) and (
                     looked_for is None or looked_for[b, c]
                 )
                 wanted = bool(wanted or positive[a, b, q, c])
                 assert (True if found is None else bool(found[a, b, q, c])) == wanted
+
+
+def test_labelled_queries_equal_loops() -> None:
+    boxes = random_boxes(2 * 3 * 40).view(2, 3, 40, 4)
+    regions = [random_boxes(2), None, random_boxes(0)]
+    kinds = set()
+    for background in (None, [True, True, True], [False, True, True], [False, False, False]):
+        for labelled in (None, regions, [None, None, None]):
+            found = labelled_queries(boxes, background, labelled)
+            for a, b, q in torch.cartesian_prod(*(torch.arange(n) for n in (2, 3, 40))).tolist():
+                box, wanted = boxes[a, b, q].tolist(), background is None or background[b]
+                if labelled is not None and labelled[b] is not None:
+                    area = box[2] * box[3]
+                    wanted = wanted and any(overlap(box, r) / area >= 0.5 for r in labelled[b].tolist())
+                assert (True if found is None else bool(found[a, b, q])) == wanted
+                kinds.add((wanted, labelled is regions and b == 0))
+    assert len(kinds) == 4, "both outcomes, with regions and without"
 
 
 def test_box_losses_equal_loops() -> None:
