@@ -1,0 +1,70 @@
+"""COCO instances: one or more files with their image folders -> one file, each image once."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
+
+from partglee.data.prepare.files import AnnotatedImage, read_json
+from partglee.data.prepare.regions import Region
+
+
+def read_coco(sources: Sequence[tuple[Path, str]]) -> tuple[list[dict[str, Any]], Iterator[AnnotatedImage]]:
+    """Instances files with the image folder of each, relative to the common image root.
+
+    An image that several files have (same file name) is taken from the first. Image ids stay COCO's.
+
+    Returns:
+        The categories with `level` "object", and the images, read one after the other.
+
+    Raises:
+        ValueError: for missing or damaged files, or files whose categories differ.
+    """
+    contents = [read_json(path, "COCO instances file") for path, _ in sources]
+    if not contents:
+        raise ValueError("no COCO instances file was given")
+    names = {entry["id"]: str(entry["name"]) for entry in contents[0]["categories"]}
+    for (path, _), content in zip(sources, contents, strict=True):
+        if {entry["id"]: str(entry["name"]) for entry in content["categories"]} != names:
+            raise ValueError(f"the categories of {path} are not those of {sources[0][0]}; prepare them apart")
+    categories = [{"id": key, "name": names[key], "level": "object"} for key in sorted(names)]
+    return categories, _images(contents, [folder for _, folder in sources], names)
+
+
+def _images(
+    contents: Sequence[dict[str, Any]], folders: Sequence[str], names: dict[int, str]
+) -> Iterator[AnnotatedImage]:
+    seen: set[str] = set()
+    for content, folder in zip(contents, folders, strict=True):
+        of_image: dict[int, list[Region]] = defaultdict(list)
+        for entry in content["annotations"]:
+            of_image[entry["image_id"]].append(
+                Region(
+                    names[entry["category_id"]],
+                    tuple(float(value) for value in entry["bbox"]),  # type: ignore[arg-type]
+                    float(entry["area"]),
+                    _compressed(entry.get("segmentation")),
+                    crowd=bool(entry.get("iscrowd", 0)),
+                )
+            )
+        for image in content["images"]:
+            name = Path(str(image["file_name"])).name
+            if name in seen:
+                continue
+            seen.add(name)
+            yield AnnotatedImage(
+                f"{folder}/{image['file_name']}" if folder else str(image["file_name"]),
+                int(image["height"]), int(image["width"]), tuple(of_image[image["id"]]), image_id=int(image["id"]),
+            )  # fmt: skip
+
+
+def _compressed(segmentation: Any) -> Any:
+    """Crowd regions have run lengths as lists of numbers; the common format has them compressed."""
+    if isinstance(segmentation, dict) and isinstance(segmentation["counts"], list):
+        encoded = rle.frPyObjects(segmentation, *segmentation["size"])
+        return {"size": list(segmentation["size"]), "counts": encoded["counts"].decode("ascii")}
+    return segmentation

@@ -1,0 +1,132 @@
+"""Writing hierarchical COCO JSON, whole and split into training and validation."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from partglee.data.prepare.regions import Region
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotatedImage:
+    """One image with its objects; parts hang under their objects."""
+
+    file_name: str  # relative to the image folder
+    height: int
+    width: int
+    objects: tuple[Region, ...]
+    image_id: int | None = None  # None: numbered in file order, from 1
+
+
+def write_splits(
+    images: Iterable[AnnotatedImage],
+    output: str | Path,
+    *,
+    categories: Sequence[Mapping[str, Any]],
+    description: str,
+    val_share: float = 0.1,
+) -> dict[str, Path]:
+    """Write `train.json` and `val.json`; validation is the last share of the images in order of their file names.
+
+    Returns:
+        {"train": path, "val": path}
+
+    Raises:
+        ValueError: for no image at all, a share outside 0..1 (exclusive of 1), or a name that is no category.
+    """
+    if not 0 <= val_share < 1:
+        raise ValueError(f"val_share must be in [0, 1), got {val_share}")
+    ordered = sorted(images, key=lambda image: image.file_name)
+    if not ordered:
+        raise ValueError("no image was found; is the folder of raw data the right one?")
+    numbered = [
+        (image.image_id if image.image_id is not None else number, image)
+        for number, image in enumerate(ordered, start=1)
+    ]
+    first = len(ordered) - num_validation(len(ordered), val_share)
+    paths = {"train": Path(output) / "train.json", "val": Path(output) / "val.json"}
+    for name, chosen in (("train", numbered[:first]), ("val", numbered[first:])):
+        content = to_coco(chosen, categories, description=f"{description}, {name}")
+        write_json(content, paths[name])
+    return paths
+
+
+def num_validation(count: int, share: float) -> int:
+    """Images of `count` that go to validation: the share rounded, at least one of two or more when the share is > 0."""
+    if share <= 0 or count < 2:
+        return 0
+    return max(1, round(count * share))
+
+
+def to_coco(
+    images: Sequence[tuple[int, AnnotatedImage]], categories: Sequence[Mapping[str, Any]], *, description: str
+) -> dict[str, Any]:
+    """(image id, image) pairs -> the dict of a hierarchical COCO file; annotation ids from 1."""
+    category_ids = {str(entry["name"]): entry["id"] for entry in categories}
+    annotations: list[dict[str, Any]] = []
+
+    def add(image_id: int, region: Region, parent: int | None) -> int:
+        if region.name not in category_ids:
+            raise ValueError(f"{region.name!r} is not among the categories {sorted(category_ids)[:8]} ...")
+        link = {} if parent is None else {"parent_id": parent}
+        annotations.append(
+            {
+                "id": len(annotations) + 1,
+                "image_id": image_id,
+                "category_id": category_ids[region.name],
+                "bbox": [round(value, 2) for value in region.box],
+                "area": round(region.area, 2),
+                "iscrowd": int(region.crowd),
+                "segmentation": region.segmentation,
+                **link,
+            }
+        )
+        return len(annotations)
+
+    for image_id, image in images:
+        for region in image.objects:
+            parent = add(image_id, region, None)
+            for part in region.parts:
+                add(image_id, part, parent)
+    return {
+        "info": {"description": description},
+        "images": [
+            {"id": number, "file_name": image.file_name, "height": image.height, "width": image.width}
+            for number, image in images
+        ],
+        "categories": [dict(entry) for entry in categories],
+        "annotations": annotations,
+    }
+
+
+def write_json(content: Mapping[str, Any], file: str | Path) -> None:
+    """Write a JSON file beside its place, then rename it, so that no reader sees half of it."""
+    path = Path(file)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            json.dump(content, stream, separators=(",", ":"))
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(beside, 0o666 & ~umask)  # mkstemp makes the file private
+        os.replace(beside, path)
+    finally:
+        Path(beside).unlink(missing_ok=True)
+
+
+def read_json(file: str | Path, what: str) -> Any:
+    """Read a JSON file; ValueError saying what was expected when it is missing or damaged."""
+    path = Path(file)
+    if not path.is_file():
+        raise ValueError(f"no {what} at {path}; is the folder of raw data the right one?")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not readable JSON ({error}); download it again") from error

@@ -1,0 +1,115 @@
+"""PASCAL-Part (Chen et al., 2014): objects of the 20 VOC classes with the parts of each object, from `.mat` files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from scipy.io import loadmat  # type: ignore[import-untyped, unused-ignore]
+
+from partglee.data.prepare.files import AnnotatedImage
+from partglee.data.prepare.regions import Region, region_from_mask
+from partglee.structures.vocabulary_files import FOLDER
+
+RAW_OBJECTS = {  # spelling in the files -> VOC name
+    "table": "dining table",
+    "diningtable": "dining table",
+    "pottedplant": "potted plant",
+    "tvmonitor": "tv monitor",
+}
+NOT_WHEELS = ("chainwheel",)  # contains "wheel", is none
+
+
+@dataclass(frozen=True, slots=True)
+class PartRule:
+    """Which part name a raw part becomes."""
+
+    objects: Mapping[str, tuple[str, ...]]  # {object: part names}
+    tokens: Mapping[str, str]  # part name -> its spelling inside raw names, where it differs
+
+    def __call__(self, name: str, raw: str) -> str | None:
+        """The first part of the object whose token is inside the raw name ("lfleg" -> "leg"); None when none is."""
+        if raw in NOT_WHEELS:
+            return None
+        for part in self.objects.get(name, ()):
+            if self.tokens.get(part, part) in raw:
+                return part
+        return None
+
+
+def part_rule() -> PartRule:
+    """The 20 VOC objects with the 93 part names of VLPart's taxonomy."""
+    voc, parts = (_vocabulary(name) for name in ("voc", "pascal_part_93"))
+    objects = {name: tuple(parts["objects"].get(name, ())) for name in voc["objects"]}
+    return PartRule(objects, parts["raw_tokens"])
+
+
+def read_pascal_part(annotations: Path, images: Path, rule: PartRule) -> Iterator[AnnotatedImage]:
+    """Images that have a `.mat` file; file names are relative to `images`.
+
+    Left, right, upper, lower, front and back pieces are instances of one name, as in VLPart's conversion. Unlike there,
+    every object is kept with its mask, and each part points to it. Parts are cut to the image; empty ones are dropped.
+
+    Raises:
+        ValueError: for missing or damaged files, or an object class that is not in VOC.
+    """
+    files = sorted(annotations.glob("*.mat"))
+    if not files:
+        raise ValueError(f"no .mat files in {annotations}; give the folder Annotations_Part of PASCAL-Part")
+    for file in files:
+        name = f"{file.stem}.jpg"
+        if not (images / name).is_file():
+            raise ValueError(f"{file.name} has no image {images / name}; give VOC2010's JPEGImages as the image folder")
+        objects = list(_objects(file))
+        regions = [_region(kind, mask, parts, rule, file) for kind, mask, parts in objects if mask.any()]
+        height, width = objects[0][1].shape if objects else _image_size(images / name)
+        yield AnnotatedImage(name, height, width, tuple(regions))
+
+
+def _objects(file: Path) -> Iterator[tuple[str, NDArray[np.bool_], list[tuple[str, NDArray[np.bool_]]]]]:
+    """(class, mask, [(raw part name, mask)]) of each object in a `.mat` file."""
+    try:
+        entries = np.atleast_1d(loadmat(file, squeeze_me=True, struct_as_record=False)["anno"].objects)
+        for entry in entries:
+            parts = [
+                (str(part.part_name), np.atleast_2d(part.mask).astype(bool))
+                for part in np.atleast_1d(entry.parts)
+                if hasattr(part, "part_name")  # an object without parts has an empty array
+            ]
+            yield str(getattr(entry, "class")), np.atleast_2d(entry.mask).astype(bool), parts
+    except (KeyError, ValueError, OSError, TypeError, AttributeError, NotImplementedError) as error:
+        raise ValueError(f"{file} is not a PASCAL-Part annotation ({error}); download it again") from error
+
+
+def _region(
+    kind: str, mask: NDArray[np.bool_], parts: list[tuple[str, NDArray[np.bool_]]], rule: PartRule, file: Path
+) -> Region:
+    name = RAW_OBJECTS.get(kind, kind)
+    if name not in rule.objects:
+        raise ValueError(f"{file.name} has an object {kind!r}, which is not one of VOC's {list(rule.objects)}")
+    found: list[Region] = []
+    for raw, part_mask in parts:
+        if part_mask.shape != mask.shape:
+            raise ValueError(f"{file.name}: part {raw!r} has shape {part_mask.shape}, its image {mask.shape}")
+        part = rule(name, re.sub(r"_\d+$", "", raw))
+        if part is not None and part_mask.any():
+            found.append(region_from_mask(f"{name}:{part}", part_mask))
+    return region_from_mask(name, mask, tuple(found))
+
+
+def _image_size(file: Path) -> tuple[int, int]:
+    from PIL import Image
+
+    with Image.open(file) as image:
+        return image.height, image.width
+
+
+def _vocabulary(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
+    return content
