@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from partglee import __version__
-from partglee.cli import convert, info, predict, vocabulary
+from partglee.cli import convert, info, predict, train, vocabulary
 
-_COMMANDS = (predict, convert, vocabulary, info)
+_COMMANDS = (predict, train, convert, vocabulary, info)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from partglee.structures import TextEmbeddings, TextTokens, Vocabulary
+from partglee.structures import BatchNames, TextEmbeddings, TextTokens, Vocabulary
 from partglee.text.cache import TextCache
 from partglee.text.clip import ClipBackend
 from partglee.text.table import TableBackend
@@ -67,8 +67,8 @@ class TextEncoder(nn.Module):
 
     # ------------------------------------------------------------------ tokens
 
-    def tokenize(self, vocabulary: Vocabulary) -> TextTokens:
-        """All names of a vocabulary, objects first, on the encoder's device."""
+    def tokenize(self, vocabulary: Vocabulary | BatchNames) -> TextTokens:
+        """All names of a vocabulary or of a training batch, objects first, on the encoder's device."""
         names = [*vocabulary.object_prompts, *vocabulary.part_prompts]
         ids, mask = self.backend.tokenize(names)
         return TextTokens(ids.to(self.device), mask.to(self.device), len(vocabulary.object_prompts))

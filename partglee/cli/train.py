@@ -1,0 +1,58 @@
+"""`partglee train`: train, resume or evaluate what a configuration describes."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add_parser(commands: Any) -> None:
+    """Add this command to the command line."""
+    parser = commands.add_parser("train", help="train a model on annotated images, or evaluate it")
+    add_arguments(parser)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The same for `tools/train_net.py`."""
+    parser.add_argument("--config-file", required=True, metavar="FILE", help="YAML file, or a name of the zoo")
+    parser.add_argument(
+        "--num-gpus", type=int, metavar="N", help="GPUs of this machine, one process each; 0: the CPU; default: one"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on from the last good checkpoint in OUTPUT_DIR")
+    parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS on DATASETS.TEST")
+    parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="values that replace those of the file")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check what can be checked, start the processes, train."""
+    from partglee.config import load_config
+    from partglee.engine.launch import launch
+
+    cfg = load_config(arguments.config_file, arguments.overrides)
+    return launch(
+        work, (cfg, arguments.resume, arguments.eval_only, arguments.num_gpus == 0), num_gpus=arguments.num_gpus
+    )
+
+
+def work(cfg: Any, resume: bool, eval_only: bool, cpu: bool) -> int:
+    """What one process does."""
+    from partglee.data.build import register_custom
+    from partglee.engine.build import build_accelerator, build_initial_model, build_trainer, train_batches
+    from partglee.engine.logging import LOGGER, set_up_logging
+    from partglee.engine.preflight import check_config, check_names
+
+    accelerator = build_accelerator(cfg, cpu=cpu)
+    output = Path(cfg.OUTPUT_DIR)
+    register_custom(cfg)
+    check_config(cfg, world_size=accelerator.num_processes)
+    set_up_logging(output, process=accelerator.process_index)
+    if accelerator.is_main_process:
+        (output / "config.yaml").write_text(cfg.dump(), encoding="utf-8")
+    model = build_initial_model(cfg)
+    check_names(cfg, model)
+    trainer = build_trainer(cfg, accelerator, train_batches(cfg, accelerator), model=model, resume=resume)
+    LOGGER.info(f"{accelerator.num_processes} x {accelerator.device}, {cfg.SOLVER.BATCH_SIZE} images a step")
+    trainer.train()
+    return 0

@@ -1,0 +1,142 @@
+"""A trainer from a configuration."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+from fvcore.common.config import CfgNode as CN
+
+from partglee.criterion import build_criterion
+from partglee.engine.checkpointer import Checkpointer
+from partglee.engine.ema import WeightAverage
+from partglee.engine.hooks import Hook, LogMetrics, SaveCheckpoints, restore
+from partglee.engine.logging import MetricsFile
+from partglee.engine.optimizer import build_optimizer
+from partglee.engine.schedule import build_schedule
+from partglee.engine.step import TrainingStep
+from partglee.engine.trainer import Trainer
+from partglee.engine.weights import load_initial_weights
+from partglee.modeling import PartGLEE, build_model
+from partglee.structures import TrainingBatch
+
+Batches = Callable[[int], Iterable[TrainingBatch]]
+"""Pass to start at -> an iterable of batches that does not end."""
+
+
+def build_accelerator(cfg: CN, *, cpu: bool = False) -> Accelerator:
+    """Devices, precision and processes. Under a launcher (torchrun, accelerate launch) this joins the other processes.
+
+    Args:
+        cpu: leave GPUs alone.
+    """
+    # A step on objects alone gives the Q-Former and the part decoder no gradient.
+    handlers = [
+        DistributedDataParallelKwargs(find_unused_parameters=True),
+        InitProcessGroupKwargs(timeout=timedelta(hours=1)),
+    ]
+    return Accelerator(mixed_precision=cfg.SOLVER.PRECISION, cpu=cpu, kwargs_handlers=handlers)
+
+
+def build_trainer(
+    cfg: CN,
+    accelerator: Accelerator,
+    batches: Batches,
+    *,
+    model: PartGLEE | None = None,
+    resume: bool = False,
+    extra_hooks: Iterable[Hook] = (),
+) -> Trainer:
+    """Everything around the batches.
+
+    Args:
+        batches: of `train_batches`, or any other source.
+        model: with its initial weights; None = built and loaded as the configuration says.
+        resume: go on from the last good checkpoint in `OUTPUT_DIR`, from the start when there is none.
+        extra_hooks: after the logs, before checkpoints are saved.
+
+    Raises:
+        ValueError: when `OUTPUT_DIR` holds the checkpoints of an earlier run and `resume` is False.
+    """
+    s = cfg.SOLVER
+    output_dir = Path(cfg.OUTPUT_DIR)
+    checkpointer = Checkpointer(
+        folder=output_dir / "checkpoints", keep=s.KEEP_CHECKPOINTS, metadata={"partglee_config_text": cfg.dump()}
+    )
+    earlier = checkpointer.list()
+    if earlier and not resume:
+        raise ValueError(f"{earlier[0]} is of an earlier run; go on with it (--resume), or set another OUTPUT_DIR")
+    model = build_initial_model(cfg) if model is None else model
+    model.train()
+    step = TrainingStep(model=model, criterion=build_criterion(cfg))
+    step, optimizer = accelerator.prepare(step.to(accelerator.device), build_optimizer(cfg, model))
+    trainer = Trainer(
+        accelerator=accelerator,
+        step=step,
+        model=model,
+        optimizer=optimizer,
+        schedule=build_schedule(cfg),
+        batches=batches,
+        max_iter=s.MAX_ITER,
+        output_dir=output_dir,
+        accumulate=s.ACCUMULATE,
+        clip=s.CLIP_GRADIENTS,
+        average=WeightAverage(model=model, decay=s.EMA_DECAY) if s.EMA_DECAY else None,
+        max_non_finite=s.MAX_NON_FINITE,
+        seed=s.SEED,
+    )
+    if resume:
+        restore(trainer, checkpointer)
+    trainer.hooks = [
+        _log_hook(cfg, accelerator, trainer.iteration),
+        *extra_hooks,
+        SaveCheckpoints(checkpointer=checkpointer, period=s.CHECKPOINT_PERIOD),
+    ]
+    return trainer
+
+
+def build_initial_model(cfg: CN) -> PartGLEE:
+    """The model as training starts: the same in every process, weights of the configuration loaded."""
+    torch.manual_seed(cfg.SOLVER.SEED)
+    model = build_model(cfg)
+    load_initial_weights(cfg, model)
+    return model
+
+
+def train_batches(cfg: CN, accelerator: Accelerator) -> Batches:
+    """This process's share of the data sets of `DATASETS.TRAIN`."""
+    from partglee.data.build import build_train_loader
+
+    world = accelerator.num_processes
+    return functools.partial(
+        _start_loader,
+        build_train_loader,
+        cfg,
+        rank=accelerator.process_index,
+        world_size=world,
+        images_per_process=cfg.SOLVER.BATCH_SIZE // (world * cfg.SOLVER.ACCUMULATE),
+    )
+
+
+def _start_loader(build: Any, cfg: CN, start_step: int, **options: Any) -> Iterable[TrainingBatch]:
+    loader: Iterable[TrainingBatch] = build(cfg, start_step=start_step, **options)
+    return loader
+
+
+def _log_hook(cfg: CN, accelerator: Accelerator, start: int) -> LogMetrics:
+    if not accelerator.is_main_process:
+        return LogMetrics(period=cfg.SOLVER.LOG_PERIOD)
+    from torch.utils.tensorboard import SummaryWriter
+
+    folder = Path(cfg.OUTPUT_DIR)
+    return LogMetrics(
+        period=cfg.SOLVER.LOG_PERIOD,
+        metrics=MetricsFile(folder / "metrics.jsonl", start=start),
+        board=SummaryWriter(str(folder), purge_step=start + 1),
+    )

@@ -1,0 +1,70 @@
+"""What can be known to be wrong before the first step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fvcore.common.config import CfgNode as CN
+
+from partglee.data.catalog import get_dataset
+from partglee.modeling import PartGLEE
+
+
+def check_config(cfg: CN, *, world_size: int) -> None:
+    """Values that contradict each other, unknown data sets, missing files.
+
+    Raises:
+        ValueError: for the first that is found, with what to do.
+    """
+    s = cfg.SOLVER
+    passes = world_size * s.ACCUMULATE
+    if s.ACCUMULATE < 1 or s.BATCH_SIZE < 1 or s.BATCH_SIZE % passes:
+        raise ValueError(
+            f"SOLVER.BATCH_SIZE {s.BATCH_SIZE} must be a multiple of {passes} ({world_size} processes x "
+            f"SOLVER.ACCUMULATE {s.ACCUMULATE}); the nearest are {max(1, s.BATCH_SIZE // passes) * passes} and "
+            f"{(s.BATCH_SIZE // passes + 1) * passes}"
+        )
+    if s.MAX_ITER < 1:
+        raise ValueError(f"SOLVER.MAX_ITER must be at least 1, got {s.MAX_ITER}")
+    if s.PRECISION not in ("no", "bf16", "fp16"):
+        raise ValueError(f"SOLVER.PRECISION must be no, bf16 or fp16, got {s.PRECISION!r}")
+    if s.SHARDED and s.EMA_DECAY:
+        raise ValueError("SOLVER.EMA_DECAY cannot follow weights that SOLVER.SHARDED spreads; set one of them to 0")
+    if not cfg.DATASETS.TRAIN:
+        raise ValueError("DATASETS.TRAIN is empty; name registered data sets, or describe your own in DATASETS.CUSTOM")
+    for key, values in (("RATIOS", cfg.DATASETS.RATIOS), ("REPEAT_THRESHOLDS", cfg.DATASETS.REPEAT_THRESHOLDS)):
+        if values and len(values) != len(cfg.DATASETS.TRAIN):
+            raise ValueError(
+                f"DATASETS.{key} has {len(values)} numbers for {len(cfg.DATASETS.TRAIN)} data sets of DATASETS.TRAIN; "
+                "give one each, or []"
+            )
+    for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+        spec = get_dataset(name)
+        for what, path in (("annotations", spec.annotation_path), ("images", spec.image_root)):
+            if not path.exists():
+                raise ValueError(
+                    f"{what} of data set {name!r} are not at {path}; {_existing_part(path)} "
+                    "PARTGLEE_DATASETS is the root of all relative paths"
+                )
+
+
+def check_names(cfg: CN, model: PartGLEE) -> None:
+    """Every name of every data set can be encoded.
+
+    Raises:
+        ValueError: for a name that the model's table lacks, with the data set and the nearest known names.
+    """
+    for name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
+        try:
+            model.text_encoder.tokenize(get_dataset(name).read().vocabulary)
+        except ValueError as error:
+            raise ValueError(f"data set {name!r}: {error}") from error
+
+
+def _existing_part(path: Path) -> str:
+    """How far the path leads."""
+    for parent in path.parents:
+        if parent.is_dir():
+            near = sorted(entry.name for entry in parent.iterdir())[:5]
+            return f"{parent} exists and holds {', '.join(near) or 'nothing'}."
+    return ""

@@ -1,0 +1,220 @@
+"""The training loop: draw, forward, backward, clip, step, average; everything else is a hook."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from partglee.engine.ema import WeightAverage
+from partglee.engine.failures import NonFiniteLoss, write_dump
+from partglee.engine.hooks import Hook
+from partglee.engine.optimizer import set_rates
+from partglee.engine.schedule import Multiplier
+from partglee.modeling import PartGLEE
+from partglee.structures import TrainingBatch
+
+
+@dataclass
+class StepRecord:
+    """What one optimiser step did, for logs."""
+
+    terms: dict[str, Tensor] = field(default_factory=dict)  # mean over the step's passes of this process
+    data_seconds: float = 0.0  # waiting for the loader
+    seconds: float = 0.0  # all of it
+    gradient_norm: float = 0.0  # before clipping; 0 where nothing is clipped
+    rates: dict[str, float] = field(default_factory=dict)
+    sources: tuple[str, ...] = ()
+    skipped: str = ""  # why the weights were left alone
+
+
+class Trainer:
+    """Trains one model.
+
+    The random numbers of a step follow from seed, step and process alone, so a run that is resumed, or evaluated in
+    between, takes the same steps.
+
+    Args:
+        accelerator: of `build_accelerator`; places the model, scales and averages gradients.
+        step: the prepared `TrainingStep`.
+        model: the unwrapped model inside it.
+        optimizer: prepared, over the model's parameters.
+        schedule: factor of the base rates at each step.
+        batches: makes the iterable of training batches that starts at a given pass; it must not end.
+        max_iter: optimiser steps of the whole run.
+        accumulate: passes whose gradients are summed into one step.
+        clip: largest norm of all gradients together; 0 = any.
+        average: moving average of the weights.
+        max_non_finite: steps with a non-finite loss or gradient that are skipped before the run stops.
+        output_dir: where a batch with a non-finite loss is written.
+    """
+
+    def __init__(
+        self,
+        *,
+        accelerator: Accelerator,
+        step: torch.nn.Module,
+        model: PartGLEE,
+        optimizer: Any,
+        schedule: Multiplier,
+        batches: Any,
+        max_iter: int,
+        output_dir: Path,
+        accumulate: int = 1,
+        clip: float = 0.0,
+        average: WeightAverage | None = None,
+        max_non_finite: int = 0,
+        seed: int = 0,
+        hooks: Sequence[Hook] = (),
+    ) -> None:
+        self.accelerator = accelerator
+        self.step = step
+        self.model = model
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.batches = batches
+        self.max_iter = max_iter
+        self.output_dir = output_dir
+        self.accumulate = accumulate
+        self.clip = clip
+        self.average = average
+        self.max_non_finite = max_non_finite
+        self.seed = seed
+        self.hooks = list(hooks)
+        self.iteration = 0  # steps done
+        self.counts: Counter[str] = Counter()  # reasons of skipped steps
+        self.record = StepRecord()
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
+
+    def train(self) -> None:
+        """Run from `iteration` to `max_iter`.
+
+        Raises:
+            NonFiniteLoss: when more steps than allowed were not finite.
+            ValueError: when the loader ends.
+        """
+        for hook in self.hooks:
+            hook.before_train(self)
+        self.step.train()
+        stream = iter(self.batches(self.iteration * self.accumulate))
+        try:
+            while self.iteration < self.max_iter:
+                self.record = self.run_step(stream)
+                self.iteration += 1
+                for hook in self.hooks:
+                    hook.after_step(self)
+            for hook in self.hooks:
+                hook.after_train(self)
+        finally:
+            for hook in self.hooks:
+                hook.close()
+
+    def run_step(self, stream: Iterator[TrainingBatch]) -> StepRecord:
+        """One optimiser step, or the reason why the weights stay as they are."""
+        start = time.perf_counter()
+        seed_step(self.seed, self.iteration, self.accelerator.process_index)
+        record = StepRecord(rates=self._set_rates())
+        batches: list[TrainingBatch] = []
+        outputs = []
+        for i in range(self.accumulate):
+            waiting = time.perf_counter()
+            batches.append(_next(stream))
+            record.data_seconds += time.perf_counter() - waiting
+            last = i == self.accumulate - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.step):
+                output = self.step(batches[-1])
+                # A single process leaves out what would change nothing; several must all take part in the average.
+                if output.terms or self.accelerator.num_processes > 1:
+                    self.accelerator.backward(output.loss / self.accumulate)
+            outputs.append(output)
+        record.sources = tuple(batch.source for batch in batches)
+        for output in outputs:
+            for name, value in output.terms.items():
+                record.terms[name] = record.terms.get(name, 0) + value / self.accumulate
+        record.skipped = self._apply(outputs, record)
+        self.optimizer.zero_grad(set_to_none=True)
+        if record.skipped:
+            self.counts[record.skipped] += 1
+            if record.skipped == "non-finite":
+                self._tolerate(batches, outputs)
+        record.seconds = time.perf_counter() - start
+        return record
+
+    def _apply(self, outputs: Sequence[Any], record: StepRecord) -> str:
+        """Change the weights, or say why not; all processes agree."""
+        lost = sum(not torch.isfinite(o.loss).item() for o in outputs)
+        supervised = sum(bool(o.terms) for o in outputs)
+        lost, supervised = self._over_processes([lost, supervised])
+        if lost:
+            return "non-finite"
+        if not supervised:
+            return "nothing supervised"
+        if self.clip:
+            norm = self.accelerator.clip_grad_norm_(self._parameters, self.clip)
+            record.gradient_norm = float(norm)
+            # Overflow is how float16 finds its scale: the scaler skips such a step by itself.
+            if not np.isfinite(record.gradient_norm) and self.accelerator.scaler is None:
+                return "non-finite"
+        self.optimizer.step()
+        if self.accelerator.optimizer_step_was_skipped:
+            return "float16 overflow"
+        if self.average is not None:
+            self.average.update()
+        return ""
+
+    def _set_rates(self) -> dict[str, float]:
+        set_rates(self.optimizer, self.schedule(self.iteration))
+        return {group["name"]: group["lr"] for group in self.optimizer.param_groups}
+
+    def _over_processes(self, counts: list[int]) -> list[int]:
+        if self.accelerator.num_processes == 1:
+            return counts
+        return self.accelerator.reduce(torch.tensor(counts, device=self.accelerator.device)).tolist()
+
+    def _tolerate(self, batches: Sequence[TrainingBatch], outputs: Sequence[Any]) -> None:
+        bad = [b for b, o in zip(batches, outputs, strict=True) if not torch.isfinite(o.loss).item()] or list(batches)
+        losses = {name: float(value) for output in outputs for name, value in output.terms.items()}
+        file = self.output_dir / f"non_finite_{self.iteration:07d}_{self.accelerator.process_index}.pt"
+        write_dump(file, bad, losses=losses, iteration=self.iteration)
+        error = NonFiniteLoss.of(bad, losses, iteration=self.iteration, file=file)
+        if self.counts["non-finite"] > self.max_non_finite:
+            raise error
+        for hook in self.hooks:
+            hook.on_warning(f"skipped: {error}")
+
+
+def seed_step(seed: int, step: int, process: int) -> None:
+    """Seed python, numpy and torch from these three numbers."""
+    words = np.random.SeedSequence([seed, step, process]).generate_state(2, np.uint32)
+    random.seed(int(words[0]))
+    np.random.seed(int(words[0]))
+    torch.manual_seed((int(words[1]) << 32) | int(words[0]))
+
+
+def _next(stream: Iterator[TrainingBatch]) -> TrainingBatch:
+    try:
+        return next(stream)
+    except StopIteration:
+        raise ValueError("the training loader ended; it must go on as long as it is asked") from None
+
+
+def endless(batches: Iterable[TrainingBatch]) -> Any:
+    """A loader for `Trainer` that repeats a fixed list of batches, for tests and overfitting."""
+    fixed = list(batches)
+
+    def start(position: int) -> Iterator[TrainingBatch]:
+        while True:
+            yield fixed[position % len(fixed)]
+            position += 1
+
+    return start

@@ -1,0 +1,55 @@
+"""The weights that training starts from."""
+
+from __future__ import annotations
+
+from fvcore.common.config import CfgNode as CN
+
+from partglee.checkpoint import LoadReport, load_weights, read_weights
+from partglee.engine.logging import LOGGER
+from partglee.engine.predictor import find_weights
+from partglee.modeling import PartGLEE
+from partglee.modeling.backbone import Backbone
+
+# Behind the last map in timm's classifiers; only keys that the extractor has no place for are compared with these.
+_CLASSIFIER = ("classifier.", "fc.", "head.", "head_", "conv_head.", "bn2.", "norm.", "norm_pre.")
+
+
+def load_initial_weights(cfg: CN, model: PartGLEE) -> None:
+    """`MODEL.BACKBONE.WEIGHTS`, then `MODEL.WEIGHTS`, each where given; what stayed as initialised is logged.
+
+    Raises:
+        ValueError: for a file that is missing, damaged, or fits nothing.
+    """
+    if cfg.MODEL.BACKBONE.WEIGHTS:
+        LOGGER.info(str(load_backbone(model.backbone, cfg.MODEL.BACKBONE.WEIGHTS)))
+    if cfg.MODEL.WEIGHTS:
+        report = load_weights(model, find_weights(cfg.MODEL.WEIGHTS), allow_missing=True, verbose=False)
+        if not report.loaded:
+            raise ValueError(f"{report}\nno tensor of MODEL.WEIGHTS fits this model; is it of another configuration?")
+        LOGGER.info(str(report))
+
+
+def load_backbone(backbone: Backbone, file: str) -> LoadReport:
+    """Fill the timm feature extractor from a timm state dict (of the whole classifier, or of the extractor).
+
+    The classifier is dropped; half-precision files are widened.
+
+    Raises:
+        ValueError: when a weight of the extractor is missing or of another shape.
+    """
+    state = read_weights(file)
+    body = backbone.body
+    own = body.state_dict()
+    renamed = {}
+    for key, value in state.items():
+        for candidate in (key, key.replace("layers.", "layers_", 1)):
+            if candidate in own:
+                renamed[candidate] = value
+                break
+        else:
+            if not key.startswith(_CLASSIFIER) and not key.endswith("num_batches_tracked"):
+                renamed[key] = value  # reported as unexpected
+    renamed = {k: v.to(own[k].dtype) if k in own else v for k, v in renamed.items()}
+    allowed = [k for k in own if k.endswith("num_batches_tracked")]
+    report = load_weights(body, renamed, allow_missing=allowed, verbose=False)
+    return LoadReport(file, report.loaded, report.missing, report.unexpected, report.wrong_shape)
