@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -72,6 +73,7 @@ def register(spec: DatasetSpec, *, replace: bool = False) -> DatasetSpec:
     Raises:
         ValueError: when the name is taken and `replace` is False.
     """
+    _register_built_in()
     if spec.name in _DATASETS and not replace:
         raise ValueError(f"a data set {spec.name!r} is registered already; choose another name, or pass replace=True")
     _DATASETS[spec.name] = spec
@@ -84,6 +86,7 @@ def get_dataset(name: str) -> DatasetSpec:
     Raises:
         ValueError: for an unknown name, with the nearest known ones.
     """
+    _register_built_in()
     if name not in _DATASETS:
         raise ValueError(
             f"no data set {name!r}{nearest(name, _DATASETS)} `partglee data list` shows all; your own files are "
@@ -94,4 +97,10 @@ def get_dataset(name: str) -> DatasetSpec:
 
 def list_datasets() -> tuple[str, ...]:
     """Names of all registered data sets, sorted."""
+    _register_built_in()
     return tuple(sorted(_DATASETS))
+
+
+def _register_built_in() -> None:
+    """Import the library's own data sets; while they register themselves, this does nothing."""
+    importlib.import_module("partglee.data.datasets")

@@ -41,7 +41,7 @@ def read_clothing(raw: Path, mapping: NameMapping, *, min_area: int = MIN_AREA) 
             )
         objects = clothing_objects(grid, labels, targets, mapping, min_area=min_area)
         if objects:  # one of the first 600 maps is blank
-            yield AnnotatedImage(photo, *grid.shape, objects)
+            yield AnnotatedImage(photo, grid.shape[0], grid.shape[1], objects)
 
 
 def clothing_objects(

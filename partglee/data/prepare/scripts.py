@@ -45,8 +45,8 @@ def pascal_part_main(argv: Argv = None) -> int:
 def coco_main(argv: Argv = None) -> int:
     """`datasets/prepare_coco.py`."""
     parser = argparse.ArgumentParser(
-        description="Joins COCO instances files into train.json and val.json, each image once. The full COCO 2017 needs "
-        "no preparation: its own files are read as they are. This is for subsets."
+        description="Joins COCO instances files into train.json and val.json, each image once. The full COCO 2017 "
+        "needs no preparation: its own files are read as they are. This is for subsets."
     )
     parser.add_argument(
         "sources", nargs="+", metavar="FILE=FOLDER",

@@ -1,0 +1,19 @@
+"""Clothing Co-Parsing, as `datasets/prepare_clothing.py` writes it from the photos that have labels for every pixel."""
+
+from __future__ import annotations
+
+from partglee.data.catalog import DatasetSpec, register
+from partglee.data.coco_json import read_coco
+
+for _split in ("train", "val"):
+    register(
+        DatasetSpec(
+            name=f"clothing_{_split}",
+            annotations=f"clothing/{_split}.json",
+            images="clothing",
+            reader=read_coco,
+            object_background="inside",  # bystanders and their bags have no label
+            part_background="inside",
+            evaluator="hierarchical",
+        )
+    )
