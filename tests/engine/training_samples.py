@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ import torch
 from fvcore.common.config import CfgNode as CN
 
 from partglee.config import load_config
+from partglee.engine.build import build_accelerator, build_trainer
+from partglee.engine.hooks import Hook
+from partglee.engine.trainer import Trainer, endless
 from partglee.structures import BatchNames, HierarchicalTargets, LevelTargets, Supervision, TrainingBatch
 from partglee.testing import write_name_table
 
@@ -62,3 +66,22 @@ def make_batch(
         source=f"toy{seed}",
         files=tuple(f"image_{seed}_{i}.jpg" for i in range(len(counts))),
     )
+
+
+def run_small(
+    cfg: CN, batches: Sequence[TrainingBatch] = (), *, resume: bool = False, hooks: Sequence[Hook] = ()
+) -> Trainer:
+    """Train on the CPU, over and over on a few batches."""
+    batches = batches or [make_batch(seed) for seed in range(3)]
+    accelerator = build_accelerator(cfg, cpu=True)
+    trainer = build_trainer(cfg, accelerator, endless(batches), resume=resume, extra_hooks=hooks)
+    trainer.train()
+    return trainer
+
+
+def losses(folder: Path) -> dict[int, dict[str, float]]:
+    """Iteration -> losses and gradient norm of `metrics.jsonl`."""
+    lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    return {
+        line["iteration"]: {k: v for k, v in line.items() if k.startswith(("loss/", "gradient_norm"))} for line in lines
+    }
