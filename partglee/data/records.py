@@ -7,9 +7,12 @@ file as it is stored upright.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from partglee.structures import Vocabulary
 
@@ -44,6 +47,12 @@ class ImageRecord:
     not_exhaustive_objects: frozenset[int] = frozenset()  # labels with more instances than are annotated
     not_exhaustive_parts: frozenset[int] = frozenset()
     expressions: tuple[tuple[str, ...], ...] = ()  # referring data: for each object the sentences that mean it
+    pixels: NDArray[np.uint8] | None = field(default=None, compare=False, repr=False)  # made in memory; `file` is a name
+
+    @property
+    def source(self) -> Path | NDArray[np.uint8]:
+        """What `read_image` takes."""
+        return self.file if self.pixels is None else self.pixels
 
 
 class Records(Protocol):
@@ -54,6 +63,10 @@ class Records(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> ImageRecord: ...
+
+    def size(self, index: int) -> tuple[int, int]:
+        """(height, width) as the annotations say; (0, 0) where they do not."""
+        ...
 
     def labels(self, index: int) -> tuple[frozenset[int], frozenset[int]]:
         """Object labels and part labels that an image has, without decoding it (for repeat-factor sampling)."""
