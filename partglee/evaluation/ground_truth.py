@@ -6,7 +6,6 @@ M annotations, I images (sorted by id), K categories (sorted by id).
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,9 +14,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
 
-RLE = dict[str, Any]  # {"size": [H, W], "counts": bytes}
+from partglee.data.part_names import is_part_category, split_part_name
+from partglee.data.segmentation import RLE, encode_segmentation
+
+__all__ = ["RLE", "CategoryTable", "GroundTruth", "encode_segmentation", "split_part_name"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,45 +163,6 @@ class GroundTruth:
         )  # fmt: skip
 
 
-def split_part_name(name: str, object_names: Sequence[str] = ()) -> tuple[str, str] | None:
-    """`dog:head`, `dog's head` (first `'s`) or `Quadruped Head` (with object_names) -> (object, part); else None."""
-    for separator in (":", "'s "):
-        before, found, after = name.partition(separator)
-        if found and before and after:
-            return before, after
-    for known in sorted(object_names, key=len, reverse=True):
-        if name.casefold().startswith(known.casefold() + " "):
-            return known, name[len(known) + 1 :]
-    return None
-
-
-def encode_segmentation(segmentation: Any, size: tuple[int, int], *, what: str) -> RLE:
-    """Polygons, uncompressed or compressed run lengths -> compressed run lengths (counts as bytes).
-
-    Raises:
-        ValueError: when there is none, it is malformed, or it is not of the image's size (height, width).
-    """
-    height, width = (int(side) for side in size)
-    if segmentation is None or segmentation == []:
-        raise ValueError(f"{what} has no segmentation; score boxes only, or write masks")
-    if isinstance(segmentation, Mapping):
-        found = tuple(int(side) for side in segmentation["size"])
-        if (height, width) != (0, 0) and found != (height, width):
-            raise ValueError(f"{what} has a mask of size {found}, but the image is {(height, width)} (height, width)")
-        counts = segmentation["counts"]
-        if isinstance(counts, list):
-            return rle.frPyObjects({"size": list(found), "counts": counts}, *found)  # type: ignore[no-any-return, unused-ignore]
-        if isinstance(counts, str):
-            counts = counts.encode("ascii")
-        return {"size": list(found), "counts": counts}
-    if height < 1 or width < 1:
-        raise ValueError(f"{what} has polygons, but the file does not say how large its image is")
-    polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
-    if not polygons:
-        raise ValueError(f"{what} has only polygons of less than three points")
-    return rle.merge(rle.frPyObjects(polygons, height, width))  # type: ignore[no-any-return, unused-ignore]
-
-
 def _category_sets(
     images: Sequence[Mapping[str, Any]], key: str, index: Mapping[int, int]
 ) -> tuple[frozenset[int], ...]:
@@ -218,13 +180,7 @@ def _categories(
     is_part, owner, part = [], [], []
     for entry in entries:
         pair = split_part_name(entry["name"], object_names)
-        level = str(entry.get("level") or entry.get("supercategory") or "")
-        if known_parts is not None:
-            flag = entry["id"] in known_parts
-        elif re.fullmatch("object|part", level, re.IGNORECASE):
-            flag = level.lower() == "part"
-        else:
-            flag = pair is not None
+        flag = is_part_category(entry, object_names) if known_parts is None else entry["id"] in known_parts
         is_part.append(flag)
         owner.append(pair[0] if flag and pair else None)
         part.append((pair[1] if pair else entry["name"]) if flag else None)

@@ -35,3 +35,4 @@ class TrainingBatch(NamedTuple):
     supervises: tuple[bool, bool] = (True, True)  # objects, parts
     source: str = ""  # data set name, for logs alone
     files: tuple[str, ...] = ()  # of the images, for logs and error messages alone
+    unreadable: tuple[tuple[str, str], ...] = ()  # (file, reason) of images that others took the place of

@@ -1,0 +1,108 @@
+"""Categories of an annotation file and the vocabulary of a data set: which label an annotation has."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from partglee.data.part_names import is_part_category, split_part_name
+from partglee.structures import Vocabulary
+from partglee.structures.vocabulary_files import name_key
+
+_log = logging.getLogger(__name__)
+
+
+class CategoryLabels(NamedTuple):
+    """K categories of a file."""
+
+    vocabulary: Vocabulary
+    is_part: NDArray[np.bool_]  # (K,)
+    label: NDArray[np.int64]  # (K,) object row or part column of the vocabulary, -1 where it does not have the name
+
+
+def label_categories(categories: Sequence[Mapping[str, Any]], vocabulary: Vocabulary | None) -> CategoryLabels:
+    """Find the label of every category; without a vocabulary, make the one that the categories describe.
+
+    A part belongs to the object that its name begins with (`dog:head`). One whose name does not say belongs to the only
+    object; where there are several objects, parts of this kind are shared by all of them.
+
+    Raises:
+        ValueError: for categories that no vocabulary can be made of, or none of which is in the one given.
+    """
+    entries = sorted(enumerate(categories), key=lambda pair: pair[1]["id"])
+    known = () if vocabulary is None else vocabulary.object_names
+    parts = {row for row, entry in entries if is_part_category(entry, known)}
+    objects = [(row, entry) for row, entry in entries if row not in parts]
+    names = (*known, *(entry["name"] for _, entry in objects))
+    pairs = {row: _split(entry["name"], names) for row, entry in entries if row in parts}
+    if vocabulary is None:
+        vocabulary = _make(objects, [(categories[row], pair) for row, pair in pairs.items()])
+    label = np.full(len(categories), -1, np.int64)
+    rows = {name_key(name): row for row, name in enumerate(vocabulary.object_names)}
+    for row, entry in objects:
+        label[row] = rows.get(name_key(entry["name"]), -1)
+    columns = _part_columns(vocabulary)
+    for row, (owner, part) in pairs.items():
+        label[row] = columns.get((None if owner is None else name_key(owner), name_key(part)), -1)
+    absent = [entry["name"] for row, entry in entries if label[row] < 0]
+    if len(absent) == len(categories):
+        raise ValueError(
+            f"none of the file's categories ({', '.join(absent[:5])}, ...) is in the data set's vocabulary "
+            f"{vocabulary!r}; give the vocabulary of this file, or none"
+        )
+    if absent:
+        _log.warning(
+            "annotations of %d categories are left out, the vocabulary does not have them: %s",
+            len(absent), ", ".join(absent[:8]) + (", ..." if len(absent) > 8 else ""),
+        )  # fmt: skip
+    flags = np.array([row in parts for row in range(len(categories))], bool)
+    return CategoryLabels(vocabulary=vocabulary, is_part=flags, label=label)
+
+
+def _split(name: str, object_names: Sequence[str]) -> tuple[str | None, str]:
+    return split_part_name(name, object_names) or (None, name)
+
+
+def _part_columns(vocabulary: Vocabulary) -> dict[tuple[str | None, str], int]:
+    """(object, part) -> column; (None, part) where one column alone has that part name or reads like it."""
+    columns: dict[tuple[str | None, str], int] = {}
+    plain: dict[str, set[int]] = {}
+    for column, (part, owners) in enumerate(zip(vocabulary.part_names, vocabulary.part_owner, strict=True)):
+        for owner in owners:
+            columns[name_key(vocabulary.object_names[owner]), name_key(part)] = column
+        for text in (part, vocabulary.part_prompts[column]):
+            plain.setdefault(name_key(text), set()).add(column)
+    return {**{(None, text): min(found) for text, found in plain.items() if len(found) == 1}, **columns}
+
+
+def _make(
+    objects: Sequence[tuple[int, Mapping[str, Any]]],
+    parts: Sequence[tuple[Mapping[str, Any], tuple[str | None, str]]],
+) -> Vocabulary:
+    names = {name_key(entry["name"]): entry["name"] for _, entry in objects}
+    for _, (owner, _part) in parts:
+        if owner is not None:
+            names.setdefault(name_key(owner), owner)
+    free = [part for _, (owner, part) in parts if owner is None]
+    if not names:
+        names = {"object": "object"}
+    if free and len(names) > 1 and len(free) < len(parts):
+        raise ValueError(
+            f"some part categories name their object and some ({', '.join(free[:3])}) do not; rename these to "
+            "'object:part', or give the data set a vocabulary"
+        )
+    table: dict[str, list[str]] = {name: [] for name in names.values()}
+    for _, (owner, part) in parts:
+        for name in [names[name_key(owner)]] if owner is not None else list(table):
+            table[name].append(part)
+    shared = bool(free) and len(names) > 1
+    prompts: dict[Any, str] = {entry["name"]: str(entry["prompt"]) for _, entry in objects if entry.get("prompt")}
+    for entry, (owner, part) in parts:
+        if entry.get("prompt"):
+            for name in [names[name_key(owner)]] if owner is not None else list(table):
+                prompts[name, part] = str(entry["prompt"])
+    return Vocabulary(table, part_format="{part}" if shared else "{object} {part}", prompts=prompts)

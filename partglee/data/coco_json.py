@@ -1,0 +1,192 @@
+"""Reading hierarchical COCO JSON, the one annotation format of the library (docs/datasets.md describes it).
+
+COCO, LVIS and PACO files are files of this format. I images, M annotations, K categories.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from partglee.data.catalog import DatasetSpec
+from partglee.data.categories import label_categories
+from partglee.data.columns import Columns
+from partglee.data.columns_cache import load_columns
+from partglee.data.records import ImageRecord, Instance, Segmentation
+from partglee.structures import Vocabulary
+
+_log = logging.getLogger(__name__)
+
+
+def read_coco(spec: DatasetSpec) -> CocoRecords:
+    """The reader of most data sets: `spec.annotations` is the file, `spec.select` a share of its images.
+
+    Raises:
+        ValueError: when the file is missing or malformed (the message names it), its categories do not fit the
+            vocabulary, or the share holds no image.
+    """
+    columns = load_columns(spec.annotation_path)
+    vocabulary = None if spec.vocabulary is None else Vocabulary.parse(spec.vocabulary)
+    begin, end = (round(share * len(columns)) for share in spec.select)
+    if not 0 <= begin < end <= len(columns):
+        raise ValueError(f"data set {spec.name!r}: select {spec.select} leaves none of {len(columns)} images")
+    if columns.issues:
+        issues = "; ".join(f"{count} x {what}" for what, count in columns.issues.items())
+        _log.warning("%s: %s", spec.annotation_path, issues)
+    try:
+        return CocoRecords(columns, images=spec.image_root, vocabulary=vocabulary, rows=range(begin, end))
+    except ValueError as error:
+        raise ValueError(f"data set {spec.name!r}, file '{spec.annotation_path}': {error}") from error
+
+
+class CocoRecords:
+    """A sequence of `ImageRecord`, each made when it is asked for.
+
+    Args:
+        columns: the annotation file.
+        images: folder that file names are relative to.
+        vocabulary: names that are wanted; None = the file's categories.
+        rows: images that belong to this split; None = all.
+    """
+
+    def __init__(
+        self, columns: Columns, *, images: Path, vocabulary: Vocabulary | None = None, rows: range | None = None
+    ) -> None:
+        self.columns = columns
+        self.images = images
+        self.rows = range(len(columns)) if rows is None else rows
+        self.vocabulary, self._is_part, self._label = label_categories(columns.categories, vocabulary)
+        self._parent = self._object_above()
+
+    @property
+    def issues(self) -> Mapping[str, int]:
+        """What was wrong in the file and how it was handled -> how often, over all its images."""
+        return self.columns.issues
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> ImageRecord:
+        image, c = self.rows[index], self.columns
+        annotations = range(int(c.annotation_start[image]), int(c.annotation_start[image + 1]))
+        height, width = (int(side) for side in c.image_size[image])
+        objects: dict[int, Instance] = {}
+        row_of: dict[int, int] = {}  # annotation -> row in objects
+        for row in annotations:
+            instance = None if self._part_at(row) else self._instance(row, height, width)
+            if instance is not None:
+                row_of[row] = len(objects)
+                objects[row] = instance
+        found = (
+            self._instance(row, height, width, parent=row_of.get(int(self._parent[row]), -1))
+            for row in annotations
+            if self._part_at(row)
+        )
+        negative = self._labels_of(c.negative, c.negative_start, image) if c.federated else (None, None)
+        inexhaustive = self._labels_of(c.not_exhaustive, c.not_exhaustive_start, image)
+        return ImageRecord(
+            file=self.images / self.file_name(index),
+            height=height,
+            width=width,
+            image_id=int(c.image_id[image]),
+            objects=tuple(objects.values()),
+            parts=tuple(instance for instance in found if instance is not None),
+            negative_objects=negative[0],
+            negative_parts=negative[1],
+            not_exhaustive_objects=inexhaustive[0],
+            not_exhaustive_parts=inexhaustive[1],
+            expressions=self._expressions(image, len(objects)),
+        )
+
+    def file_name(self, index: int) -> str:
+        """File name as the annotation file has it."""
+        image, c = self.rows[index], self.columns
+        return c.image_text[c.image_text_start[image] : c.file_name_end[image]].tobytes().decode()
+
+    def size(self, index: int) -> tuple[int, int]:
+        """(height, width) of the file; (0, 0) where it does not say."""
+        height, width = self.columns.image_size[self.rows[index]]
+        return int(height), int(width)
+
+    def labels(self, index: int) -> tuple[frozenset[int], frozenset[int]]:
+        """Object and part labels that an image has instances of; crowds do not count."""
+        image, c = self.rows[index], self.columns
+        span = slice(int(c.annotation_start[image]), int(c.annotation_start[image + 1]))
+        return self._levels(c.category[span][~c.crowd[span]])
+
+    # -- pieces --------------------------------------------------------------------------------------------------
+
+    def _part_at(self, row: int) -> bool:
+        return bool(self._is_part[self.columns.category[row]])
+
+    def _object_above(self) -> NDArray[np.int64]:
+        """(M,) row of the object that a part belongs to, through parts of parts; -1 for objects and where unknown."""
+        c = self.columns
+        is_part = self._is_part[c.category] if len(c.category) else np.zeros(0, bool)
+        parent = np.where(is_part, c.parent, -1)
+        for _ in range(4):  # no data set nests parts deeper
+            through = (parent >= 0) & is_part[parent]
+            if not through.any():
+                break
+            parent = np.where(through, c.parent[parent], parent)
+        return np.where((parent >= 0) & is_part[parent], -1, parent)
+
+    def _instance(self, row: int, height: int, width: int, *, parent: int = -1) -> Instance | None:
+        c = self.columns
+        label = int(self._label[c.category[row]])
+        if label < 0:
+            return None
+        x0, y0, x1, y1 = (float(v) for v in c.box[row])
+        if height and width:
+            x0, x1 = max(x0, 0.0), min(x1, float(width))
+            y0, y1 = max(y0, 0.0), min(y1, float(height))
+            if x1 <= x0 or y1 <= y0:
+                return None  # wholly outside of the image
+        return Instance(
+            label=label, box=(x0, y0, x1, y1), segmentation=self._segmentation(row), parent=parent,
+            crowd=bool(c.crowd[row]), annotation_id=int(c.annotation_id[row]),
+        )  # fmt: skip
+
+    def _segmentation(self, row: int) -> Segmentation:
+        c = self.columns
+        run = int(c.run[row])
+        if run >= 0:
+            counts = c.run_counts[c.run_start[run] : c.run_start[run + 1]].tobytes()
+            return {"size": c.run_size[run].tolist(), "counts": counts}
+        first, count = int(c.polygon_start[row]), int(c.polygon_count[row])
+        polygons = []
+        for polygon in range(first, first + count):
+            start = int(c.coordinate_start[polygon])
+            polygons.append(tuple(c.coordinates[start : start + int(c.coordinate_count[polygon])].tolist()))
+        return tuple(polygons) or None
+
+    def _levels(self, categories: NDArray[Any]) -> tuple[frozenset[int], frozenset[int]]:
+        labels, is_part = self._label[categories], self._is_part[categories]
+        known = labels >= 0
+        return frozenset(labels[known & ~is_part].tolist()), frozenset(labels[known & is_part].tolist())
+
+    def _labels_of(
+        self, values: NDArray[np.int64], starts: NDArray[np.int64], image: int
+    ) -> tuple[frozenset[int], frozenset[int]]:
+        return self._levels(values[int(starts[image]) : int(starts[image + 1])])
+
+    def _expressions(self, image: int, num_objects: int) -> tuple[tuple[str, ...], ...]:
+        c = self.columns
+        text = c.image_text[c.file_name_end[image] : c.image_text_start[image + 1]].tobytes()
+        if not text:
+            return ()
+        sentences = json.loads(text)
+        if isinstance(sentences[0], str):
+            sentences = [sentences]
+        if len(sentences) != num_objects:
+            raise ValueError(
+                f"image {int(c.image_id[image])} has expressions for {len(sentences)} objects but {num_objects} objects"
+                "; give a list of sentences for one object, or a list of such lists, one for each object"
+            )
+        return tuple(tuple(str(sentence) for sentence in entry) for entry in sentences)

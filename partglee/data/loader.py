@@ -1,0 +1,125 @@
+"""Draws to batches, in worker processes; images that cannot be read are replaced and counted."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from torch import Generator
+from torch.utils.data import DataLoader, Dataset
+
+from partglee.data.catalog import DatasetSpec
+from partglee.data.collate import collate
+from partglee.data.mapper import Mapper, Sample
+from partglee.data.records import Records
+from partglee.data.samplers import Draw
+from partglee.data.transforms import Size
+from partglee.structures import TrainingBatch
+
+_ATTEMPTS = 20  # images that are tried for one place in a batch
+_log = logging.getLogger(__name__)
+
+
+class Source(NamedTuple):
+    """One data set, ready to be drawn from."""
+
+    spec: DatasetSpec
+    records: Records
+    mapper: Mapper
+
+
+class BatchMaker(Dataset[TrainingBatch]):
+    """Makes the batch of a draw. The same draw gives the same batch, in whichever worker and run."""
+
+    def __init__(
+        self, sources: Sequence[Source], *, seed: int, rank: int, divisibility: int, min_canvas: Size = (1, 1)
+    ) -> None:
+        self.sources = tuple(sources)
+        self.seed = seed
+        self.rank = rank
+        self.divisibility = divisibility
+        self.min_canvas = min_canvas
+
+    def __getitem__(self, draw: Draw) -> TrainingBatch:
+        source = self.sources[draw.dataset]
+        unreadable: dict[str, str] = {}
+        samples = [self._sample(source, draw, place, unreadable) for place in range(len(draw.images))]
+        batch = collate(
+            samples,
+            spec=source.spec,
+            vocabulary=source.records.vocabulary,
+            rng=np.random.default_rng([self.seed, draw.step, self.rank, len(samples)]),
+            divisibility=self.divisibility,
+            min_canvas=self.min_canvas,
+        )
+        return batch._replace(unreadable=tuple(unreadable.items()))
+
+    def _sample(self, source: Source, draw: Draw, place: int, unreadable: dict[str, str]) -> Sample:
+        index = draw.images[place]
+        for attempt in range(_ATTEMPTS):
+            rng = np.random.default_rng([self.seed, draw.step, self.rank, place, attempt])
+            if attempt:
+                index = int(rng.integers(len(source.records)))
+            record = source.records[index]
+            try:
+                return source.mapper(record, rng)
+            except (OSError, ValueError) as error:
+                unreadable[str(record.file)] = str(error)
+        raise ValueError(
+            f"data set {source.spec.name!r}: {_ATTEMPTS} images in a row cannot be read; {_listed(unreadable)}"
+        )
+
+
+class TrainingLoader(Iterable[TrainingBatch]):
+    """Endless batches of one process.
+
+    Args:
+        maker: makes a batch of a draw.
+        draws: the draws, in order.
+        num_workers: processes that make batches ahead of time; 0 = make them when they are asked for.
+        max_unreadable: images that may fail; one more raises ValueError naming them all.
+    """
+
+    def __init__(self, maker: BatchMaker, draws: Iterable[Draw], *, num_workers: int, max_unreadable: int) -> None:
+        self.maker = maker
+        self.draws = draws
+        self.num_workers = num_workers
+        self.max_unreadable = max_unreadable
+        self.unreadable: dict[str, str] = {}  # file -> reason, of this process
+
+    def __iter__(self) -> Iterator[TrainingBatch]:
+        loader: DataLoader[TrainingBatch] = DataLoader(
+            self.maker,
+            batch_size=None,
+            sampler=self.draws,
+            num_workers=self.num_workers,
+            collate_fn=_same,
+            generator=Generator().manual_seed(self.maker.seed),  # the global one stays as it is
+        )
+        for batch in loader:
+            self._count(batch)
+            yield batch
+
+    def _count(self, batch: TrainingBatch) -> None:
+        for file, reason in batch.unreadable:
+            if file not in self.unreadable:
+                self.unreadable[file] = reason
+                _log.warning(
+                    "image %d of at most %d that cannot be read: %s; another of %s took its place",
+                    len(self.unreadable), self.max_unreadable, reason, batch.source,
+                )  # fmt: skip
+        if len(self.unreadable) > self.max_unreadable:
+            raise ValueError(
+                f"{len(self.unreadable)} images cannot be read, more than DATALOADER.MAX_CORRUPT "
+                f"{self.max_unreadable}; mend or remove them: {_listed(self.unreadable)}"
+            )
+
+
+def _same(batch: TrainingBatch) -> TrainingBatch:
+    return batch
+
+
+def _listed(unreadable: dict[str, str]) -> str:
+    return "; ".join(reason if file in reason else f"{file}: {reason}" for file, reason in unreadable.items())
