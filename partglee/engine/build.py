@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -14,6 +12,7 @@ from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwar
 from fvcore.common.config import CfgNode as CN
 
 from partglee.criterion import build_criterion
+from partglee.data.build import build_train_loader
 from partglee.engine.checkpointer import Checkpointer
 from partglee.engine.ema import WeightAverage
 from partglee.engine.hooks import Hook, LogMetrics, SaveCheckpoints, restore
@@ -27,7 +26,7 @@ from partglee.modeling import PartGLEE, build_model
 from partglee.structures import TrainingBatch
 
 Batches = Callable[[int], Iterable[TrainingBatch]]
-"""Pass to start at -> an iterable of batches that does not end."""
+"""Optimiser step to start at -> an iterable of batches that does not end."""
 
 
 def build_accelerator(cfg: CN, *, cpu: bool = False) -> Accelerator:
@@ -111,22 +110,13 @@ def build_initial_model(cfg: CN) -> PartGLEE:
 
 def train_batches(cfg: CN, accelerator: Accelerator) -> Batches:
     """This process's share of the data sets of `DATASETS.TRAIN`."""
-    from partglee.data.build import build_train_loader
 
-    world = accelerator.num_processes
-    return functools.partial(
-        _start_loader,
-        build_train_loader,
-        cfg,
-        rank=accelerator.process_index,
-        world_size=world,
-        images_per_process=cfg.SOLVER.BATCH_SIZE // (world * cfg.SOLVER.ACCUMULATE),
-    )
+    def start(step: int) -> Iterable[TrainingBatch]:
+        return build_train_loader(
+            cfg, start_step=step, rank=accelerator.process_index, world_size=accelerator.num_processes
+        )
 
-
-def _start_loader(build: Any, cfg: CN, start_step: int, **options: Any) -> Iterable[TrainingBatch]:
-    loader: Iterable[TrainingBatch] = build(cfg, start_step=start_step, **options)
-    return loader
+    return start
 
 
 def _log_hook(cfg: CN, accelerator: Accelerator, start: int) -> LogMetrics:

@@ -55,8 +55,12 @@ def check_names(cfg: CN, model: PartGLEE) -> None:
         ValueError: for a name that the model's table lacks, with the data set and the nearest known names.
     """
     for name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
+        records = get_dataset(name).read()
+        sentences = [s for said in records[0].expressions for s in said] if len(records) else []
         try:
-            model.text_encoder.tokenize(get_dataset(name).read().vocabulary)
+            model.text_encoder.tokenize(records.vocabulary)
+            if sentences:
+                model.text_encoder.tokenize_expressions(sentences[:1])
         except ValueError as error:
             raise ValueError(f"data set {name!r}: {error}") from error
 

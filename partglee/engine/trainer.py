@@ -50,7 +50,7 @@ class Trainer:
         model: the unwrapped model inside it.
         optimizer: prepared, over the model's parameters.
         schedule: factor of the base rates at each step.
-        batches: makes the iterable of training batches that starts at a given pass; it must not end.
+        batches: makes the iterable of training batches from a given optimiser step on; it must not end.
         max_iter: optimiser steps of the whole run.
         accumulate: passes whose gradients are summed into one step.
         clip: largest norm of all gradients together; 0 = any.
@@ -106,7 +106,7 @@ class Trainer:
         for hook in self.hooks:
             hook.before_train(self)
         self.step.train()
-        stream = iter(self.batches(self.iteration * self.accumulate))
+        stream = iter(self.batches(self.iteration))
         try:
             while self.iteration < self.max_iter:
                 self.record = self.run_step(stream)
@@ -208,11 +208,12 @@ def _next(stream: Iterator[TrainingBatch]) -> TrainingBatch:
         raise ValueError("the training loader ended; it must go on as long as it is asked") from None
 
 
-def endless(batches: Iterable[TrainingBatch]) -> Any:
+def endless(batches: Iterable[TrainingBatch], *, accumulate: int = 1) -> Any:
     """A loader for `Trainer` that repeats a fixed list of batches, for tests and overfitting."""
     fixed = list(batches)
 
-    def start(position: int) -> Iterator[TrainingBatch]:
+    def start(step: int) -> Iterator[TrainingBatch]:
+        position = step * accumulate
         while True:
             yield fixed[position % len(fixed)]
             position += 1

@@ -1,7 +1,7 @@
 """A small training run in a process of its own, which dies without warning.
 
-`killed_run.py FOLDER STEP`: SIGKILL when half of the optimiser's state of step STEP is on the disk. With STEP 0 it trains,
-with a checkpoint at every step, until somebody else kills it.
+`killed_run.py FOLDER STEP`: SIGKILL when half of the optimiser's state of step STEP is on the disk. With STEP 0 it
+trains, with a checkpoint at every step, until somebody else kills it.
 """
 
 from __future__ import annotations

@@ -74,7 +74,9 @@ def run_small(
     """Train on the CPU, over and over on a few batches."""
     batches = batches or [make_batch(seed) for seed in range(3)]
     accelerator = build_accelerator(cfg, cpu=True)
-    trainer = build_trainer(cfg, accelerator, endless(batches), resume=resume, extra_hooks=hooks)
+    trainer = build_trainer(
+        cfg, accelerator, endless(batches, accumulate=cfg.SOLVER.ACCUMULATE), resume=resume, extra_hooks=hooks
+    )
     trainer.train()
     return trainer
 
