@@ -47,7 +47,7 @@ class ImageRecord:
     not_exhaustive_objects: frozenset[int] = frozenset()  # labels with more instances than are annotated
     not_exhaustive_parts: frozenset[int] = frozenset()
     expressions: tuple[tuple[str, ...], ...] = ()  # referring data: for each object the sentences that mean it
-    pixels: NDArray[np.uint8] | None = field(default=None, compare=False, repr=False)  # made in memory; `file` is a name
+    pixels: NDArray[np.uint8] | None = field(default=None, compare=False, repr=False)  # of an image without file
 
     @property
     def source(self) -> Path | NDArray[np.uint8]:

@@ -1,5 +1,17 @@
-"""Test aids that ship: name tables, tiny models, filled weights."""
+"""Test aids that ship: name tables, tiny models, filled weights, toy scenes."""
 
 from partglee.testing.tiny import fill_weights, tiny_model, tiny_predictor, write_name_table
+from partglee.testing.toy import TOY_VOCABULARY, ToyRecords, register_toy, write_toy_dataset
+from partglee.testing.toy_scene import toy_scene
 
-__all__ = ["fill_weights", "tiny_model", "tiny_predictor", "write_name_table"]
+__all__ = [
+    "TOY_VOCABULARY",
+    "ToyRecords",
+    "fill_weights",
+    "register_toy",
+    "tiny_model",
+    "tiny_predictor",
+    "toy_scene",
+    "write_name_table",
+    "write_toy_dataset",
+]
