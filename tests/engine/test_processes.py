@@ -1,0 +1,112 @@
+"""Two processes with an image each take the step that one process takes with both."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import distributed as dist
+from training_samples import make_batch, small_config
+
+from partglee.engine.build import build_accelerator, build_initial_model, build_trainer
+from partglee.engine.launch import _child, launch, spawn
+from partglee.engine.trainer import endless
+from partglee.structures import HierarchicalTargets, TrainingBatch
+from partglee.testing import fill_weights
+
+# Denoising and the points of the masks are random in each process; targets here have no masks.
+EXACT = ["MODEL.DENOISING.NUM_QUERIES", 0, "SOLVER.MAX_ITER", 2]
+
+
+def joined(counts: tuple[tuple[int, int], ...]) -> TrainingBatch:
+    batch = make_batch(3, counts=counts)
+    targets = [
+        HierarchicalTargets(*(type(x)(x.labels, x.boxes) for x in (t.objects, t.parts)), t.part_parent)
+        for t in batch.targets
+    ]
+    return batch._replace(targets=tuple(targets))
+
+
+def share(batch: TrainingBatch, rank: int) -> TrainingBatch:
+    rows = slice(rank, rank + 1)
+    return batch._replace(images=batch.images[rows], targets=batch.targets[rows], files=batch.files[rows])
+
+
+CASES = {
+    "both": joined(((2, 3), (1, 2))),
+    "no parts in one": joined(((2, 3), (1, 0))),
+    "one without targets": joined(((2, 2), (0, 0))),
+}
+
+
+def work(folder: str) -> int:
+    """Gradients of the first step, and the weights after the second, of this process's image."""
+    torch.set_num_threads(1)
+    for name in CASES:
+        rank = int(os.environ["RANK"])
+        found = two_steps(Path(folder), name, share(CASES[name], rank), Path(folder) / f"{name} {rank}")
+        if rank == 0:
+            torch.save(found, Path(folder) / f"{name}.pt")
+    return 0
+
+
+def two_steps(folder: Path, name: str, batch: TrainingBatch, output: Path) -> list[dict[str, torch.Tensor]]:
+    cfg = small_config(folder, [*EXACT, "OUTPUT_DIR", output])
+    accelerator = build_accelerator(cfg, cpu=True)
+    # Fresh box heads predict one box for all parts, so that matches are ties.
+    model = fill_weights(build_initial_model(cfg))
+    trainer = build_trainer(cfg, accelerator, endless([batch]), model=model)
+    step, gradients = trainer.optimizer.step, {}
+
+    def watch() -> None:
+        gradients.update({n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None})
+        step()
+
+    trainer.optimizer.step = watch
+    stream = iter(endless([batch])(0))
+    trainer.run_step(stream)
+    first = dict(gradients)
+    trainer.optimizer.step = step
+    trainer.run_step(stream)
+    return [first, {n: p.detach().clone() for n, p in trainer.model.named_parameters()}]
+
+
+@pytest.mark.skipif(not dist.is_available(), reason="torch was built without distributed")
+def test_two_processes_take_the_step_of_one(tmp_path: Path) -> None:
+    small_config(tmp_path)  # writes the table
+    assert spawn(work, (str(tmp_path),), num_processes=2) == 0
+    for name, batch in CASES.items():
+        alone = two_steps(tmp_path, name, batch, tmp_path / f"{name} alone")
+        together = torch.load(tmp_path / f"{name}.pt", weights_only=True)
+        assert alone[0].keys() == together[0].keys() and len(alone[0]) > 50, name
+        for key, gradient in alone[0].items():
+            torch.testing.assert_close(together[0][key], gradient, atol=1e-4, rtol=1e-3, msg=f"{name} {key}")
+        assert sum(float(g.abs().sum()) for g in alone[0].values()) > 1
+
+
+def fail(kind: str) -> int:
+    if kind == "raise":
+        raise ValueError("what the user did wrong")
+    return 3
+
+
+@pytest.mark.parametrize(("rank", "said"), [(0, 1), (1, 0)])
+def test_mistakes_are_told_once(
+    rank: int, said: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    with pytest.raises(SystemExit) as error:
+        _child(rank, fail, ("raise",), 2, 29500)
+    assert error.value.code == 2 and capsys.readouterr().err.count("what the user did wrong") == said
+
+
+def test_launch_in_this_process() -> None:
+    assert launch(fail, ("status",)) == 3
+
+
+def test_more_gpus_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    with pytest.raises(ValueError, match=r"--num-gpus 99.*torchrun"):
+        launch(fail, ("status",), num_gpus=99)
