@@ -37,6 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Predict; a broken image is reported and skipped. Status 1 if any was."""
     from tqdm import tqdm
 
+    from partglee.data.files import write_jpeg
     from partglee.data.images import list_images
     from partglee.modeling.postprocess import PostprocessOptions
     from partglee.structures import Vocabulary
@@ -66,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
                 try:
                     prediction = next(predictor.stream([file], vocabulary, options))
                     if not arguments.no_pictures:
-                        _save(prediction.draw(), output / pictures[file])
+                        write_jpeg(prediction.draw(), output / pictures[file])
                     lines.write(prediction.to_json() + "\n")
                 except (ValueError, OSError, RuntimeError, MemoryError) as error:
                     broken.append(str(file))
@@ -117,14 +118,3 @@ def _picture_names(files: list[Path]) -> dict[Path, str]:
         taken.add(name)
         names[file] = name
     return names
-
-
-def _save(picture: Any, path: Path) -> None:
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".jpg")
-    os.close(handle)
-    try:
-        picture.convert("RGB").save(beside, quality=90)
-        os.chmod(beside, 0o644)
-        os.replace(beside, path)
-    finally:
-        Path(beside).unlink(missing_ok=True)

@@ -6,8 +6,6 @@ Names are those of the CLIP name tables, so that a model with a table serves the
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -19,7 +17,7 @@ from PIL import Image
 
 from partglee.data import DatasetSpec, ImageRecord, Instance, register
 from partglee.data.coco_json import read_coco
-from partglee.data.prepare.files import write_json
+from partglee.data.files import write_jpeg, write_json
 from partglee.structures import Vocabulary
 from partglee.testing.toy_figures import PARTS
 from partglee.testing.toy_scene import toy_categories, toy_scene
@@ -144,13 +142,12 @@ def write_toy_dataset(
     if num_images < 1:
         raise ValueError(f"a toy data set needs one image or more, got {num_images}")
     root = Path(folder)
-    (root / name).mkdir(parents=True, exist_ok=True)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for index in range(num_images):
         pixels, content = _scene(index, seed=seed, size=size, kinds=kinds)
         file_name = f"{name}/{index:06d}.jpg"
-        _save(pixels, root / file_name)
+        write_jpeg(Image.fromarray(pixels), root / file_name, quality=95)
         images.append({**content["images"][0], "id": index + 1, "file_name": file_name})
         first = len(annotations)
         for entry in content["annotations"]:
@@ -177,14 +174,3 @@ def _instance(entry: dict[str, Any], label: int, parent: int) -> Instance:
         label=label, box=(x, y, x + w, y + h), segmentation=entry["segmentation"], parent=parent,
         annotation_id=entry["id"],
     )  # fmt: skip
-
-
-def _save(pixels: NDArray[np.uint8], path: Path) -> None:
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".jpg")
-    os.close(handle)
-    try:
-        Image.fromarray(pixels).save(beside, quality=95)
-        os.chmod(beside, 0o644)
-        os.replace(beside, path)
-    finally:
-        Path(beside).unlink(missing_ok=True)

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from partglee.data.prepare.files import AnnotatedImage, read_json
+from partglee.data.files import read_json
+from partglee.data.prepare.files import AnnotatedImage
 from partglee.data.prepare.mapping import NameMapping
 from partglee.data.prepare.regions import Region, draw_polygons, region_from_mask, split_components
 
@@ -25,7 +26,7 @@ def read_car_parts(raw: Path, mapping: NameMapping, *, min_area: int = MIN_AREA)
     Raises:
         ValueError: for a missing or damaged file, or a label that the mapping does not have.
     """
-    content = read_json(raw / "annotations.json", "Car-Parts annotation file (trainingset/annotations.json)")
+    content = read_json(raw / "annotations.json", "Car-Parts annotation file")
     label = {entry["id"]: str(entry["name"]) for entry in content["categories"]}
     of_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for annotation in content["annotations"]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from partglee.data.files import write_json
 from partglee.data.prepare.regions import Region
 
 
@@ -103,30 +101,3 @@ def to_coco(
         "categories": [dict(entry) for entry in categories],
         "annotations": annotations,
     }
-
-
-def write_json(content: Mapping[str, Any], file: str | Path) -> None:
-    """Write a JSON file beside its place, then rename it, so that no reader sees half of it."""
-    path = Path(file)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            json.dump(content, stream, separators=(",", ":"))
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(beside, 0o666 & ~umask)  # mkstemp makes the file private
-        os.replace(beside, path)
-    finally:
-        Path(beside).unlink(missing_ok=True)
-
-
-def read_json(file: str | Path, what: str) -> Any:
-    """Read a JSON file; ValueError saying what was expected when it is missing or damaged."""
-    path = Path(file)
-    if not path.is_file():
-        raise ValueError(f"no {what} at {path}; is the folder of raw data the right one?")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not readable JSON ({error}); download it again") from error

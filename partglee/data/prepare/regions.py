@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
 from scipy import ndimage  # type: ignore[import-untyped, unused-ignore]
 
+from partglee.data.segmentation import decode
+
 Mask = NDArray[np.bool_]
 
 _EIGHT = np.ones((3, 3), dtype=bool)  # pixels that touch at a corner are connected
@@ -42,8 +44,7 @@ def draw_polygons(polygons: list[list[float]], height: int, width: int) -> Mask:
     usable = [polygon for polygon in polygons if len(polygon) >= 6]
     if not usable:
         return np.zeros((height, width), dtype=bool)
-    drawn: Mask = rle.decode(rle.merge(rle.frPyObjects(usable, height, width))).astype(bool)
-    return drawn
+    return decode(usable, height, width)
 
 
 def split_components(mask: Mask, min_area: int) -> list[Mask]:

@@ -1,0 +1,258 @@
+"""What is wrong in a hierarchical COCO file, counted and with examples. Nothing here stops at the first finding."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from partglee.data.part_names import is_part_category, split_part_name
+from partglee.data.validate_files import check_image_file
+from partglee.data.validate_masks import check_segmentation
+
+MIN_CONTAINMENT = 0.5  # of a part box in the box of its object
+EXAMPLES = 3
+
+
+@dataclass
+class Report:
+    """Findings by rule. Errors make a file unfit for training or evaluation, warnings are worth a look."""
+
+    summary: Counter[str] = field(default_factory=Counter)  # what the file has
+    errors: Counter[str] = field(default_factory=Counter)  # rule -> how often
+    warnings: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)  # rule -> the first ones
+
+    def error(self, rule: str, example: str) -> None:
+        """Count an error."""
+        self._add(self.errors, rule, example)
+
+    def warn(self, rule: str, example: str) -> None:
+        """Count a warning."""
+        self._add(self.warnings, rule, example)
+
+    def _add(self, counts: Counter[str], rule: str, example: str) -> None:
+        counts[rule] += 1
+        if len(self.examples.setdefault(rule, [])) < EXAMPLES:
+            self.examples[rule].append(example)
+
+    def text(self) -> str:
+        """The report for people."""
+        lines = [", ".join(f"{count} {what}" for what, count in self.summary.items())]
+        for level, counts in (("error", self.errors), ("warning", self.warnings)):
+            for rule, count in counts.most_common():
+                more = f"; ... {count - EXAMPLES} more" if count > EXAMPLES else ""
+                lines.append(f"{level}: {count} x {rule}: {'; '.join(self.examples[rule])}{more}")
+        lines.append(f"{self.errors.total()} errors, {self.warnings.total()} warnings")
+        return "\n".join(lines)
+
+
+def validate(content: Any, *, images: Path | None = None, progress: bool = False) -> Report:
+    """Check the content of an annotation file.
+
+    Args:
+        content: what `json.load` returned.
+        images: folder of the images; None = image files are not looked at.
+        progress: show a progress bar on stderr.
+    """
+    report = Report()
+    if not isinstance(content, Mapping) or not all(
+        isinstance(content.get(key), list) for key in ("images", "annotations", "categories")
+    ):
+        found = sorted(content) if isinstance(content, Mapping) else type(content).__name__
+        report.error("lists `images`, `annotations` and `categories` are not all there", f"the file has {found}")
+        return report
+    sizes = _images(report, content["images"], images, progress)
+    categories = _categories(report, content["categories"])
+    good = _annotations(report, _bar(content["annotations"], "annotations", progress), sizes, categories)
+    _hierarchy(report, good, categories)
+    _summarise(report, content, good, categories)
+    return report
+
+
+@dataclass(frozen=True, slots=True)
+class _Category:
+    name: str
+    is_part: bool
+    owner: str | None  # object name of a part, where its name says
+
+
+def _images(report: Report, entries: list[Any], folder: Path | None, progress: bool) -> dict[Any, tuple[int, int]]:
+    """Image id -> (height, width), (0, 0) where it is not said."""
+    sizes: dict[Any, tuple[int, int]] = {}
+    for place, entry in enumerate(_bar(entries, "images", progress)):
+        named_by_url = isinstance(entry, Mapping) and "file_name" not in entry and "coco_url" in entry  # LVIS
+        if not _has_keys(report, "image", place, entry, ("id", "coco_url" if named_by_url else "file_name")):
+            continue
+        file_name = "/".join(entry["coco_url"].split("/")[-2:]) if named_by_url else str(entry["file_name"])
+        what = f"image {entry['id']} ({file_name})"
+        if entry["id"] in sizes:
+            report.error("image id given twice", what)
+        size = (entry.get("height"), entry.get("width"))
+        if all(isinstance(side, int) and side > 0 for side in size):
+            sizes[entry["id"]] = (int(size[0]), int(size[1]))
+        else:
+            report.error("image without height and width in pixels", f"{what}: {size}")
+            sizes[entry["id"]] = (0, 0)
+        if folder is not None:
+            rule, detail = check_image_file(folder / file_name, sizes[entry["id"]])
+            if rule:
+                report.error(rule, f"{what}: {detail}")
+    return sizes
+
+
+def _categories(report: Report, entries: list[Any]) -> dict[Any, _Category]:
+    found: dict[Any, _Category] = {}
+    whole = [entry for entry in entries if isinstance(entry, Mapping) and isinstance(entry.get("name"), str)]
+    objects = {str(entry["name"]) for entry in whole if not is_part_category(entry)}
+    names: set[str] = set()
+    for place, entry in enumerate(entries):
+        if not _has_keys(report, "category", place, entry, ("id", "name")):
+            continue
+        what = f"category {entry['id']} ({entry['name']})"
+        if entry["id"] in found:
+            report.error("category id given twice", what)
+        if entry["name"] in names:
+            report.error("category name given twice", what)
+        names.add(entry["name"])
+        if entry.get("level") not in (None, "object", "part"):
+            report.error("`level` of a category that is not object or part", f"{what}: {entry['level']!r}")
+        is_part = is_part_category({**entry, "name": str(entry["name"])})
+        pair = split_part_name(str(entry["name"]), tuple(objects)) if is_part else None
+        if is_part and pair is None:
+            report.warn("part category whose name is not object:part", what)
+        elif pair is not None and pair[0] not in objects:
+            report.warn("part category of an object that is no category", what)
+        found[entry["id"]] = _Category(str(entry["name"]), is_part, None if pair is None else pair[0])
+    return found
+
+
+def _annotations(
+    report: Report, entries: Iterable[Any], sizes: Mapping[Any, tuple[int, int]], categories: Mapping[Any, _Category]
+) -> dict[Any, Mapping[str, Any]]:
+    """Annotation id -> entry, of those whose keys, image, category and box are usable."""
+    good: dict[Any, Mapping[str, Any]] = {}
+    seen: set[Any] = set()
+    for place, entry in enumerate(entries):
+        if not _has_keys(report, "annotation", place, entry, ("id", "image_id", "category_id", "bbox")):
+            continue
+        what = f"annotation {entry['id']}"
+        if entry["id"] in seen:
+            report.error("annotation id given twice", what)
+        seen.add(entry["id"])
+        if entry["id"] == 0:
+            report.warn("annotation id 0, which COCO tools take for no match", f"image {entry['image_id']}")
+        if entry["image_id"] not in sizes:
+            report.error("annotation of an unknown image", f"{what} (image {entry['image_id']})")
+            continue
+        if entry["category_id"] not in categories:
+            report.error("annotation of an unknown category", f"{what} (category {entry['category_id']})")
+            continue
+        size = sizes[entry["image_id"]]
+        if not _check_box(report, what, entry["bbox"], size):
+            continue
+        for severity, rule, detail in check_segmentation(entry.get("segmentation"), size, entry["bbox"]):
+            (report.error if severity == "error" else report.warn)(rule, f"{what}: {detail}")
+        good[entry["id"]] = entry
+    return good
+
+
+def _check_box(report: Report, what: str, box: Any, size: tuple[int, int]) -> bool:
+    """Whether a box can be used at all."""
+    if not isinstance(box, (list, tuple)) or len(box) != 4 or not all(_is_number(side) for side in box):
+        report.error("box that is not four numbers x, y, width, height", f"{what}: {box}")
+        return False
+    x, y, width, height = (float(side) for side in box)
+    if width <= 0 or height <= 0:
+        report.error("box of no size", f"{what}: {box}")
+        return False
+    if 0 in size:
+        return True
+    if x >= size[1] or y >= size[0] or x + width <= 0 or y + height <= 0:
+        report.error("box outside of the image", f"{what}: {box} in (height, width) {size}")
+        return False
+    if min(x, y) < -1 or x + width > size[1] + 1 or y + height > size[0] + 1:
+        report.warn("box that reaches beyond the image", f"{what}: {box} in (height, width) {size}")
+    return True
+
+
+def _hierarchy(report: Report, good: Mapping[Any, Mapping[str, Any]], categories: Mapping[Any, _Category]) -> None:
+    for key, entry in good.items():
+        link = entry.get("parent_id", entry.get("obj_ann_id"))
+        if link is None or link == key:
+            continue
+        what, category = f"annotation {key} ({categories[entry['category_id']].name})", categories[entry["category_id"]]
+        if not category.is_part:
+            report.error("object with a parent", f"{what}: {link}")
+            continue
+        parent = good.get(link)
+        if parent is None:
+            report.error("parent that is no usable annotation", f"{what}: {link}")
+            continue
+        above = categories[parent["category_id"]]
+        if parent["image_id"] != entry["image_id"]:
+            report.error("parent in another image", f"{what}: {link} in image {parent['image_id']}")
+        elif above.is_part:
+            report.error("parent that is a part", f"{what}: {link} ({above.name})")
+        elif category.owner not in (None, above.name):
+            report.error("parent of another name than the part says", f"{what}: {link} ({above.name})")
+        else:
+            inside = _containment(entry["bbox"], parent["bbox"])
+            if inside < MIN_CONTAINMENT:
+                detail = f"{what}: {inside:.0%} in {link}"
+                (report.warn if inside > 0 else report.error)(
+                    "part mostly outside of its parent" if inside > 0 else "part wholly outside of its parent", detail
+                )
+
+
+def _containment(part: Any, parent: Any) -> float:
+    """Intersection over the area of the part, boxes xywh."""
+    width = min(part[0] + part[2], parent[0] + parent[2]) - max(part[0], parent[0])
+    height = min(part[1] + part[3], parent[1] + parent[3]) - max(part[1], parent[1])
+    return float(max(width, 0) * max(height, 0) / (part[2] * part[3]))
+
+
+def _summarise(
+    report: Report,
+    content: Mapping[str, Any],
+    good: Mapping[Any, Mapping[str, Any]],
+    categories: Mapping[Any, _Category],
+) -> None:
+    parts = [entry for entry in good.values() if categories[entry["category_id"]].is_part]
+    linked = sum(entry.get("parent_id", entry.get("obj_ann_id")) is not None for entry in parts)
+    report.summary.update(
+        {
+            "images": len(content["images"]),
+            "without annotation": len(content["images"]) - len({entry["image_id"] for entry in good.values()}),
+            "object names": sum(not category.is_part for category in categories.values()),
+            "part names": sum(category.is_part for category in categories.values()),
+            "names unused": len(set(categories) - {entry["category_id"] for entry in good.values()}),
+            "usable objects": len(good) - len(parts),
+            "usable parts": len(parts),
+            "parts with a parent": linked,
+        }
+    )
+
+
+def _has_keys(report: Report, what: str, place: int, entry: Any, keys: tuple[str, ...]) -> bool:
+    missing = [key for key in keys if not isinstance(entry, Mapping) or key not in entry]
+    if missing:
+        report.error(f"{what} without {', '.join(missing)}", f"number {place} of the list")
+    elif not all(isinstance(entry[key], (int, str)) for key in keys if key != "bbox"):
+        report.error(f"{what} with ids or names that are neither numbers nor text", f"number {place} of the list")
+        return False
+    return not missing
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _bar(entries: list[Any], what: str, shown: bool) -> Iterable[Any]:
+    from tqdm import tqdm  # type: ignore[import-untyped, unused-ignore]
+
+    bar: Iterable[Any] = tqdm(entries, unit=f" {what}", disable=not shown)
+    return bar

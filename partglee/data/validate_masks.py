@@ -1,0 +1,118 @@
+"""Segmentations: are they masks of their image, and do they fit their boxes?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Finding = tuple[str, str, str]  # "error" or "warning", rule, detail
+MIN_BOX_IOU = 0.5  # of the box and the box around the mask
+
+
+def check_segmentation(segmentation: Any, size: tuple[int, int], box: Sequence[float]) -> list[Finding]:
+    """What is wrong with a segmentation; none at all is allowed.
+
+    Args:
+        size: height and width of the image, (0, 0) = unknown.
+        box: xywh.
+    """
+    if segmentation is None or segmentation == []:
+        return []
+    if isinstance(segmentation, Mapping):
+        findings, around = _run_lengths(segmentation, size)
+    elif isinstance(segmentation, list):
+        findings, around = _polygons(segmentation)
+    else:
+        return [("error", "segmentation that is neither polygons nor run lengths", type(segmentation).__name__)]
+    if around is not None and _box_iou(around, box) < MIN_BOX_IOU:
+        detail = f"box {[round(float(side), 1) for side in box]}, mask in {[round(side, 1) for side in around]}"
+        findings.append(("warning", "box that does not fit its mask", detail))
+    return findings
+
+
+def _polygons(polygons: list[Any]) -> tuple[list[Finding], list[float] | None]:
+    """Findings, and the xywh box around the usable polygons."""
+    usable: list[NDArray[np.float64]] = []
+    bad = ""
+    for polygon in polygons:
+        if not isinstance(polygon, list) or not all(isinstance(v, (int, float)) and math.isfinite(v) for v in polygon):
+            bad = bad or "not a flat list of numbers"
+        elif len(polygon) < 6 or len(polygon) % 2:
+            bad = bad or f"{len(polygon)} numbers"
+        else:
+            points = np.array(polygon, dtype=np.float64).reshape(-1, 2)
+            if _area(points) > 0:
+                usable.append(points)
+            else:
+                bad = bad or "no area"
+    if not usable:
+        return [("error", "segmentation without a usable polygon", bad)], None
+    findings: list[Finding] = [("warning", "degenerate polygon beside usable ones", bad)] if bad else []
+    points = np.concatenate(usable)
+    low, high = points.min(axis=0), points.max(axis=0)
+    return findings, [*low.tolist(), *(high - low).tolist()]
+
+
+def _area(points: NDArray[np.float64]) -> float:
+    x, y = points.T
+    return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
+
+
+def _run_lengths(segmentation: Mapping[str, Any], size: tuple[int, int]) -> tuple[list[Finding], list[float] | None]:
+    """Findings, and the xywh box around the mask."""
+    found = segmentation.get("size")
+    if not isinstance(found, list) or len(found) != 2 or "counts" not in segmentation:
+        return [("error", "run lengths without size or counts", str(sorted(segmentation)))], None
+    height, width = (int(side) for side in found)
+    if 0 not in size and (height, width) != size:
+        return [("error", "run lengths of another size than the image", f"{found}, the image is {list(size)}")], None
+    try:
+        counts = _counts(segmentation["counts"])
+    except ValueError as error:
+        return [("error", "run lengths that are broken", str(error))], None
+    if counts.sum() != height * width or (counts < 0).any():
+        detail = f"they cover {counts.sum()} pixels of {height * width}"
+        return [("error", "run lengths that are broken", detail)], None
+    ends = np.cumsum(counts)
+    starts, stops = ends[:-1:2], ends[1::2]  # of the runs inside the mask, pixels counted down the columns
+    filled = stops > starts[: len(stops)]
+    starts, stops = starts[: len(stops)][filled], stops[filled]
+    if not len(stops):
+        return [("error", "empty mask", "no pixel is set")], None
+    left, right = starts[0] // height, (stops[-1] - 1) // height
+    spans = starts // height != (stops - 1) // height  # a run that goes on in the next column fills rows 0 to the last
+    top = 0 if spans.any() else int((starts % height).min())
+    bottom = height - 1 if spans.any() else int(((stops - 1) % height).max())
+    return [], [float(left), float(top), float(right - left + 1), float(bottom - top + 1)]
+
+
+def _counts(counts: Any) -> NDArray[np.int64]:
+    """Run lengths as numbers. Compressed ones: six bits a character, five of them data, differences two runs apart."""
+    if isinstance(counts, list):
+        return np.array(counts, dtype=np.int64)
+    if not isinstance(counts, str):
+        raise ValueError(f"counts are {type(counts).__name__}, not text or a list")
+    codes = np.frombuffer(counts.encode("utf-8"), np.uint8).astype(np.int64) - 48
+    if not len(codes) or (codes < 0).any() or (codes > 63).any() or codes[-1] & 32:
+        raise ValueError("counts hold characters that COCO's code does not have, or end too early")
+    last = np.flatnonzero(codes & 32 == 0)  # of each number
+    first = np.concatenate([[0], last[:-1] + 1])
+    place = np.arange(len(codes)) - np.repeat(first, last - first + 1)
+    if place.max() > 11:
+        raise ValueError("counts hold a number of more than 60 bits")
+    numbers = np.add.reduceat((codes & 31) << (5 * place), first)
+    numbers -= np.where(codes[last] & 16, np.int64(1) << (5 * (last - first + 1)), 0)
+    numbers[3::2] = np.cumsum(numbers[1::2])[1:]
+    numbers[4::2] = np.cumsum(numbers[2::2])[1:]
+    return numbers
+
+
+def _box_iou(a: Sequence[float], b: Sequence[float]) -> float:
+    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+    inter = max(width, 0) * max(height, 0)
+    return float(inter / (a[2] * a[3] + b[2] * b[3] - inter))

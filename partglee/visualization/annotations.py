@@ -1,0 +1,91 @@
+"""Pictures of annotated images, so that people can see what a file says."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from partglee.data.files import write_jpeg
+from partglee.data.images import read_image
+from partglee.data.part_names import is_part_category, split_part_name
+from partglee.data.segmentation import encode_segmentation
+from partglee.structures.prediction import Prediction
+from partglee.visualization.draw import draw_prediction
+
+
+def draw_annotations(content: Mapping[str, Any], images: Path, output: Path, *, number: int = 10) -> list[Path]:
+    """Draw images of an annotation file, spread over its length, those without annotations left out.
+
+    Annotations that cannot be drawn (no box, unknown category, damaged mask) and image files that cannot be read are
+    left out too: `partglee.data.validate` names them.
+
+    Args:
+        content: a hierarchical COCO dict.
+        images: folder of the images.
+        output: folder for the pictures, made when it is not there.
+
+    Returns:
+        The pictures, JPEG files.
+    """
+    of_image: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
+    for entry in content["annotations"]:
+        of_image[entry.get("image_id")].append(entry)
+    found = [entry for entry in content["images"] if of_image[entry.get("id")] and "file_name" in entry]
+    names = {entry["id"]: entry for entry in content["categories"] if "id" in entry and "name" in entry}
+    chosen = [found[place * len(found) // number] for place in range(number)] if len(found) > number else found
+    paths: list[Path] = []
+    for entry in chosen:
+        try:
+            pixels = read_image(images / entry["file_name"])
+        except (OSError, ValueError):
+            continue
+        prediction = annotated_prediction(of_image[entry["id"]], names, (pixels.shape[0], pixels.shape[1]))
+        path = output / f"{Path(entry['file_name']).stem}_{entry['id']}.jpg"
+        write_jpeg(draw_prediction(prediction, pixels, scores=False), path)
+        paths.append(path)
+    return paths
+
+
+def annotated_prediction(
+    entries: Sequence[Mapping[str, Any]], categories: Mapping[Any, Mapping[str, Any]], size: tuple[int, int]
+) -> Prediction:
+    """Annotations of one image as a prediction with scores of 1; crowds and what is unusable are left out.
+
+    Args:
+        categories: category id -> entry of the file.
+        size: height and width of the image.
+    """
+    rows: dict[Any, dict[str, Any]] = {}
+    for entry in entries:
+        category = categories.get(entry.get("category_id"))
+        box = entry.get("bbox")
+        if category is None or entry.get("iscrowd") or "id" not in entry or not box or len(box) != 4:
+            continue
+        is_part = is_part_category(category)
+        pair = split_part_name(category["name"]) if is_part else None
+        rows[entry["id"]] = {
+            "id": entry["id"],
+            "name": category["name"] if pair is None else pair[1],
+            "level": "part" if is_part else "object",
+            "bbox": box,
+            "category_id": category["id"],
+            "score": 1.0,
+            "parent_id": entry.get("parent_id", entry.get("obj_ann_id")),
+            **_mask(entry.get("segmentation"), size),
+        }
+    for row in rows.values():
+        above = rows.get(row["parent_id"])
+        if row["level"] == "object" or above is None or above["level"] == "part":
+            row["parent_id"] = None
+    return Prediction.from_coco(rows.values(), image_size=size)
+
+
+def _mask(segmentation: Any, size: tuple[int, int]) -> dict[str, Any]:
+    """Nothing where there is no mask or a damaged one: then the image is drawn with boxes alone."""
+    try:
+        encoded = encode_segmentation(segmentation, size, what="annotation")
+    except (ValueError, TypeError, KeyError):
+        return {}
+    return {"segmentation": {"size": encoded["size"], "counts": encoded["counts"].decode("ascii")}}
