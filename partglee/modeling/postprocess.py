@@ -5,17 +5,16 @@ B images, Q object queries, P part queries, Co / Cp object / part names, N rows 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms, box_convert
+from torchvision.ops import batched_nms
 
-from partglee.ops.masks import mask_logits, masks_to_image
+from partglee.modeling.frame import Frame, Rows, one_image
+from partglee.modeling.multi_label import MultiLabel, best_pairs
 from partglee.structures import ImageBatch, LayerPrediction, Level, ModelOutput, Prediction, Vocabulary
-
-_PIXELS_PER_PASS = 32_000_000  # mask logits upsampled at once: 128 MB in float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +35,8 @@ class PostprocessOptions:
     )
     masks: bool = True  # False: boxes alone, scored without mask confidence
     max_queries: int | None = None  # consider only the object queries of highest probability; grounding takes 1
+    # Released evaluation: every name of every query is a candidate; then nothing above counts but `masks`
+    multi_label: MultiLabel | None = None
 
     def __post_init__(self) -> None:
         for name in ("score_threshold", "part_score_threshold", "part_overlap"):
@@ -50,55 +51,6 @@ class PostprocessOptions:
                 raise TypeError(f"{name} must be a whole number, got {type(value).__name__} {value!r}")
             if value is not None and value < 0:
                 raise ValueError(f"{name} must not be negative, got {value}")
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """N candidate rows of one level in one image."""
-
-    query: Tensor  # (N,)
-    label: Tensor  # (N,)
-    score: Tensor  # (N,)
-
-    def __getitem__(self, keep: Tensor | slice) -> _Rows:
-        return _Rows(self.query[keep], self.label[keep], self.score[keep])
-
-
-@dataclass(frozen=True)
-class _Frame:
-    """One image's way from the canvas back to its own pixels."""
-
-    canvas: tuple[int, int]
-    resized: tuple[int, int]
-    original: tuple[int, int]
-
-    def boxes(self, boxes: Tensor) -> Tensor:
-        """(N, 4) cxcywh of the canvas in [0, 1] -> xyxy in pixels of the original image, clipped to it."""
-        (canvas_h, canvas_w), (h, w), (height, width) = self.canvas, self.resized, self.original
-        scale = boxes.new_tensor([canvas_w * width / w, canvas_h * height / h]).repeat(2)
-        xyxy = box_convert(boxes, "cxcywh", "xyxy") * scale
-        limit = boxes.new_tensor([width, height, width, height])
-        return xyxy.clamp(min=0).minimum(limit)
-
-    def mask_logits(self, embed: Tensor, features: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """(N, E), (E, h, w) -> logits (n, H, W) of a few rows at a time."""
-        height, width = self.original
-        per_row = max(height * width, self.canvas[0] * self.canvas[1])
-        step = max(1, _PIXELS_PER_PASS // per_row)
-        for start in range(0, len(embed), step):
-            rows = slice(start, start + step)
-            logits = mask_logits(embed[rows], features).float()
-            yield (
-                rows,
-                masks_to_image(logits, canvas=self.canvas, padded_from=self.resized, image_size=self.original),
-            )
-
-    def masks(self, embed: Tensor, features: Tensor) -> Tensor:
-        """(N, E), (E, h, w) -> (N, H, W) bool masks on the CPU."""
-        masks = torch.zeros(len(embed), *self.original, dtype=torch.bool)
-        for rows, logits in self.mask_logits(embed, features):
-            masks[rows] = (logits > 0).cpu()
-        return masks
 
 
 def postprocess(
@@ -116,53 +68,62 @@ def postprocess(
         original_sizes: (H, W) of each image before it was resized.
     """
     options = options or PostprocessOptions()
-    allowed = vocabulary.allowed.to(output.mask_features.device)
     predictions = []
     for i, (resized, original) in enumerate(zip(images.sizes, original_sizes, strict=True)):
-        frame = _Frame(images.canvas, resized, (int(original[0]), int(original[1])))
-        features = output.mask_features[i]
-        layer = _one_image(output.objects.layers[-1], i)
-        candidates = _best_name(layer.logits)
-        if options.max_queries is not None:
-            candidates = candidates[: options.max_queries]
-        objects = _final_scores(
-            candidates, layer, features, frame, options, options.score_threshold, limit=options.max_objects
-        )
-        parts, owner, part_layer = _parts(output, i, objects, allowed, frame, options)
-        boxes = [frame.boxes(layer.boxes[objects.query]), frame.boxes(part_layer.boxes[parts.query])]
-        masks = None
-        if options.masks and layer.mask_embed is not None and part_layer.mask_embed is not None:
-            # Masks of the rows that are returned, and of no others.
-            embed = torch.cat((layer.mask_embed[objects.query], part_layer.mask_embed[parts.query]))
-            masks = frame.masks(embed, features)
-        names = [vocabulary.object_names[c] for c in objects.label.tolist()]
-        names += [vocabulary.part_names[c] for c in parts.label.tolist()]
-        num_objects, num_parts = len(objects.query), len(parts.query)
-        predictions.append(
-            Prediction(
-                boxes=torch.cat(boxes).cpu(),
-                scores=torch.cat((objects.score, parts.score)).cpu(),
-                labels=torch.cat((objects.label, parts.label)).cpu(),
-                names=names,
-                level=torch.tensor([Level.OBJECT] * num_objects + [Level.PART] * num_parts, dtype=torch.long),
-                parent=torch.cat((torch.full((num_objects,), -1), owner.cpu())),
-                image_size=frame.original,
-                masks=masks,
-            )
-        )
+        frame = Frame(images.canvas, resized, (int(original[0]), int(original[1])))
+        if options.multi_label is not None:
+            found = best_pairs(output, i, vocabulary, frame, options.multi_label, masks=options.masks)
+        else:
+            found = _one_name_each(output, i, vocabulary, frame, options)
+        predictions.append(found)
     return predictions
 
 
+def _one_name_each(
+    output: ModelOutput, i: int, vocabulary: Vocabulary, frame: Frame, options: PostprocessOptions
+) -> Prediction:
+    """Image `i`: the best name of each object query, and the parts of the objects that are kept."""
+    features = output.mask_features[i]
+    allowed = vocabulary.allowed.to(features.device)
+    layer = one_image(output.objects.layers[-1], i)
+    candidates = _best_name(layer.logits)
+    if options.max_queries is not None:
+        candidates = candidates[: options.max_queries]
+    objects = _final_scores(
+        candidates, layer, features, frame, options, options.score_threshold, limit=options.max_objects
+    )
+    parts, owner, part_layer = _parts(output, i, objects, allowed, frame, options)
+    boxes = [frame.boxes(layer.boxes[objects.query]), frame.boxes(part_layer.boxes[parts.query])]
+    masks = None
+    if options.masks and layer.mask_embed is not None and part_layer.mask_embed is not None:
+        # Masks of the rows that are returned, and of no others.
+        embed = torch.cat((layer.mask_embed[objects.query], part_layer.mask_embed[parts.query]))
+        masks = frame.masks(embed, features)
+    names = [vocabulary.object_names[c] for c in objects.label.tolist()]
+    names += [vocabulary.part_names[c] for c in parts.label.tolist()]
+    num_objects, num_parts = len(objects.query), len(parts.query)
+    return Prediction(
+        boxes=torch.cat(boxes).cpu(),
+        scores=torch.cat((objects.score, parts.score)).cpu(),
+        labels=torch.cat((objects.label, parts.label)).cpu(),
+        names=names,
+        level=torch.tensor([Level.OBJECT] * num_objects + [Level.PART] * num_parts, dtype=torch.long),
+        parent=torch.cat((torch.full((num_objects,), -1), owner.cpu())),
+        image_size=frame.original,
+        masks=masks,
+    )
+
+
 def _parts(
-    output: ModelOutput, i: int, objects: _Rows, allowed: Tensor, frame: _Frame, options: PostprocessOptions
-) -> tuple[_Rows, Tensor, LayerPrediction]:
+    output: ModelOutput, i: int, objects: Rows, allowed: Tensor, frame: Frame, options: PostprocessOptions
+) -> tuple[Rows, Tensor, LayerPrediction]:
     """Rows of the parts of the kept objects, the object row of each, and the layer that they are rows of."""
     features = output.mask_features[i]
     none = objects.query.new_zeros(0)
     if output.parts is None or output.parent is None or len(objects.query) == 0:
-        empty = _Rows(none, none, objects.score.new_zeros(0))
-        return empty, none, _one_image(output.objects.layers[-1], i)
-    layer = _one_image(output.parts.layers[-1], i)
+        empty = Rows(none, none, objects.score.new_zeros(0))
+        return empty, none, one_image(output.objects.layers[-1], i)
+    layer = one_image(output.parts.layers[-1], i)
     num_queries = output.objects.layers[-1].logits.shape[1]
     row_of_query = objects.query.new_full((num_queries,), -1)
     row_of_query[objects.query] = torch.arange(len(objects.query), device=objects.query.device)
@@ -185,23 +146,23 @@ def _parts(
     return rows, owner, layer
 
 
-def _best_name(logits: Tensor) -> _Rows:
+def _best_name(logits: Tensor) -> Rows:
     """(Q, C) -> one row for each query, highest probability first."""
     best, label = logits.float().max(dim=-1)
     order = best.argsort(descending=True, stable=True)
-    return _Rows(order, label[order], best[order].sigmoid())
+    return Rows(order, label[order], best[order].sigmoid())
 
 
 def _final_scores(
-    rows: _Rows,
+    rows: Rows,
     layer: LayerPrediction,
     features: Tensor,
-    frame: _Frame,
+    frame: Frame,
     options: PostprocessOptions,
     threshold: float,
     *,
     limit: int | None = None,
-) -> _Rows:
+) -> Rows:
     """Rows (highest probability first) with their final score, best first, those below the threshold dropped.
 
     Mask confidence is at most 1, so a probability bounds its row's score: rows below the threshold are never looked at,
@@ -221,14 +182,9 @@ def _final_scores(
                 if worst_kept >= rows.score[seen]:
                     break
         final = torch.cat(scores) if scores else rows.score
-        rows = _Rows(rows.query[: len(final)], rows.label[: len(final)], final)
+        rows = Rows(rows.query[: len(final)], rows.label[: len(final)], final)
     rows = rows[rows.score >= threshold]
     return rows[rows.score.argsort(descending=True, stable=True)[:limit]]
-
-
-def _one_image(layer: LayerPrediction, i: int) -> LayerPrediction:
-    embed = None if layer.mask_embed is None else layer.mask_embed[i]
-    return LayerPrediction(layer.logits[i], layer.boxes[i], embed)
 
 
 def _rank_within(group: Tensor) -> Tensor:

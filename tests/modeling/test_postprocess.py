@@ -200,7 +200,7 @@ def test_early_stop_finds_the_same_rows(monkeypatch: pytest.MonkeyPatch) -> None
     out = output([(p, 0.01) for p in torch.linspace(0.05, 0.95, 40).tolist()], [], [])
     out.objects.layers[-1].mask_embed[..., 0] = torch.rand(1, 40) * 3
     everything = run(out)
-    monkeypatch.setattr("partglee.modeling.postprocess._PIXELS_PER_PASS", 1)
+    monkeypatch.setattr("partglee.modeling.frame._PIXELS_PER_PASS", 1)
     few = run(out, max_objects=4)
     torch.testing.assert_close(few.scores, everything.scores[:4])
     torch.testing.assert_close(few.boxes, everything.boxes[:4])
