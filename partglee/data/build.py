@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, get_args
 
 import numpy as np
@@ -20,7 +20,7 @@ from partglee.data.mapper import Mapper
 from partglee.data.records import ImageRecord, Records
 from partglee.data.samplers import ImageStream, MixtureSampler, repeat_factors
 from partglee.data.transforms import Augmentation, JitterCrop, ShortSide
-from partglee.structures import TrainingBatch
+from partglee.structures import TrainingBatch, Vocabulary
 
 _custom: set[str] = set()  # names that came from a configuration: a later one may describe them anew
 
@@ -113,6 +113,7 @@ def build_augmentation(cfg: CN) -> Augmentation:
 def _source(cfg: CN, name: str, augmentation: Augmentation) -> Source:
     spec = get_dataset(name)
     records = spec.read()
+    spec = replace(spec, options={})  # they are for the reader, and may hold what does not cross to a worker
     mapper = Mapper(
         vocabulary=records.vocabulary,
         augmentation=augmentation,
@@ -197,11 +198,18 @@ def register_custom(cfg: CN) -> tuple[DatasetSpec, ...]:
         ValueError: for an unknown field (with the nearest known one), a missing one, a value that a field does not
             take, or a name that the library uses.
     """
-    return tuple(_register_entry(entry) for entry in cfg.DATASETS.CUSTOM)
+    specs = tuple(_custom_spec(entry) for entry in cfg.DATASETS.CUSTOM)
+    names = [spec.name for spec in specs]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"DATASETS.CUSTOM describes {', '.join(twice)} twice; give each data set its own NAME")
+    for spec in specs:
+        register(spec, replace=spec.name in _custom)
+        _custom.add(spec.name)
+    return specs
 
 
-def _register_entry(entry: Any) -> DatasetSpec:
-    known = {field.name.upper(): field.name for field in fields(DatasetSpec) if field.name != "reader"}
+def _custom_spec(entry: Any) -> DatasetSpec:
+    known = {field.name.upper(): field for field in fields(DatasetSpec) if field.name != "reader"}
     if not isinstance(entry, Mapping):
         raise ValueError(f"an entry of DATASETS.CUSTOM must be a mapping {{NAME: .., ANNOTATIONS: ..}}, got {entry!r}")
     values: dict[str, Any] = {}
@@ -209,12 +217,16 @@ def _register_entry(entry: Any) -> DatasetSpec:
         if str(key).upper() not in known:
             near = difflib.get_close_matches(str(key).upper(), known, n=1, cutoff=0.0)[0]
             raise ValueError(f"DATASETS.CUSTOM: unknown field {key}; the nearest known one is {near}")
-        values[known[str(key).upper()]] = tuple(value) if isinstance(value, list) else value
+        field = known[str(key).upper()]
+        if isinstance(field.default, (bool, int, str)) and type(value) is not type(field.default):
+            kind = type(field.default).__name__
+            raise ValueError(f"DATASETS.CUSTOM: {key} must be of type {kind}, got {value!r}")
+        values[field.name] = tuple(value) if field.name == "select" else value
     if missing := [key.upper() for key in ("name", "annotations", "images") if key not in values]:
         raise ValueError(f"DATASETS.CUSTOM: {dict(entry)} has no {' and no '.join(missing)}")
-    for key in ("object_background", "part_background"):
-        if values.get(key, "labelled") not in get_args(Background):
-            raise ValueError(f"DATASETS.CUSTOM: {key.upper()} is one of {get_args(Background)}, got {values[key]!r}")
-    spec = register(DatasetSpec(reader=read_coco, **values), replace=values["name"] in _custom)
-    _custom.add(spec.name)
-    return spec
+    for name in ("object_background", "part_background"):
+        if values.get(name, "labelled") not in get_args(Background):
+            raise ValueError(f"DATASETS.CUSTOM: {name.upper()} is one of {get_args(Background)}, got {values[name]!r}")
+    if values.get("vocabulary") is not None:
+        values["vocabulary"] = Vocabulary.parse(values["vocabulary"])
+    return DatasetSpec(reader=read_coco, **values)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import time
 import zlib
 from dataclasses import fields
@@ -51,6 +52,7 @@ def load_columns(path: Path) -> Columns:
     for file in _places(path):
         try:
             _write(file, columns, source)
+            shutil.copymode(path, file)  # whoever reads the annotations may read the cache
         except OSError as error:
             _log.info("no cache at %s (%s)", file, error)
         else:

@@ -108,7 +108,8 @@ class _Reader:
                     self.position = error.pos
                     self.fail(error.msg)
             else:
-                if end < len(self.text) or self.ended:  # a number at the window's end may go on
+                following = self.text[end : end + 1] or "0"
+                if self.ended or following not in "0123456789.eE+-":  # a number at the window's end may go on
                     self.position = end
                     return value
             self.more()
