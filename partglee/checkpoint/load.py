@@ -47,12 +47,14 @@ def load_weights(
     weights: str | Path | Mapping[str, Tensor],
     *,
     allow_missing: bool | Sequence[str] = False,
+    ignore: Sequence[str] = (),
     verbose: bool = True,
 ) -> LoadReport:
     """Fill `model` from a file in our own key format (see `convert_checkpoint` for foreign ones).
 
     Args:
         allow_missing: True, or prefixes of keys that may stay as they are (missing, or of another shape).
+        ignore: keys of the file that are not for the model.
         verbose: print the report.
 
     Raises:
@@ -62,6 +64,8 @@ def load_weights(
         source, state = str(weights), read_weights(weights)
     else:
         source, state = "state dict", dict(weights)
+    for key in ignore:
+        state.pop(key, None)
     own = model.state_dict()
     wrong = tuple(
         (k, tuple(own[k].shape), tuple(v.shape)) for k, v in state.items() if k in own and own[k].shape != v.shape

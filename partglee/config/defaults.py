@@ -158,5 +158,9 @@ def get_cfg() -> CN:
     cfg.TEST.PERIOD = 0  # steps between evaluations while training; 0 = at the end alone
     cfg.TEST.BEST = ""  # metric that picks the best checkpoint, such as "car_parts_val/part/mask/AP50"; "" = first one
     cfg.TEST.IMAGES = 0  # pictures of predictions that each evaluation writes to TensorBoard
-    cfg.TEST.SCORE_THRESHOLD = 0.3  # Predictor's default
+    cfg.TEST.SCORE_THRESHOLD = 0.3  # Predictor's default, and of the pictures
+    # Evaluation: queries of each level by their best name, then pairs of query and name over both (released: PACO's)
+    cfg.TEST.OBJECT_QUERIES = 100
+    cfg.TEST.PART_QUERIES = 200
+    cfg.TEST.DETECTIONS = 300
     return cfg

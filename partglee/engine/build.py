@@ -10,14 +10,17 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 from fvcore.common.config import CfgNode as CN
+from torch.utils.tensorboard import SummaryWriter
 
 from partglee.criterion import build_criterion
 from partglee.data.build import build_train_loader
 from partglee.engine.checkpointer import Checkpointer
 from partglee.engine.ema import WeightAverage
+from partglee.engine.evaluation_hook import Evaluate
 from partglee.engine.hooks import Hook, LogMetrics, SaveCheckpoints, restore
 from partglee.engine.logging import MetricsFile
 from partglee.engine.optimizer import build_optimizer
+from partglee.engine.predictor import find_table
 from partglee.engine.schedule import build_schedule
 from partglee.engine.step import TrainingStep
 from partglee.engine.trainer import Trainer
@@ -92,17 +95,25 @@ def build_trainer(
     )
     if resume:
         restore(trainer, checkpointer)
+    metrics, board = None, None
+    if accelerator.is_main_process:
+        metrics = MetricsFile(output_dir / "metrics.jsonl", start=trainer.iteration)
+        board = SummaryWriter(str(output_dir), purge_step=trainer.iteration + 1)
     trainer.hooks = [
-        _log_hook(cfg, accelerator, trainer.iteration),
+        LogMetrics(period=s.LOG_PERIOD, metrics=metrics, board=board),
         *extra_hooks,
         SaveCheckpoints(checkpointer=checkpointer, period=s.CHECKPOINT_PERIOD),
     ]
+    if cfg.DATASETS.TEST:
+        trainer.hooks.append(Evaluate(cfg=cfg, metrics=metrics, board=board, metadata=checkpointer.metadata))
     return trainer
 
 
 def build_initial_model(cfg: CN) -> PartGLEE:
     """The model as training starts: the same in every process, weights of the configuration loaded."""
     torch.manual_seed(cfg.SOLVER.SEED)
+    if cfg.MODEL.TEXT.BACKEND == "table" and cfg.MODEL.TEXT.TABLE.FILE:
+        cfg.MODEL.TEXT.TABLE.FILE = str(find_table(cfg.MODEL.TEXT.TABLE.FILE))
     model = build_model(cfg)
     load_initial_weights(cfg, model)
     return model
@@ -117,16 +128,3 @@ def train_batches(cfg: CN, accelerator: Accelerator) -> Batches:
         )
 
     return start
-
-
-def _log_hook(cfg: CN, accelerator: Accelerator, start: int) -> LogMetrics:
-    if not accelerator.is_main_process:
-        return LogMetrics(period=cfg.SOLVER.LOG_PERIOD)
-    from torch.utils.tensorboard import SummaryWriter
-
-    folder = Path(cfg.OUTPUT_DIR)
-    return LogMetrics(
-        period=cfg.SOLVER.LOG_PERIOD,
-        metrics=MetricsFile(folder / "metrics.jsonl", start=start),
-        board=SummaryWriter(str(folder), purge_step=start + 1),
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -12,17 +12,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from fvcore.common.config import CfgNode as CN
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from partglee.checkpoint import load_weights, read_metadata
-from partglee.config import list_models, load_config
+from partglee.config import config_from_text, list_models, load_config
 from partglee.data.images import MAX_PIXELS, ImageSource, read_image
 from partglee.modeling import PartGLEE, build_model
 from partglee.modeling.postprocess import PostprocessOptions, postprocess
 from partglee.structures import Prediction, TextEmbeddings, Vocabulary
 
+CONFIG_TEXT, TABLE_NAMES, TABLE_KEY = "partglee_config_text", "names", "embeddings"  # in exported weight files
+_SHIPPED = Path(__file__).resolve().parents[1] / "weights"
 _PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -79,13 +82,20 @@ class Predictor:
             device: None = a GPU when there is one.
             overrides: `[KEY, VALUE, ...]` on top of the configuration.
         """
-        target = _check_device(device)
-        cfg = load_config(config, overrides)
-        model = build_model(cfg)
         if weights is None:
             warnings.warn(f"{config} without weights: predictions will be random; pass weights=", stacklevel=2)
-        else:
-            load_weights(model, weights)
+        return cls._build(load_config(config, overrides), weights, device=device, precision=precision)
+
+    @classmethod
+    def _build(
+        cls, cfg: CN, weights: str | Path | None, *, device: str | torch.device | None, precision: str
+    ) -> Predictor:
+        target = _check_device(device)
+        if cfg.MODEL.TEXT.BACKEND == "table" and cfg.MODEL.TEXT.TABLE.FILE:
+            cfg.MODEL.TEXT.TABLE.FILE = str(find_table(cfg.MODEL.TEXT.TABLE.FILE))
+        model = build_model(cfg)
+        if weights is not None:
+            load_weights(model, weights, ignore=[TABLE_KEY])
         return cls(
             model=model.to(target),
             short_side=cfg.INPUT.TEST.SHORT_SIDE,
@@ -98,19 +108,40 @@ class Predictor:
     def from_pretrained(cls, name: str | Path, **options: Any) -> Predictor:
         """Load weights that know their configuration.
 
+        >>> predictor = Predictor.from_pretrained("partglee-tiny")  # ships with the library  # doctest: +SKIP
+
         Args:
-            name: a `.safetensors` file written by `partglee convert` or by training, or the name of a model whose
-                weights lie in `$PARTGLEE_WEIGHTS` (default `~/.cache/partglee`) as `NAME.safetensors`.
+            name: a `.safetensors` file written by `partglee convert`, `partglee export` or training; or the name of a
+                model that ships with the library, or whose weights lie in `$PARTGLEE_WEIGHTS` (default
+                `~/.cache/partglee`) as `NAME.safetensors`.
             options: as for `from_config`.
         """
         file = find_weights(name)
-        config = read_metadata(file).get("partglee_config")
+        metadata = read_metadata(file)
+        if CONFIG_TEXT in metadata:
+            return cls._from_text(file, metadata, **options)
+        config = metadata.get("partglee_config")
         if config is None:
             raise ValueError(
                 f"{file} does not say which configuration it belongs to; "
                 "use Predictor.from_config(CONFIG, weights=...) instead"
             )
         return cls.from_config(config, file, **options)
+
+    @classmethod
+    def _from_text(
+        cls,
+        file: Path,
+        metadata: Mapping[str, str],
+        *,
+        device: str | torch.device | None = None,
+        precision: str = "float32",
+        overrides: Sequence[Any] = (),
+    ) -> Predictor:
+        cfg = config_from_text(metadata[CONFIG_TEXT], overrides, source=str(file))
+        if TABLE_NAMES in metadata and not cfg.MODEL.TEXT.TABLE.FILE:
+            cfg.MODEL.TEXT.TABLE.FILE = str(file)  # exported weights carry their names
+        return cls._build(cfg, file, device=device, precision=precision)
 
     # ------------------------------------------------------------------ prediction
 
@@ -239,10 +270,18 @@ def find_weights(name: str | Path) -> Path:
         if not path.is_file():
             raise ValueError(f"no weights file {path}")
         return path
-    file = weights_dir() / f"{name}.safetensors"
-    if not file.is_file():
-        raise ValueError(
-            f"no weights for {str(name)!r}: {file} does not exist. MODEL_ZOO.md says where the released weights are "
-            f"and how to convert them; models: {', '.join(list_models())}"
-        )
-    return file
+    places = [_SHIPPED / f"{name}.safetensors", weights_dir() / f"{name}.safetensors"]
+    for file in places:
+        if file.is_file():
+            return file
+    shipped = ", ".join(sorted(file.stem for file in _SHIPPED.glob("*.safetensors"))) or "none"
+    raise ValueError(
+        f"no weights for {str(name)!r}: {places[-1]} does not exist. Shipped with the library: {shipped}. MODEL_ZOO.md "
+        f"says where the released weights are and how to convert them; models: {', '.join(list_models())}"
+    )
+
+
+def find_table(name: str | Path) -> Path:
+    """The name table for `MODEL.TEXT.TABLE.FILE`: a file, or the name of exported weights, which carry one."""
+    path = Path(name)
+    return path if path.is_file() or path.suffix else find_weights(name)

@@ -6,7 +6,7 @@ from fvcore.common.config import CfgNode as CN
 
 from partglee.checkpoint import LoadReport, load_weights, read_weights
 from partglee.engine.logging import LOGGER
-from partglee.engine.predictor import find_weights
+from partglee.engine.predictor import TABLE_KEY, find_weights
 from partglee.modeling import PartGLEE
 from partglee.modeling.backbone import Backbone
 
@@ -23,7 +23,9 @@ def load_initial_weights(cfg: CN, model: PartGLEE) -> None:
     if cfg.MODEL.BACKBONE.WEIGHTS:
         LOGGER.info(str(load_backbone(model.backbone, cfg.MODEL.BACKBONE.WEIGHTS)))
     if cfg.MODEL.WEIGHTS:
-        report = load_weights(model, find_weights(cfg.MODEL.WEIGHTS), allow_missing=True, verbose=False)
+        report = load_weights(
+            model, find_weights(cfg.MODEL.WEIGHTS), allow_missing=True, ignore=[TABLE_KEY], verbose=False
+        )
         if not report.loaded:
             raise ValueError(f"{report}\nno tensor of MODEL.WEIGHTS fits this model; is it of another configuration?")
         LOGGER.info(str(report))

@@ -16,7 +16,7 @@ class LevelSupervision(NamedTuple):
     A query that is matched to an annotation is always pulled to its name. It is pushed away from the other names in
     `negatives`; so is an unmatched query where the background is labelled. Federated data (LVIS): `negatives` holds the
     names that were looked for exhaustively, found or not. Where only some regions of an image were looked at (the main
-    person, not the bystanders), `labelled` holds them: an unmatched query is pushed away if its box lies in one of them.
+    person, not the bystanders), `labelled` holds them: an unmatched query is pushed away if its box lies in one.
     """
 
     negatives: Tensor | None = None  # (B, C) bool, names whose absence is meaningful; None = all

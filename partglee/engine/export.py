@@ -1,0 +1,83 @@
+"""From a training checkpoint to one small file that a `Predictor` needs nothing else for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from fvcore.common.config import CfgNode as CN
+from torch import Tensor
+
+from partglee.checkpoint import read_metadata, read_weights, write_weights
+from partglee.config import config_from_text
+from partglee.engine.predictor import CONFIG_TEXT, TABLE_KEY, TABLE_NAMES, find_table
+from partglee.text import TableBackend
+
+PROJECTION_KEY = "text_encoder.projection"
+_KEPT_SECTIONS = ("MODEL", "INPUT", "TEST")
+
+
+def export_weights(
+    checkpoint: str | Path, out: str | Path, *, half: bool = True, remarks: Mapping[str, str] | None = None
+) -> Path:
+    """Write weights that know their configuration, and their names where they come from a table.
+
+    With a name table, the file also holds every name of the table after the learned text projection, so that it is a
+    table itself (`MODEL.TEXT.TABLE.FILE`); the original embeddings are not in it.
+
+    Args:
+        checkpoint: a weights file, or a checkpoint folder of a run, of which the averaged weights are preferred.
+        out: a `.safetensors` file.
+        half: store float16; loading widens them again.
+        remarks: text entries for the file, such as the training data and its terms.
+
+    Raises:
+        ValueError: when the checkpoint does not say its configuration, or its name table is not there.
+    """
+    file = _weights_file(Path(checkpoint))
+    metadata = read_metadata(file)
+    if CONFIG_TEXT not in metadata:
+        raise ValueError(f"{file} does not say its configuration; export a checkpoint that training wrote")
+    cfg = config_from_text(metadata[CONFIG_TEXT], source=str(file))
+    state = read_weights(file)
+    told = {key: str(value) for key, value in (remarks or {}).items()}
+    if cfg.MODEL.TEXT.BACKEND == "table":
+        names, state[TABLE_KEY] = _projected_table(cfg, state)
+        told[TABLE_NAMES] = "\n".join(names)
+    cfg.MODEL.WEIGHTS = cfg.MODEL.BACKBONE.WEIGHTS = ""
+    kept = CN({section: cfg[section] for section in _KEPT_SECTIONS})
+    told |= {CONFIG_TEXT: kept.dump(), "trained_steps": metadata.get("iteration", "unknown")}
+    if half:
+        state = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
+        lost = [key for key, value in state.items() if value.is_floating_point() and not torch.isfinite(value).all()]
+        if lost:
+            raise ValueError(f"{lost[0]} does not fit into float16; export with half=False")
+    write_weights(state, out, told)
+    return Path(out)
+
+
+def _weights_file(path: Path) -> Path:
+    if path.is_dir():
+        for name in ("ema.safetensors", "model.safetensors"):
+            if (path / name).is_file():
+                return path / name
+        raise ValueError(f"no weights in {path}; pass one checkpoint folder (.../checkpoints/step_...) or a file")
+    if not path.is_file():
+        raise ValueError(f"no checkpoint {path}; pass a .safetensors file or a checkpoint folder")
+    return path
+
+
+def _projected_table(cfg: CN, state: dict[str, Tensor]) -> tuple[tuple[str, ...], Tensor]:
+    """The names, each once, and their vectors as the model compares them; the projection leaves `state`."""
+    t = cfg.MODEL.TEXT.TABLE
+    if not t.FILE:
+        raise ValueError("the checkpoint's configuration has no MODEL.TEXT.TABLE.FILE; there is no table to export")
+    table = TableBackend(file=find_table(t.FILE), width=t.WIDTH, projected=t.PROJECTED)
+    rows = {name: row for row, name in reversed(list(enumerate(table.names)))}  # of equal names the first counts
+    names = tuple(sorted(rows, key=rows.__getitem__))
+    embeddings = table.embeddings[[rows[name] for name in names]]
+    if PROJECTION_KEY in state:
+        embeddings = embeddings @ state.pop(PROJECTION_KEY).float()
+    t.FILE, t.PROJECTED, t.WIDTH = "", True, int(embeddings.shape[1])
+    return names, embeddings

@@ -1,0 +1,101 @@
+"""Exported weights: one file, nothing else, the same predictions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from partglee.checkpoint import read_metadata, write_weights
+from partglee.cli import main
+from partglee.config import config_from_text, load_config
+from partglee.engine import Predictor
+from partglee.engine.build import build_initial_model
+from partglee.engine.export import export_weights
+from partglee.testing import fill_weights, tiny_model
+
+VOCABULARY = {"dog": ["head", "tail"], "person": ["arm"]}
+LOOSE = {"score_threshold": 0.0, "max_objects": 3, "max_parts_per_object": 2}
+PHOTO = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+SMALL = ["INPUT.TEST.SHORT_SIDE", 96, "INPUT.TEST.MAX_SIDE", 160]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint folder as training leaves it, with averaged weights that differ from the raw ones."""
+    cfg = load_config("tiny", ["MODEL.TEXT.TABLE.FILE", str(table), *SMALL])
+    model = tiny_model(table=table)
+    folder = tmp_path_factory.mktemp("run") / "step_0000010"
+    metadata = {"partglee_config_text": cfg.dump(), "iteration": "10"}
+    write_weights(model.state_dict(), folder / "ema.safetensors", metadata)
+    raw = {k: v + 1 if v.is_floating_point() else v for k, v in model.state_dict().items()}
+    write_weights(raw, folder / "model.safetensors", metadata)
+    return folder
+
+
+def predict(predictor: Predictor) -> tuple[list[str], torch.Tensor, torch.Tensor]:
+    found = predictor(PHOTO, VOCABULARY, **LOOSE)
+    return list(found.names), found.boxes, found.parent
+
+
+def test_exported_weights_need_nothing_else(checkpoint: Path, table: Path, tmp_path: Path) -> None:
+    cfg = load_config("tiny", ["MODEL.TEXT.TABLE.FILE", str(table), *SMALL])
+    wanted = predict(Predictor(model=tiny_model(table=table), short_side=96, max_side=cfg.INPUT.TEST.MAX_SIDE))
+    file = export_weights(checkpoint, tmp_path / "mine.safetensors", half=False, remarks={"training_data": "noise"})
+    names, boxes, parent = predict(Predictor.from_pretrained(file))
+    assert names == wanted[0] and parent.tolist() == wanted[2].tolist()
+    torch.testing.assert_close(boxes, wanted[1], rtol=1e-4, atol=1e-3)
+    metadata = read_metadata(file)
+    assert metadata["training_data"] == "noise" and metadata["trained_steps"] == "10"
+    told = config_from_text(metadata["partglee_config_text"])
+    assert told.MODEL.TEXT.TABLE.FILE == "" and told.MODEL.TEXT.TABLE.PROJECTED
+
+
+def test_the_table_is_projected_and_clip_vectors_stay_out(checkpoint: Path, table: Path, tmp_path: Path) -> None:
+    file = export_weights(checkpoint, tmp_path / "mine.safetensors", half=False)
+    state, model = load_file(file), tiny_model(table=table)
+    raw = model.text_encoder.backend.embeddings
+    torch.testing.assert_close(state["embeddings"], raw @ model.text_encoder.projection.detach())
+    assert "text_encoder.projection" not in state
+    assert all(value.shape != raw.shape for value in state.values())
+
+
+def test_half_precision_is_half_the_size(checkpoint: Path, tmp_path: Path) -> None:
+    full = export_weights(checkpoint, tmp_path / "full.safetensors", half=False)
+    half = export_weights(checkpoint, tmp_path / "half.safetensors")
+    assert half.stat().st_size < 0.52 * full.stat().st_size
+    assert len(predict(Predictor.from_pretrained(half))[0]) > 0
+
+
+def test_training_starts_from_exported_weights_by_name(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_weights(checkpoint, tmp_path / "mine.safetensors", half=False)
+    monkeypatch.setenv("PARTGLEE_WEIGHTS", str(tmp_path))
+    table = ["MODEL.TEXT.TABLE.FILE", "mine", "MODEL.TEXT.TABLE.PROJECTED", True, "MODEL.TEXT.TABLE.WIDTH", 128]
+    model = build_initial_model(load_config("tiny", ["MODEL.WEIGHTS", "mine", *table]))
+    wanted = fill_weights(build_initial_model(load_config("tiny", table))).state_dict()
+    assert all(torch.equal(value, wanted[key]) for key, value in model.state_dict().items())
+    assert "dog tail" in model.text_encoder.backend.names
+
+
+def test_export_on_the_command_line(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "mine.safetensors"
+    assert main(["export", str(checkpoint), str(out), "--remark", "training_data=noise, for tests"]) == 0
+    assert "from_pretrained" in capsys.readouterr().out and read_metadata(out)["training_data"] == "noise, for tests"
+    assert main(["export", str(checkpoint), str(out), "--remark", "noise"]) == 2
+    assert "KEY=TEXT" in capsys.readouterr().err
+    assert main(["export", str(tmp_path / "nothing"), str(out)]) == 2
+    assert "checkpoint folder" in capsys.readouterr().err
+
+
+def test_a_checkpoint_must_say_its_configuration(table: Path, tmp_path: Path) -> None:
+    file = tmp_path / "silent.safetensors"
+    write_weights(tiny_model(table=table).state_dict(), file)
+    with pytest.raises(ValueError, match="does not say its configuration"):
+        export_weights(file, tmp_path / "out.safetensors")
+    with pytest.raises(ValueError, match="is no mapping"):
+        config_from_text("just words")
