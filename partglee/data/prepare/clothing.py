@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.io import loadmat  # type: ignore[import-untyped, unused-ignore]
 
 from partglee.data.prepare.files import AnnotatedImage
 from partglee.data.prepare.mapping import NameMapping
+from partglee.data.prepare.mat import load_mat
 from partglee.data.prepare.regions import Region, drop_specks, region_from_mask, split_components, split_pair
 
 MIN_AREA = 20  # pixels; smaller regions are noise of the labelling tool
@@ -23,7 +23,7 @@ def read_clothing(raw: Path, mapping: NameMapping, *, min_area: int = MIN_AREA) 
     Raises:
         ValueError: for missing or damaged files, a label that the mapping does not have, or a label map without photo.
     """
-    labels = [str(name) for name in np.atleast_1d(_load(raw / "label_list.mat", "label_list"))]
+    labels = [str(name) for name in np.atleast_1d(load_mat(raw / "label_list.mat", "label_list"))]
     targets = {name: mapping.target(name) for name in labels}
     files = sorted((raw / "annotations" / "pixel-level").glob("*.mat"))
     if not files:
@@ -34,7 +34,7 @@ def read_clothing(raw: Path, mapping: NameMapping, *, min_area: int = MIN_AREA) 
         photo = f"photos/{file.stem}.jpg"
         if not (raw / photo).is_file():
             raise ValueError(f"{file.name} has no photo {raw / photo}; download the photos again")
-        grid = np.asarray(_load(file, "groundtruth"))
+        grid = np.asarray(load_mat(file, "groundtruth"))
         if grid.ndim != 2 or grid.max(initial=0) >= len(labels):
             raise ValueError(
                 f"{file} must hold a map (h, w) of labels below {len(labels)}, got {grid.shape} up to {grid.max()}"
@@ -85,12 +85,3 @@ def _instances(name: str, mask: NDArray[np.bool_], mapping: NameMapping, min_are
         return split_components(mask, min_area)
     whole = drop_specks(mask, min_area)
     return [whole] if whole.any() else []
-
-
-def _load(file: Path, key: str) -> Any:
-    if not file.is_file():
-        raise ValueError(f"no file {file}; is this the folder of the data set, with label_list.mat inside?")
-    try:
-        return loadmat(file, squeeze_me=True)[key]
-    except (KeyError, ValueError, OSError, TypeError, NotImplementedError) as error:
-        raise ValueError(f"{file} is not a readable .mat file with {key!r} ({error}); download it again") from error

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from scipy.io import loadmat  # type: ignore[import-untyped, unused-ignore]
 
 from partglee.data.prepare.files import AnnotatedImage
+from partglee.data.prepare.mat import UNREADABLE, load_mat
 from partglee.data.prepare.regions import Region, region_from_mask
 from partglee.structures.vocabulary_files import FOLDER
 
@@ -74,8 +74,9 @@ def read_pascal_part(annotations: Path, images: Path, rule: PartRule) -> Iterato
 
 def _objects(file: Path) -> Iterator[tuple[str, NDArray[np.bool_], list[tuple[str, NDArray[np.bool_]]]]]:
     """(class, mask, [(raw part name, mask)]) of each object in a `.mat` file."""
+    anno = load_mat(file, "anno")
     try:
-        entries = np.atleast_1d(loadmat(file, squeeze_me=True, struct_as_record=False)["anno"].objects)
+        entries = np.atleast_1d(anno.objects)
         for entry in entries:
             parts = [
                 (str(part.part_name), np.atleast_2d(part.mask).astype(bool))
@@ -83,7 +84,7 @@ def _objects(file: Path) -> Iterator[tuple[str, NDArray[np.bool_], list[tuple[st
                 if hasattr(part, "part_name")  # an object without parts has an empty array
             ]
             yield str(getattr(entry, "class")), np.atleast_2d(entry.mask).astype(bool), parts
-    except (KeyError, ValueError, OSError, TypeError, AttributeError, NotImplementedError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"{file} is not a PASCAL-Part annotation ({error}); download it again") from error
 
 

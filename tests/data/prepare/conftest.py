@@ -1,0 +1,6 @@
+"""Makes `raw_samples` importable under any import mode of pytest."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
