@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--num-gpus", type=int, metavar="N", help="GPUs of this machine, one process each; 0: the CPU; default: one"
     )
     parser.add_argument("--resume", action="store_true", help="go on from the last good checkpoint in OUTPUT_DIR")
-    parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS on DATASETS.TEST")
+    parser.add_argument("--eval-only", action="store_true", help="score MODEL.WEIGHTS on DATASETS.TEST")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="values that replace those of the file")
     parser.set_defaults(run=run)
 
@@ -40,18 +40,22 @@ def work(cfg: Any, resume: bool, eval_only: bool, cpu: bool) -> int:
     """What one process does."""
     from partglee.data.build import register_custom
     from partglee.engine.build import build_accelerator, build_initial_model, build_trainer, train_batches
+    from partglee.engine.evaluate import evaluate
     from partglee.engine.logging import LOGGER, set_up_logging
     from partglee.engine.preflight import check_config, check_names
 
     accelerator = build_accelerator(cfg, cpu=cpu)
     output = Path(cfg.OUTPUT_DIR)
     register_custom(cfg)
-    check_config(cfg, world_size=accelerator.num_processes)
+    check_config(cfg, world_size=accelerator.num_processes, train=not eval_only)
     set_up_logging(output, process=accelerator.process_index)
     if accelerator.is_main_process:
         (output / "config.yaml").write_text(cfg.dump(), encoding="utf-8")
     model = build_initial_model(cfg)
-    check_names(cfg, model)
+    check_names(cfg, model, train=not eval_only)
+    if eval_only:
+        evaluate(cfg, model.to(accelerator.device), accelerator, folder=output / "predictions")
+        return 0
     trainer = build_trainer(cfg, accelerator, train_batches(cfg, accelerator), model=model, resume=resume)
     LOGGER.info(f"{accelerator.num_processes} x {accelerator.device}, {cfg.SOLVER.BATCH_SIZE} images a step")
     trainer.train()

@@ -8,7 +8,6 @@ from partglee.config.zoo import (
     list_models,
     load_config,
     merge_overrides,
-    parse_config,
 )
 
 __all__ = [
@@ -19,5 +18,4 @@ __all__ = [
     "list_models",
     "load_config",
     "merge_overrides",
-    "parse_config",
 ]

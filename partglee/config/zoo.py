@@ -82,27 +82,6 @@ def config_from_text(text: str, overrides: Sequence[Any] = (), *, source: str = 
     return cfg
 
 
-def parse_config(text: str, overrides: Sequence[Any] = (), *, source: str = "configuration") -> CN:
-    """The configuration that `cfg.dump()` wrote as YAML text, then `KEY VALUE` pairs.
-
-    Args:
-        source: where the text came from, for messages.
-
-    Raises:
-        ValueError: as `load_config`.
-    """
-    cfg = get_cfg()
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{source} is not YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{source} must be a mapping of sections, got {type(values).__name__}")
-    merge_config(cfg, values, source=source)
-    merge_overrides(cfg, overrides)
-    return cfg
-
-
 def merge_config(cfg: CN, values: dict[str, Any], *, source: str) -> None:
     """Merge a nested dict into `cfg` in place."""
     known = {".".join(k) for k in _leaves(cfg)}

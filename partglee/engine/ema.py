@@ -13,7 +13,7 @@ class WeightAverage:
     """Follows a model: average <- decay * average + (1 - decay) * weights, after every optimiser step.
 
     Early steps count more, min(decay, (1 + n) / (10 + n)) after n of them, or else the first weights would stay in a
-    short run's average. Buffers (batch-norm statistics) are copied.
+    short run's average. Saved buffers of floating point (batch-norm statistics) are averaged too.
 
     Args:
         model: the unwrapped model; its weights now are the first average.
@@ -26,22 +26,21 @@ class WeightAverage:
         self.model = model
         self.decay = decay
         self.num_updates = 0
-        self._parameters = {n: p.detach().clone() for n, p in model.named_parameters()}
-        self._moving = [n for n, p in model.named_parameters() if p.requires_grad]
+        fixed = {name for name, p in model.named_parameters() if not p.requires_grad}
+        moving = {n: v for n, v in model.state_dict().items() if v.is_floating_point() and n not in fixed}
+        self._average = {name: value.clone() for name, value in moving.items()}
 
     @torch.no_grad()
     def update(self) -> None:
         """Take one step towards the model's weights."""
         decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
-        current = dict(self.model.named_parameters())
-        torch._foreach_lerp_(
-            [self._parameters[n] for n in self._moving], [current[n].detach() for n in self._moving], 1 - decay
-        )
+        current = self.model.state_dict()
+        torch._foreach_lerp_(list(self._average.values()), [current[n] for n in self._average], 1 - decay)
         self.num_updates += 1
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The averaged weights under the model's keys, buffers as they are now."""
-        return {**self.model.state_dict(), **self._parameters}
+        """The averaged weights under the model's keys; what never changes is the model's."""
+        return {**self.model.state_dict(), **self._average}
 
     def load_state_dict(self, state: Mapping[str, Tensor], num_updates: int) -> None:
         """Go on from what `state_dict` gave.
@@ -49,18 +48,19 @@ class WeightAverage:
         Raises:
             ValueError: when a weight is missing.
         """
-        missing = [name for name in self._parameters if name not in state]
+        missing = [name for name in self._average if name not in state]
         if missing:
             raise ValueError(f"the saved average lacks {missing[0]} ({len(missing)} weights); is it of another model?")
-        for name, value in self._parameters.items():
+        for name, value in self._average.items():
             value.copy_(state[name])
         self.num_updates = num_updates
 
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Inside, the model has the averaged weights."""
-        current = {name: p.detach().clone() for name, p in self.model.named_parameters()}
-        self._write(self._parameters)
+        state = self.model.state_dict()
+        current = {name: state[name].clone() for name in self._average}
+        self._write(self._average)
         try:
             yield
         finally:
@@ -68,5 +68,6 @@ class WeightAverage:
 
     @torch.no_grad()
     def _write(self, values: Mapping[str, Tensor]) -> None:
-        for name, parameter in self.model.named_parameters():
-            parameter.copy_(values[name])
+        current = self.model.state_dict()
+        for name, value in values.items():
+            current[name].copy_(value)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from partglee.checkpoint import write_weights
 from partglee.engine.logging import LOGGER, MetricsFile
 
 if TYPE_CHECKING:
@@ -129,6 +130,16 @@ class SaveCheckpoints(Hook):
     def after_step(self, trainer: Trainer) -> None:
         if trainer.iteration % self.period == 0 or trainer.iteration == trainer.max_iter:
             save(trainer, self.checkpointer)
+
+    def after_train(self, trainer: Trainer) -> None:
+        """`model_final.safetensors`, and `model_final_ema.safetensors` where weights are averaged."""
+        if trainer.accelerator.is_main_process:
+            metadata = {**self.checkpointer.metadata, "iteration": str(trainer.iteration)}
+            write_weights(trainer.model.state_dict(), trainer.output_dir / "model_final.safetensors", metadata)
+            if trainer.average is not None:
+                file = trainer.output_dir / "model_final_ema.safetensors"
+                write_weights(trainer.average.state_dict(), file, {**metadata, "averaged": "True"})
+        trainer.accelerator.wait_for_everyone()
 
 
 def save(trainer: Trainer, checkpointer: Checkpointer) -> None:

@@ -10,12 +10,33 @@ from partglee.data.catalog import get_dataset
 from partglee.modeling import PartGLEE
 
 
-def check_config(cfg: CN, *, world_size: int) -> None:
+def check_config(cfg: CN, *, world_size: int, train: bool = True) -> None:
     """Values that contradict each other, unknown data sets, missing files.
+
+    Args:
+        train: False: only what evaluation needs.
 
     Raises:
         ValueError: for the first that is found, with what to do.
     """
+    if cfg.SOLVER.PRECISION not in ("no", "bf16", "fp16"):
+        raise ValueError(f"SOLVER.PRECISION must be no, bf16 or fp16, got {cfg.SOLVER.PRECISION!r}")
+    if train:
+        _check_training(cfg, world_size)
+    elif not cfg.DATASETS.TEST or not cfg.MODEL.WEIGHTS:
+        raise ValueError("--eval-only needs MODEL.WEIGHTS and at least one data set in DATASETS.TEST")
+    names = (*(cfg.DATASETS.TRAIN if train else ()), *cfg.DATASETS.TEST)
+    for name in names:
+        spec = get_dataset(name)
+        for what, path in (("annotations", spec.annotation_path), ("images", spec.image_root)):
+            if not path.exists():
+                raise ValueError(
+                    f"{what} of data set {name!r} are not at {path}; {_existing_part(path)} "
+                    "PARTGLEE_DATASETS is the root of all relative paths"
+                )
+
+
+def _check_training(cfg: CN, world_size: int) -> None:
     s = cfg.SOLVER
     passes = world_size * s.ACCUMULATE
     if s.ACCUMULATE < 1 or s.BATCH_SIZE < 1 or s.BATCH_SIZE % passes:
@@ -26,8 +47,6 @@ def check_config(cfg: CN, *, world_size: int) -> None:
         )
     if s.MAX_ITER < 1:
         raise ValueError(f"SOLVER.MAX_ITER must be at least 1, got {s.MAX_ITER}")
-    if s.PRECISION not in ("no", "bf16", "fp16"):
-        raise ValueError(f"SOLVER.PRECISION must be no, bf16 or fp16, got {s.PRECISION!r}")
     if s.SHARDED and s.EMA_DECAY:
         raise ValueError("SOLVER.EMA_DECAY cannot follow weights that SOLVER.SHARDED spreads; set one of them to 0")
     if not cfg.DATASETS.TRAIN:
@@ -38,23 +57,20 @@ def check_config(cfg: CN, *, world_size: int) -> None:
                 f"DATASETS.{key} has {len(values)} numbers for {len(cfg.DATASETS.TRAIN)} data sets of DATASETS.TRAIN; "
                 "give one each, or []"
             )
-    for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
-        spec = get_dataset(name)
-        for what, path in (("annotations", spec.annotation_path), ("images", spec.image_root)):
-            if not path.exists():
-                raise ValueError(
-                    f"{what} of data set {name!r} are not at {path}; {_existing_part(path)} "
-                    "PARTGLEE_DATASETS is the root of all relative paths"
-                )
+    if s.SHARDED and cfg.DATASETS.TEST:
+        raise ValueError(
+            "weights that SOLVER.SHARDED spreads are not evaluated while training; set DATASETS.TEST [] and run "
+            "--eval-only on model_final.safetensors afterwards"
+        )
 
 
-def check_names(cfg: CN, model: PartGLEE) -> None:
+def check_names(cfg: CN, model: PartGLEE, *, train: bool = True) -> None:
     """Every name of every data set can be encoded.
 
     Raises:
         ValueError: for a name that the model's table lacks, with the data set and the nearest known names.
     """
-    for name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
+    for name in dict.fromkeys((*(cfg.DATASETS.TRAIN if train else ()), *cfg.DATASETS.TEST)):
         records = get_dataset(name).read()
         sentences = [s for said in records[0].expressions for s in said] if len(records) else []
         try:

@@ -6,6 +6,7 @@ from partglee.evaluation.ground_truth import GroundTruth
 from partglee.evaluation.hierarchical import HierarchicalEvaluator
 from partglee.evaluation.instances import CocoEvaluator, LvisEvaluator
 from partglee.evaluation.issues import PredictionError
+from partglee.evaluation.joint import JointEvaluator, joint_evaluator
 from partglee.evaluation.paco import PacoEvaluator
 from partglee.evaluation.part_sets import PartImageNetEvaluator, PartSetEvaluator, PascalPartEvaluator
 from partglee.evaluation.prediction_files import detect_format, score_file, score_label_images
@@ -21,6 +22,7 @@ __all__ = [
     "GroundTruth",
     "GroundingBoxEvaluator",
     "HierarchicalEvaluator",
+    "JointEvaluator",
     "LvisEvaluator",
     "PacoEvaluator",
     "PartImageNetEvaluator",
@@ -34,6 +36,7 @@ __all__ = [
     "compose_part_map",
     "detect_format",
     "format_table",
+    "joint_evaluator",
     "score_file",
     "score_label_images",
 ]

@@ -1,0 +1,167 @@
+"""A model against annotated data sets: predictions to a file, the file to numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import Accelerator
+from fvcore.common.config import CfgNode as CN
+
+from partglee.data.build import build_test_loader
+from partglee.data.catalog import DatasetSpec, get_dataset
+from partglee.data.records import ImageRecord, Records
+from partglee.engine.logging import LOGGER
+from partglee.engine.predictor import Predictor
+from partglee.evaluation import EVALUATORS, build_evaluator, format_table, joint_evaluator, score_file
+from partglee.evaluation.category_map import CategoryMap
+from partglee.evaluation.ground_truth import GroundTruth
+from partglee.evaluation.instances import InstanceEvaluator
+from partglee.modeling import PartGLEE
+from partglee.modeling.multi_label import MultiLabel
+from partglee.modeling.postprocess import PostprocessOptions
+from partglee.structures import Prediction, Vocabulary
+
+_JOINT = ("", "coco", "hierarchical", "joint")  # `JointEvaluator` reports what these do, for each level
+_PRECISIONS = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+def evaluate(
+    cfg: CN, model: PartGLEE, accelerator: Accelerator, *, folder: Path, pictures: int = 0
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Evaluate on every data set of `DATASETS.TEST`; every process takes a share of the images.
+
+    Args:
+        model: unwrapped; its mode is left as it was.
+        folder: gets `NAME.jsonl`, the predictions, one image a line.
+        pictures: of predictions, in all.
+
+    Returns:
+        `data set/metric` -> number (`data set/part/mask/AP50`), empty on all processes but the first; and
+        `data set/file name` -> picture, of this process.
+
+    Raises:
+        ValueError: for a data set that is missing, or whose evaluator the loop does not know.
+    """
+    results: dict[str, float] = {}
+    drawn: dict[str, Any] = {}
+    was_training = model.training
+    try:
+        for name in cfg.DATASETS.TEST:
+            each = math.ceil(pictures / len(cfg.DATASETS.TEST)) if accelerator.is_main_process else 0
+            found, shown = evaluate_dataset(cfg, model, accelerator, name, file=folder / f"{name}.jsonl", pictures=each)
+            results.update({f"{name}/{key}": value for key, value in found.items()})
+            drawn.update({f"{name}/{key}": value for key, value in shown.items()})
+    finally:
+        model.train(was_training)
+    return results, drawn
+
+
+def evaluate_dataset(
+    cfg: CN, model: PartGLEE, accelerator: Accelerator, name: str, *, file: Path, pictures: int = 0
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """One data set; see `evaluate`."""
+    spec = get_dataset(name)
+    loader = build_test_loader(cfg, name, rank=accelerator.process_index, world_size=accelerator.num_processes)
+    evaluator = evaluator_of(spec, loader.records)
+    options = PostprocessOptions(
+        multi_label=MultiLabel(
+            object_queries=cfg.TEST.OBJECT_QUERIES,
+            part_queries=cfg.TEST.PART_QUERIES,
+            detections=cfg.TEST.DETECTIONS,
+        ),
+        masks="segm" in evaluator.kinds,
+    )
+    predictor = Predictor(
+        model=model,
+        short_side=cfg.INPUT.TEST.SHORT_SIDE,
+        max_side=cfg.INPUT.TEST.MAX_SIDE,
+        score_threshold=cfg.TEST.SCORE_THRESHOLD,
+        precision=_PRECISIONS[cfg.SOLVER.PRECISION],
+    )
+    share = file if accelerator.num_processes == 1 else file.with_suffix(f".{accelerator.process_index}.jsonl")
+    drawn = {}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    beside = share.with_name(f".{share.name}.tmp")
+    with beside.open("w", encoding="utf-8") as lines:
+        for record, prediction in _predict(predictor, loader, loader.records.vocabulary, options):
+            lines.write(_line(record, prediction) + "\n")
+            if len(drawn) < pictures:
+                drawn[record.file.name or str(record.image_id)] = _picture(prediction, cfg.TEST.SCORE_THRESHOLD)
+    os.replace(beside, share)
+    results = score(share, evaluator)
+    if accelerator.num_processes > 1:
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            _join(file, accelerator.num_processes)
+    if accelerator.is_main_process:
+        LOGGER.info(format_table(results, title=f"{name} -> {file}"))
+    return results, drawn
+
+
+def evaluator_of(spec: DatasetSpec, records: Records) -> InstanceEvaluator:
+    """What scores predictions made with the data set's own vocabulary.
+
+    Raises:
+        ValueError: for an evaluator whose predictions are no detections (referring expressions, part maps).
+    """
+    if spec.evaluator in _JOINT:
+        return joint_evaluator(records)
+    if not issubclass(EVALUATORS.get(spec.evaluator, InstanceEvaluator), InstanceEvaluator):
+        raise ValueError(
+            f"data set {spec.name!r} is scored by {spec.evaluator!r}, which takes no detections; this loop knows "
+            f"{', '.join(n for n, kind in EVALUATORS.items() if issubclass(kind, InstanceEvaluator))}"
+        )
+    truth = GroundTruth.load(spec.annotation_path)
+    names = CategoryMap(ground_truth=truth, vocabulary=records.vocabulary)
+    evaluator = build_evaluator(spec.evaluator, ground_truth=truth, category_map=names)
+    assert isinstance(evaluator, InstanceEvaluator)
+    return evaluator
+
+
+def score(file: Path, evaluator: InstanceEvaluator) -> dict[str, float]:
+    """Numbers of a predictions file; what is only worth a note goes to the log."""
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always")
+        results = score_file(file, evaluator) if file.stat().st_size else evaluator.evaluate()
+    for note in notes:
+        LOGGER.info(f"{file.name}: {note.message}")
+    return results
+
+
+def _predict(
+    predictor: Predictor, loader: Any, vocabulary: Vocabulary, options: PostprocessOptions
+) -> Iterator[tuple[ImageRecord, Prediction]]:
+    for record, pixels in loader:
+        yield record, next(predictor.stream([pixels], vocabulary, options))
+
+
+def _line(record: ImageRecord, prediction: Prediction) -> str:
+    """As `Prediction.to_json`, with the image's id."""
+    height, width = prediction.image_size
+    results = prediction.to_coco(image_id=record.image_id)
+    name = record.file.as_posix()
+    return json.dumps(
+        {"file_name": name, "image_id": record.image_id, "height": height, "width": width, "results": results}
+    )
+
+
+def _picture(prediction: Prediction, threshold: float) -> Any:
+    """(H, W, 3) uint8 with the rows above the threshold drawn."""
+    return np.asarray(prediction.filter(threshold).draw().convert("RGB"))
+
+
+def _join(file: Path, num_processes: int) -> None:
+    """The shares of all processes, one file."""
+    shares = [file.with_suffix(f".{i}.jsonl") for i in range(num_processes)]
+    beside = file.with_name(f".{file.name}.tmp")
+    beside.write_text("".join(share.read_text(encoding="utf-8") for share in shares), encoding="utf-8")
+    os.replace(beside, file)
+    for share in shares:
+        share.unlink()

@@ -1,0 +1,115 @@
+"""Objects, parts and the link between them in one table: what training watches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
+
+from partglee.data.records import ImageRecord, Instance, Records
+from partglee.data.segmentation import encode_segmentation
+from partglee.evaluation.base import Results
+from partglee.evaluation.category_map import CategoryMap
+from partglee.evaluation.detections import merge_states
+from partglee.evaluation.ground_truth import GroundTruth
+from partglee.evaluation.hierarchical import HierarchicalEvaluator
+from partglee.evaluation.instances import CocoEvaluator
+
+_SHOWN = {"bbox": "box", "segm": "mask"}
+
+
+class JointEvaluator(CocoEvaluator):
+    """COCO AP of the object categories and of the part categories, and hierarchical AP where parts have parents.
+
+    Results: `object/box/AP`, `AP50`, `AP75`, the same for `part` and for `mask`; `hierarchy/box/hAP`, `hAP50`,
+    `parent_accuracy`, ... as `HierarchicalEvaluator` has them. A level without categories is left out.
+    """
+
+    name = "objects and parts"
+
+    def compute(self, states: list[Any]) -> Results:
+        truth = self.ground_truth
+        detections = merge_states(states, self.issues, len(truth.image_ids))
+        is_part = truth.categories.is_part
+        results: Results = {}
+        for kind in self.kinds:
+            table = self.table(detections, kind)
+            for level, columns in (("object", np.flatnonzero(~is_part)), ("part", np.flatnonzero(is_part))):
+                if len(columns) == 0:
+                    continue
+                for name, iou in (("AP", None), ("AP50", 0.5), ("AP75", 0.75)):
+                    results[f"{level}/{_SHOWN[kind]}/{name}"] = 100 * table.ap(iou=iou, categories=columns)
+            if (truth.parent[is_part[truth.category]] >= 0).any():
+                linked = HierarchicalEvaluator(ground_truth=truth, kinds=(kind,), max_dets=self.max_dets)
+                scores = linked.score(detections, kind)
+                results.update({f"hierarchy/{_SHOWN[kind]}/{key}": value for key, value in scores.items()})
+        return results
+
+
+def joint_evaluator(records: Records, *, strict: bool = True) -> JointEvaluator:
+    """An evaluator for what a data set's records hold; labels of predictions are those of its vocabulary.
+
+    Masks are scored when every annotation has one.
+    """
+    vocabulary = records.vocabulary
+    num_objects = len(vocabulary.object_names)
+    truth = ground_truth_of(records)
+    with_masks = all(segmentation is not None for segmentation in truth.segmentation)
+    return JointEvaluator(
+        ground_truth=truth,
+        kinds=("bbox", "segm") if with_masks else ("bbox",),
+        category_map=CategoryMap(
+            ground_truth=truth,
+            object_category_ids=range(1, num_objects + 1),
+            part_category_ids=range(num_objects + 1, num_objects + len(vocabulary.part_names) + 1),
+        ),
+        strict=strict,
+    )
+
+
+def ground_truth_of(records: Records) -> GroundTruth:
+    """Annotations of a data set as it reads them: category ids are 1 + label for objects, then the part columns.
+
+    The area of an instance is that of its mask where it has one (files may say another).
+    """
+    vocabulary = records.vocabulary
+    num_objects = len(vocabulary.object_names)
+    categories = [{"id": 1 + i, "name": name, "level": "object"} for i, name in enumerate(vocabulary.object_names)]
+    for column, name in enumerate(vocabulary.part_names):
+        owners = vocabulary.part_owner[column]
+        shown = f"{vocabulary.object_names[owners[0]]}:{name}" if len(owners) == 1 else name
+        categories.append({"id": 1 + num_objects + column, "name": shown, "level": "part"})
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for index in range(len(records)):
+        record = records[index]
+        images.append(
+            {"id": record.image_id, "height": record.height, "width": record.width, "file_name": str(record.file)}
+        )
+        annotations += _entries(record, num_objects, first_id=len(annotations) + 1)
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    part_ids = [int(str(entry["id"])) for entry in categories if entry["level"] == "part"]
+    return GroundTruth.from_dict(content, part_category_ids=part_ids)
+
+
+def _entries(record: ImageRecord, num_objects: int, *, first_id: int) -> Iterator[dict[str, Any]]:
+    rows: list[tuple[Instance, int, int | None]] = [(o, 1 + o.label, None) for o in record.objects]
+    rows += [(p, 1 + num_objects + p.label, first_id + p.parent if p.parent >= 0 else None) for p in record.parts]
+    for position, (instance, category, parent) in enumerate(rows):
+        x0, y0, x1, y1 = instance.box
+        entry: dict[str, Any] = {
+            "id": first_id + position,
+            "image_id": record.image_id,
+            "category_id": category,
+            "bbox": [x0, y0, x1 - x0, y1 - y0],
+            "iscrowd": int(instance.crowd),
+            "parent_id": parent,
+        }
+        if instance.segmentation is not None:
+            mask = encode_segmentation(
+                instance.segmentation, (record.height, record.width), what=f"annotation {instance.annotation_id}"
+            )
+            entry.update(segmentation=mask, area=float(rle.area(mask)))
+        yield entry
