@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields, replace
-from typing import Any, get_args
+from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 from fvcore.common.config import CfgNode as CN
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
 
-from partglee.data.catalog import Background, DatasetSpec, get_dataset, register
-from partglee.data.coco_json import read_coco
-from partglee.data.images import read_image
-from partglee.data.loader import BatchMaker, Source, TrainingLoader
+from partglee.data.catalog import get_dataset
+from partglee.data.custom import register_custom
+from partglee.data.loader import BatchMaker, Source, TestLoader, TrainingLoader
 from partglee.data.mapper import Mapper
-from partglee.data.records import ImageRecord, Records
+from partglee.data.records import Records
 from partglee.data.samplers import ImageStream, MixtureSampler, repeat_factors
 from partglee.data.transforms import Augmentation, JitterCrop, ShortSide
-from partglee.structures import TrainingBatch, Vocabulary
+from partglee.structures import TrainingBatch
 
-_custom: set[str] = set()  # names that came from a configuration: a later one may describe them anew
+__all__ = ["build_augmentation", "build_test_loader", "build_train_loader", "register_custom"]
 
 
 def build_train_loader(
@@ -138,45 +134,6 @@ def _upright(records: Records) -> NDArray[np.int64]:
     return np.array([height > width for height, width in sizes], np.int64)
 
 
-# -- evaluation ------------------------------------------------------------------------------------------------------
-
-
-class _TestImages(Dataset[tuple[ImageRecord, NDArray[np.uint8]]]):
-    def __init__(self, records: Records) -> None:
-        self.records = records
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __getitem__(self, index: int) -> tuple[ImageRecord, NDArray[np.uint8]]:
-        record = self.records[index]
-        return record, read_image(record.source)
-
-
-class TestLoader(Iterable[tuple[ImageRecord, NDArray[np.uint8]]]):
-    """Each image of a split once, in file order, at full size; `len` of it is the number of images."""
-
-    __test__ = False  # not a test case
-
-    def __init__(self, records: Records, *, num_workers: int, rank: int = 0, world_size: int = 1) -> None:
-        self.records = records
-        self.num_workers = num_workers
-        self.rows = range(rank, len(records), world_size)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __iter__(self) -> Iterator[tuple[ImageRecord, NDArray[np.uint8]]]:
-        images = _TestImages(self.records)
-        yield from DataLoader(
-            images, batch_size=None, sampler=self.rows, num_workers=self.num_workers, collate_fn=_same
-        )
-
-
-def _same(pair: tuple[ImageRecord, NDArray[np.uint8]]) -> tuple[ImageRecord, NDArray[np.uint8]]:
-    return pair
-
-
 def build_test_loader(cfg: CN, name: str, *, rank: int = 0, world_size: int = 1) -> TestLoader:
     """(record, (h, w, 3) uint8 RGB) of every image of a data set, for one process.
 
@@ -186,47 +143,3 @@ def build_test_loader(cfg: CN, name: str, *, rank: int = 0, world_size: int = 1)
     register_custom(cfg)
     workers = cfg.DATALOADER.NUM_WORKERS
     return TestLoader(get_dataset(name).read(), num_workers=workers, rank=rank, world_size=world_size)
-
-
-# -- data sets of the user -------------------------------------------------------------------------------------------
-
-
-def register_custom(cfg: CN) -> tuple[DatasetSpec, ...]:
-    """Make the data sets of `DATASETS.CUSTOM` known: hierarchical COCO JSON, described by the fields of `DatasetSpec`.
-
-    Raises:
-        ValueError: for an unknown field (with the nearest known one), a missing one, a value that a field does not
-            take, or a name that the library uses.
-    """
-    specs = tuple(_custom_spec(entry) for entry in cfg.DATASETS.CUSTOM)
-    names = [spec.name for spec in specs]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"DATASETS.CUSTOM describes {', '.join(twice)} twice; give each data set its own NAME")
-    for spec in specs:
-        register(spec, replace=spec.name in _custom)
-        _custom.add(spec.name)
-    return specs
-
-
-def _custom_spec(entry: Any) -> DatasetSpec:
-    known = {field.name.upper(): field for field in fields(DatasetSpec) if field.name != "reader"}
-    if not isinstance(entry, Mapping):
-        raise ValueError(f"an entry of DATASETS.CUSTOM must be a mapping {{NAME: .., ANNOTATIONS: ..}}, got {entry!r}")
-    values: dict[str, Any] = {}
-    for key, value in entry.items():
-        if str(key).upper() not in known:
-            near = difflib.get_close_matches(str(key).upper(), known, n=1, cutoff=0.0)[0]
-            raise ValueError(f"DATASETS.CUSTOM: unknown field {key}; the nearest known one is {near}")
-        field = known[str(key).upper()]
-        if isinstance(field.default, (bool, int, str)) and type(value) is not type(field.default):
-            kind = type(field.default).__name__
-            raise ValueError(f"DATASETS.CUSTOM: {key} must be of type {kind}, got {value!r}")
-        values[field.name] = tuple(value) if field.name == "select" else value
-    if missing := [key.upper() for key in ("name", "annotations", "images") if key not in values]:
-        raise ValueError(f"DATASETS.CUSTOM: {dict(entry)} has no {' and no '.join(missing)}")
-    for name in ("object_background", "part_background"):
-        if values.get(name, "labelled") not in get_args(Background):
-            raise ValueError(f"DATASETS.CUSTOM: {name.upper()} is one of {get_args(Background)}, got {values[name]!r}")
-    if values.get("vocabulary") is not None:
-        values["vocabulary"] = Vocabulary.parse(values["vocabulary"])
-    return DatasetSpec(reader=read_coco, **values)

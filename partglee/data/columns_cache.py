@@ -103,5 +103,5 @@ def _read(file: Path, source: str) -> Columns:
 def _checksum(arrays: dict[str, np.ndarray]) -> int:
     value = 0
     for name in sorted(arrays):
-        value = zlib.crc32(arrays[name].reshape(-1).view(np.uint8), value)
+        value = zlib.crc32(arrays[name].reshape(-1).view(np.uint8).data, value)
     return value

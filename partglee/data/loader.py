@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Generator
 from torch.utils.data import DataLoader, Dataset
 
 from partglee.data.catalog import DatasetSpec
 from partglee.data.collate import collate
+from partglee.data.images import read_image
 from partglee.data.mapper import Mapper, Sample
-from partglee.data.records import Records
+from partglee.data.records import ImageRecord, Records
 from partglee.data.samplers import Draw
 from partglee.data.transforms import Size
 from partglee.structures import TrainingBatch
@@ -95,7 +97,7 @@ class TrainingLoader(Iterable[TrainingBatch]):
             batch_size=None,
             sampler=self.draws,
             num_workers=self.num_workers,
-            collate_fn=_same,
+            collate_fn=_as_is,
             generator=Generator().manual_seed(self.maker.seed),  # the global one stays as it is
         )
         for batch in loader:
@@ -117,9 +119,41 @@ class TrainingLoader(Iterable[TrainingBatch]):
             )
 
 
-def _same(batch: TrainingBatch) -> TrainingBatch:
-    return batch
-
-
 def _listed(unreadable: dict[str, str]) -> str:
     return "; ".join(reason if file in reason else f"{file}: {reason}" for file, reason in unreadable.items())
+
+
+class _TestImages(Dataset[tuple[ImageRecord, NDArray[np.uint8]]]):
+    def __init__(self, records: Records) -> None:
+        self.records = records
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> tuple[ImageRecord, NDArray[np.uint8]]:
+        record = self.records[index]
+        return record, read_image(record.source)
+
+
+class TestLoader(Iterable[tuple[ImageRecord, NDArray[np.uint8]]]):
+    """Each image of a split once, in file order, at full size; `len` of it is the number of images."""
+
+    __test__ = False  # not a test case
+
+    def __init__(self, records: Records, *, num_workers: int, rank: int = 0, world_size: int = 1) -> None:
+        self.records = records
+        self.num_workers = num_workers
+        self.rows = range(rank, len(records), world_size)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[tuple[ImageRecord, NDArray[np.uint8]]]:
+        images = _TestImages(self.records)
+        yield from DataLoader(
+            images, batch_size=None, sampler=self.rows, num_workers=self.num_workers, collate_fn=_as_is
+        )
+
+
+def _as_is(value: Any) -> Any:
+    return value

@@ -192,18 +192,13 @@ def _largest(
     alone: list[int] = []
     for row in sorted(part_rows, key=lambda row: -part_area[row]):
         families.get(parts[row].parent, alone).append(row)
-    order = [(area[row], row, None) for row in rows] + [(part_area[row], None, row) for row in alone]
+    order: list[tuple[float, list[int], list[int]]]
+    order = [(area[row], [row], families[row]) for row in rows] + [(part_area[row], [], [row]) for row in alone]
     kept: list[int] = []
     kept_parts: list[int] = []
-    for _, row, part in sorted(order, key=lambda entry: -entry[0]):
-        room = limit - len(kept) - len(kept_parts)
-        if room < 1:
-            break
-        if row is None:
-            kept_parts.append(part)  # type: ignore[arg-type]
-        else:
-            kept.append(row)
-            kept_parts += families[row][: room - 1]
+    for _, family, members in sorted(order, key=lambda entry: -entry[0]):
+        kept += family[: limit - len(kept) - len(kept_parts)]
+        kept_parts += members[: limit - len(kept) - len(kept_parts)]
     return sorted(kept), sorted(kept_parts)
 
 
