@@ -118,7 +118,7 @@ def _masks(embed: Tensor, rows: Tensor, features: Tensor, frame: Frame) -> tuple
     for done, logits in frame.mask_logits(embed[unique], features):
         inside = logits > 0
         masks[done] = inside.cpu()
-        total = (logits.sigmoid() * inside).flatten(1).sum(1)
+        total = logits.sigmoid_().mul_(inside).flatten(1).sum(1)  # in place: there are hundreds of full-size maps
         confidence[done] = total / (inside.flatten(1).sum(1, dtype=torch.int32) + 1e-6)
     return masks[back.cpu()], confidence[back]
 
