@@ -163,7 +163,9 @@ class CocoRecords:
         polygons = []
         for polygon in range(first, first + count):
             start = int(c.coordinate_start[polygon])
-            polygons.append(tuple(c.coordinates[start : start + int(c.coordinate_count[polygon])].tolist()))
+            numbers = c.coordinates[start : start + int(c.coordinate_count[polygon])].astype(np.float64)
+            # The decimals of the file again: a coordinate of x.1 or x.3 lies where rasterising rounds up or down.
+            polygons.append(tuple(np.round(numbers, 3).tolist()))
         return tuple(polygons) or None
 
     def _levels(self, categories: NDArray[Any]) -> tuple[frozenset[int], frozenset[int]]:
