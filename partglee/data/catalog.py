@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal
 
 from partglee.data.records import Records
@@ -43,7 +42,7 @@ class DatasetSpec:
     num_images: int | None = None  # published counts, for `partglee data list`
     num_annotations: int | None = None
     select: tuple[float, float] = (0.0, 1.0)  # share of the images, in file order, that this split keeps
-    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))  # for the reader
+    options: Mapping[str, Any] = field(default_factory=dict)  # for the reader
 
     @property
     def annotation_path(self) -> Path:

@@ -108,10 +108,9 @@ def register_toy(
             only. A folder: the scenes are written there first, and the data set can be evaluated too.
     """
     if folder is None:
-        records = ToyRecords(num_images=num_images, seed=seed, size=size, kinds=kinds)
         spec = DatasetSpec(
-            name=name, annotations="", images="", reader=lambda _: records, vocabulary=TOY_VOCABULARY,
-            num_images=num_images,
+            name=name, annotations="", images="", reader=_read_endless, vocabulary=TOY_VOCABULARY,
+            num_images=num_images, options={"num_images": num_images, "seed": seed, "size": size, "kinds": kinds},
         )  # fmt: skip
     else:
         file = write_toy_dataset(folder, num_images, seed, size, name=name, kinds=kinds)
@@ -120,6 +119,10 @@ def register_toy(
             evaluator="hierarchical", num_images=num_images,
         )  # fmt: skip
     return register(spec, replace=True)
+
+
+def _read_endless(spec: DatasetSpec) -> ToyRecords:
+    return ToyRecords(**spec.options)
 
 
 def write_toy_dataset(

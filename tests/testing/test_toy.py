@@ -183,5 +183,6 @@ def test_written_scenes_are_read_by_name(tmp_path: Path) -> None:
 def test_endless_scenes_by_name() -> None:
     spec = register_toy("toy_endless_here", seed=1, size=(40, 40))
     assert len(spec.read()) == 1_000_000 and not spec.evaluator
+    assert pickle.loads(pickle.dumps(spec)).read()[5] == spec.read()[5]  # worker processes get it
     register_toy("toy_endless_here", num_images=3)
     assert len(get_dataset("toy_endless_here").read()) == 3
