@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import time
+import uuid
 import zlib
 from dataclasses import fields
 from pathlib import Path
@@ -77,7 +78,7 @@ def _write(file: Path, columns: Columns, source: str) -> None:
     plain = {name: getattr(columns, name) for name in _PLAIN}
     metadata = {"source": source, "plain": json.dumps(plain), "checksum": str(_checksum(arrays))}
     file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_name(f"{file.name}.{os.getpid()}")
+    beside = file.with_name(f"{file.name}.{uuid.uuid4().hex}")
     try:
         save_file(arrays, beside, metadata)
         os.replace(beside, file)

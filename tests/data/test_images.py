@@ -303,3 +303,17 @@ def test_real_photos() -> None:
     image = read_image(paths[0])
     assert image.shape[2] == 3
     assert image.std() > 10
+
+
+@pytest.mark.parametrize(
+    ("at_least", "size"),
+    [((50, 75), (51, 76)), ((51, 76), (101, 151)), ((100, 10), (101, 151)), ((1, 1), (51, 76)), ((999, 9), (401, 603))],
+)
+def test_jpegs_may_come_smaller(tmp_path: Path, at_least: tuple[int, int], size: tuple[int, int]) -> None:
+    """By a power of two, never below what is wanted; other formats come as they are."""
+    pixels = np.full((401, 603, 3), 77, np.uint8)
+    for suffix, wanted in ((".jpg", size), (".png", (401, 603))):
+        Image.fromarray(pixels).save(tmp_path / f"a{suffix}")
+        small = read_image(tmp_path / f"a{suffix}", at_least=at_least)
+        assert small.shape == (*wanted, 3) and np.abs(small.astype(int) - 77).max() <= 2
+    assert read_image(tmp_path / "a.jpg").shape == (401, 603, 3)

@@ -89,6 +89,25 @@ def test_the_example_in_the_mirror(example: CocoRecords) -> None:
     assert kept.parts.labels.tolist() == [2, 0]
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_random_rectangles_stay_rectangles(tmp_path: Path, seed: int) -> None:
+    """Boxes around the visible masks are the visible boxes up to a pixel; what vanished is gone on both ways."""
+    draw = np.random.default_rng(seed)
+    corners = np.sort(draw.uniform(0, 1, (9, 2, 2)) * [100, 60], axis=1).reshape(9, 4)
+    objects = [instance(tuple(box), label=i % 2) for i, box in enumerate(corners.tolist())]
+    geometry = JitterCrop(size=(40, 50), scale=(0.5, 2.0), flip=0.5).draw((60, 100), draw, whole=False)
+    mapper = Mapper(vocabulary=VOCABULARY, augmentation=Fixed(geometry), min_area=1.0)
+    sample = mapper(record(tmp_path, objects), rng())
+    boxes = geometry.boxes(corners)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    clear = [i for i in range(9) if sides[i].min() > 1.5]
+    shown = [i for i in range(9) if sides[i].min() > 0]
+    assert len(clear) <= len(sample.objects.labels) <= len(shown)
+    places = iter(sample.objects.boxes)
+    for i in clear:
+        assert any(np.abs(box - boxes[i]).max() <= 1.01 for box in places), "in file order"
+
+
 def test_boxes_follow_what_is_visible(tmp_path: Path) -> None:
     triangle = Instance(label=0, box=(0, 0, 100, 60), segmentation=((0.0, 0.0, 100.0, 0.0, 0.0, 60.0),))
     one = record(tmp_path, [triangle])
