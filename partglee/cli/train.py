@@ -51,7 +51,7 @@ def work(cfg: Any, resume: bool, eval_only: bool, cpu: bool) -> int:
     set_up_logging(output, process=accelerator.process_index)
     if accelerator.is_main_process:
         (output / "config.yaml").write_text(cfg.dump(), encoding="utf-8")
-    model = build_initial_model(cfg)
+    model = build_initial_model(cfg, complete=eval_only)
     check_names(cfg, model, train=not eval_only)
     if eval_only:
         evaluate(cfg, model.to(accelerator.device), accelerator, folder=output / "predictions")

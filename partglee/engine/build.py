@@ -20,7 +20,7 @@ from partglee.engine.evaluation_hook import Evaluate
 from partglee.engine.hooks import Hook, LogMetrics, SaveCheckpoints, restore
 from partglee.engine.logging import MetricsFile
 from partglee.engine.optimizer import build_optimizer
-from partglee.engine.predictor import find_table
+from partglee.engine.predictor import CONFIG_TEXT, find_table
 from partglee.engine.schedule import build_schedule
 from partglee.engine.step import TrainingStep
 from partglee.engine.trainer import Trainer
@@ -69,7 +69,7 @@ def build_trainer(
     s = cfg.SOLVER
     output_dir = Path(cfg.OUTPUT_DIR)
     checkpointer = Checkpointer(
-        folder=output_dir / "checkpoints", keep=s.KEEP_CHECKPOINTS, metadata={"partglee_config_text": cfg.dump()}
+        folder=output_dir / "checkpoints", keep=s.KEEP_CHECKPOINTS, metadata={CONFIG_TEXT: cfg.dump()}
     )
     earlier = checkpointer.list()
     if earlier and not resume:
@@ -109,13 +109,17 @@ def build_trainer(
     return trainer
 
 
-def build_initial_model(cfg: CN) -> PartGLEE:
-    """The model as training starts: the same in every process, weights of the configuration loaded."""
+def build_initial_model(cfg: CN, *, complete: bool = False) -> PartGLEE:
+    """The model as training starts: the same in every process, weights of the configuration loaded.
+
+    Args:
+        complete: every weight must come from `MODEL.WEIGHTS`, as evaluation needs it.
+    """
     torch.manual_seed(cfg.SOLVER.SEED)
     if cfg.MODEL.TEXT.BACKEND == "table" and cfg.MODEL.TEXT.TABLE.FILE:
         cfg.MODEL.TEXT.TABLE.FILE = str(find_table(cfg.MODEL.TEXT.TABLE.FILE))
     model = build_model(cfg)
-    load_initial_weights(cfg, model)
+    load_initial_weights(cfg, model, complete=complete)
     return model
 
 

@@ -6,13 +6,13 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from accelerate import Accelerator
 from fvcore.common.config import CfgNode as CN
+from numpy.typing import NDArray
 
 from partglee.data.build import build_test_loader
 from partglee.data.catalog import DatasetSpec, get_dataset
@@ -69,6 +69,7 @@ def evaluate_dataset(
     """One data set; see `evaluate`."""
     spec = get_dataset(name)
     loader = build_test_loader(cfg, name, rank=accelerator.process_index, world_size=accelerator.num_processes)
+    vocabulary = loader.records.vocabulary
     evaluator = evaluator_of(spec, loader.records)
     options = PostprocessOptions(
         multi_label=MultiLabel(
@@ -90,10 +91,11 @@ def evaluate_dataset(
     file.parent.mkdir(parents=True, exist_ok=True)
     beside = share.with_name(f".{share.name}.tmp")
     with beside.open("w", encoding="utf-8") as lines:
-        for record, prediction in _predict(predictor, loader, loader.records.vocabulary, options):
+        for record, pixels in loader:
+            prediction = next(predictor.stream([pixels], vocabulary, options))
             lines.write(_line(record, prediction) + "\n")
             if len(drawn) < pictures:
-                drawn[record.file.name or str(record.image_id)] = _picture(prediction, cfg.TEST.SCORE_THRESHOLD)
+                drawn[record.file.name or str(record.image_id)] = _picture(predictor, pixels, vocabulary)
     os.replace(beside, share)
     results = score(share, evaluator)
     if accelerator.num_processes > 1:
@@ -135,13 +137,6 @@ def score(file: Path, evaluator: InstanceEvaluator) -> dict[str, float]:
     return results
 
 
-def _predict(
-    predictor: Predictor, loader: Any, vocabulary: Vocabulary, options: PostprocessOptions
-) -> Iterator[tuple[ImageRecord, Prediction]]:
-    for record, pixels in loader:
-        yield record, next(predictor.stream([pixels], vocabulary, options))
-
-
 def _line(record: ImageRecord, prediction: Prediction) -> str:
     """As `Prediction.to_json`, with the image's id."""
     height, width = prediction.image_size
@@ -152,9 +147,10 @@ def _line(record: ImageRecord, prediction: Prediction) -> str:
     )
 
 
-def _picture(prediction: Prediction, threshold: float) -> Any:
-    """(H, W, 3) uint8 with the rows above the threshold drawn."""
-    return np.asarray(prediction.filter(threshold).draw().convert("RGB"))
+def _picture(predictor: Predictor, pixels: NDArray[np.uint8], vocabulary: Vocabulary) -> NDArray[np.uint8]:
+    """(H, W, 3): what a user of these weights would see, the best objects of it."""
+    found = predictor(pixels, vocabulary, max_objects=8, max_parts_per_object=8)
+    return np.asarray(found.draw(scale=1.0).convert("RGB"))
 
 
 def _join(file: Path, num_processes: int) -> None:

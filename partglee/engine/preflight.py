@@ -25,10 +25,17 @@ def check_config(cfg: CN, *, world_size: int, train: bool = True) -> None:
         _check_training(cfg, world_size)
     elif not cfg.DATASETS.TEST or not cfg.MODEL.WEIGHTS:
         raise ValueError("--eval-only needs MODEL.WEIGHTS and at least one data set in DATASETS.TEST")
+    if cfg.TEST.BEST and not any(cfg.TEST.BEST.startswith(f"{name}/") for name in cfg.DATASETS.TEST):
+        raise ValueError(
+            f"TEST.BEST {cfg.TEST.BEST!r} must begin with a data set of DATASETS.TEST {list(cfg.DATASETS.TEST)}, "
+            "such as NAME/part/mask/AP50"
+        )
     names = (*(cfg.DATASETS.TRAIN if train else ()), *cfg.DATASETS.TEST)
     for name in names:
         spec = get_dataset(name)
-        for what, path in (("annotations", spec.annotation_path), ("images", spec.image_root)):
+        places = [("annotations", spec.annotation_path)] if spec.annotations else []  # toy scenes have no files
+        places += [("images", spec.image_root)] if spec.images else []
+        for what, path in places:
             if not path.exists():
                 raise ValueError(
                     f"{what} of data set {name!r} are not at {path}; {_existing_part(path)} "

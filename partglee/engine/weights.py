@@ -14,17 +14,20 @@ from partglee.modeling.backbone import Backbone
 _CLASSIFIER = ("classifier.", "fc.", "head.", "head_", "conv_head.", "bn2.", "norm.", "norm_pre.")
 
 
-def load_initial_weights(cfg: CN, model: PartGLEE) -> None:
+def load_initial_weights(cfg: CN, model: PartGLEE, *, complete: bool = False) -> None:
     """`MODEL.BACKBONE.WEIGHTS`, then `MODEL.WEIGHTS`, each where given; what stayed as initialised is logged.
 
+    Args:
+        complete: every weight must be in `MODEL.WEIGHTS`.
+
     Raises:
-        ValueError: for a file that is missing, damaged, or fits nothing.
+        ValueError: for a file that is missing, damaged, incomplete where it must not be, or fits nothing.
     """
     if cfg.MODEL.BACKBONE.WEIGHTS:
         LOGGER.info(str(load_backbone(model.backbone, cfg.MODEL.BACKBONE.WEIGHTS)))
     if cfg.MODEL.WEIGHTS:
         report = load_weights(
-            model, find_weights(cfg.MODEL.WEIGHTS), allow_missing=True, ignore=[TABLE_KEY], verbose=False
+            model, find_weights(cfg.MODEL.WEIGHTS), allow_missing=not complete, ignore=[TABLE_KEY], verbose=False
         )
         if not report.loaded:
             raise ValueError(f"{report}\nno tensor of MODEL.WEIGHTS fits this model; is it of another configuration?")
