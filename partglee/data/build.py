@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 import numpy as np
 from fvcore.common.config import CfgNode as CN
@@ -109,7 +108,6 @@ def build_augmentation(cfg: CN) -> Augmentation:
 def _source(cfg: CN, name: str, augmentation: Augmentation) -> Source:
     spec = get_dataset(name)
     records = spec.read()
-    spec = replace(spec, options={})  # they are for the reader, and may hold what does not cross to a worker
     mapper = Mapper(
         vocabulary=records.vocabulary,
         augmentation=augmentation,
