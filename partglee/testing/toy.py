@@ -1,7 +1,7 @@
 """The toy data set: endless scenes of simple objects with parts, for tests and for learning in minutes.
 
-Names are those of the CLIP name tables, so that a model with a table serves them. `partglee data toy` writes the files of
-the registered data sets `toy_train` and `toy_val`; `register_toy` makes others, also endless ones without files.
+Names are those of the CLIP name tables, so that a model with a table serves them. `partglee data toy` writes the files
+of the registered data sets `toy_train` and `toy_val`; `register_toy` makes others, also endless ones without files.
 """
 
 from __future__ import annotations
