@@ -12,6 +12,8 @@ from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwar
 from fvcore.common.config import CfgNode as CN
 from torch.utils.tensorboard import SummaryWriter
 
+from partglee.checkpoint import read_metadata
+from partglee.config import config_from_text
 from partglee.criterion import build_criterion
 from partglee.data.build import build_train_loader
 from partglee.engine.checkpointer import Checkpointer
@@ -20,7 +22,7 @@ from partglee.engine.evaluation_hook import Evaluate
 from partglee.engine.hooks import Hook, LogMetrics, SaveCheckpoints, restore
 from partglee.engine.logging import MetricsFile
 from partglee.engine.optimizer import build_optimizer
-from partglee.engine.predictor import CONFIG_TEXT, find_table
+from partglee.engine.predictor import CONFIG_TEXT, TABLE_NAMES, find_table, find_weights
 from partglee.engine.schedule import build_schedule
 from partglee.engine.step import TrainingStep
 from partglee.engine.trainer import Trainer
@@ -115,12 +117,25 @@ def build_initial_model(cfg: CN, *, complete: bool = False) -> PartGLEE:
     Args:
         complete: every weight must come from `MODEL.WEIGHTS`, as evaluation needs it.
     """
+    if cfg.MODEL.TEXT.BACKEND == "table":
+        _find_names(cfg)
     torch.manual_seed(cfg.SOLVER.SEED)
-    if cfg.MODEL.TEXT.BACKEND == "table" and cfg.MODEL.TEXT.TABLE.FILE:
-        cfg.MODEL.TEXT.TABLE.FILE = str(find_table(cfg.MODEL.TEXT.TABLE.FILE))
     model = build_model(cfg)
     load_initial_weights(cfg, model, complete=complete)
     return model
+
+
+def _find_names(cfg: CN) -> None:
+    """The name table of the configuration, or else the one that exported weights carry."""
+    table = cfg.MODEL.TEXT.TABLE
+    if table.FILE:
+        table.FILE = str(find_table(table.FILE))
+    elif cfg.MODEL.WEIGHTS:
+        file = find_weights(cfg.MODEL.WEIGHTS)
+        metadata = read_metadata(file)
+        if TABLE_NAMES in metadata:
+            carried = config_from_text(metadata[CONFIG_TEXT], source=str(file)).MODEL.TEXT.TABLE
+            table.FILE, table.WIDTH, table.PROJECTED = str(file), carried.WIDTH, carried.PROJECTED
 
 
 def train_batches(cfg: CN, accelerator: Accelerator) -> Batches:

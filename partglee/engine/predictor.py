@@ -91,6 +91,7 @@ class Predictor:
         cls, cfg: CN, weights: str | Path | None, *, device: str | torch.device | None, precision: str
     ) -> Predictor:
         target = _check_device(device)
+        cfg.MODEL.TEXT.MODE = "frozen"  # what training adds to the text tower, such as its teacher, is not needed here
         if cfg.MODEL.TEXT.BACKEND == "table" and cfg.MODEL.TEXT.TABLE.FILE:
             cfg.MODEL.TEXT.TABLE.FILE = str(find_table(cfg.MODEL.TEXT.TABLE.FILE))
         model = build_model(cfg)
