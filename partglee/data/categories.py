@@ -27,8 +27,8 @@ class CategoryLabels(NamedTuple):
 def label_categories(categories: Sequence[Mapping[str, Any]], vocabulary: Vocabulary | None) -> CategoryLabels:
     """Find the label of every category; without a vocabulary, make the one that the categories describe.
 
-    A part belongs to the object that its name begins with (`dog:head`). One whose name does not say belongs to the only
-    object; where there are several objects, parts of this kind are shared by all of them.
+    A part belongs to the object that its name begins with (`dog:head`), or to those that its `owners` lists. One whose
+    category does not say belongs to the only object; where there are several, parts of this kind are shared by all.
 
     Raises:
         ValueError: for categories that no vocabulary can be made of, or none of which is in the one given.
@@ -38,7 +38,7 @@ def label_categories(categories: Sequence[Mapping[str, Any]], vocabulary: Vocabu
     parts = {row for row, entry in entries if is_part_category(entry, known)}
     objects = [(row, entry) for row, entry in entries if row not in parts]
     names = (*known, *(entry["name"] for _, entry in objects))
-    pairs = {row: _split(entry["name"], names) for row, entry in entries if row in parts}
+    pairs = {row: _split(entry, names) for row, entry in entries if row in parts}
     if vocabulary is None:
         vocabulary = _make(objects, [(categories[row], pair) for row, pair in pairs.items()])
     label = np.full(len(categories), -1, np.int64)
@@ -63,8 +63,10 @@ def label_categories(categories: Sequence[Mapping[str, Any]], vocabulary: Vocabu
     return CategoryLabels(vocabulary=vocabulary, is_part=flags, label=label)
 
 
-def _split(name: str, object_names: Sequence[str]) -> tuple[str | None, str]:
-    return split_part_name(name, object_names) or (None, name)
+def _split(entry: Mapping[str, Any], object_names: Sequence[str]) -> tuple[str | None, str]:
+    """(object, part); (None, name) where the name alone does not say the object."""
+    name = entry["name"]
+    return (None, name) if "owners" in entry else split_part_name(name, object_names) or (None, name)
 
 
 def _part_columns(vocabulary: Vocabulary) -> dict[tuple[str | None, str], int]:
@@ -84,9 +86,9 @@ def _make(
     parts: Sequence[tuple[Mapping[str, Any], tuple[str | None, str]]],
 ) -> Vocabulary:
     names = {name_key(entry["name"]): entry["name"] for _, entry in objects}
-    for _, (owner, _part) in parts:
-        if owner is not None:
-            names.setdefault(name_key(owner), owner)
+    for entry, (owner, _) in parts:
+        for name in entry.get("owners", ()) if owner is None else [owner]:
+            names.setdefault(name_key(name), name)
     free = [part for _, (owner, part) in parts if owner is None]
     if not names:
         names = {"object": "object"}
@@ -96,13 +98,18 @@ def _make(
             "'object:part', or give the data set a vocabulary"
         )
     table: dict[str, list[str]] = {name: [] for name in names.values()}
-    for _, (owner, part) in parts:
-        for name in [names[name_key(owner)]] if owner is not None else list(table):
+
+    def owners(entry: Mapping[str, Any], owner: str | None) -> list[str]:
+        listed = entry.get("owners", ()) if owner is None else [owner]
+        return [names[name_key(name)] for name in listed] or list(table)
+
+    for entry, (owner, part) in parts:
+        for name in owners(entry, owner):
             table[name].append(part)
     shared = bool(free) and len(names) > 1
     prompts: dict[Any, str] = {entry["name"]: str(entry["prompt"]) for _, entry in objects if entry.get("prompt")}
     for entry, (owner, part) in parts:
         if entry.get("prompt"):
-            for name in [names[name_key(owner)]] if owner is not None else list(table):
+            for name in owners(entry, owner):
                 prompts[name, part] = str(entry["prompt"])
     return Vocabulary(table, part_format="{part}" if shared else "{object} {part}", prompts=prompts)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from partglee.data import columns_repair as repair
+from partglee.data.image_names import image_file_name
 from partglee.data.json_stream import stream_lists
 from partglee.data.segmentation import encode_segmentation
 
@@ -44,6 +45,9 @@ class Columns:
     box: NDArray[np.float64]  # (M, 4) xyxy pixels
     crowd: NDArray[np.bool_]  # (M,)
     parent: Ints  # (M,) row of the annotation in the same image that this one names, -1 for none
+    attribute_start: Ints  # (M,) first attribute
+    attribute_count: NDArray[np.int32]  # (M,)
+    attributes: NDArray[np.int32]  # attribute ids of all annotations (PACO)
     polygon_start: Ints  # (M,) first polygon
     polygon_count: NDArray[np.int32]  # (M,)
     coordinate_start: Ints  # (P,) first number
@@ -104,6 +108,7 @@ class _Parser:
         self.parent_id = array("q")
         self.box = array("d")  # x, y, width, height
         self.crowd = array("b")
+        self.attributes, self.attribute_end = array("i"), array("q")
         self.polygon_end, self.coordinate_end = array("q"), array("q")
         self.coordinates = array("f")
         self.run, self.run_size, self.run_end = array("q"), array("i"), array("q")
@@ -111,20 +116,13 @@ class _Parser:
         self.issues: Counter[str] = Counter()
 
     def add_category(self, entry: Mapping[str, Any]) -> None:
-        keep = ("id", "name", "level", "supercategory", "prompt", "frequency")
+        keep = ("id", "name", "level", "supercategory", "prompt", "owners", "frequency")
         self.categories.append({key: entry[key] for key in keep if key in entry or key in ("id", "name")})
-
-    def _image_file(self, entry: Mapping[str, Any]) -> str:
-        name = entry.get("file_name")
-        if name:
-            return str(name)
-        # LVIS names files by their address; the last folder says which COCO split they lie in.
-        return "/".join(str(entry["coco_url"]).split("/")[-2:])
 
     def add_image(self, entry: Mapping[str, Any]) -> None:
         self.image_id.append(entry["id"])
         self.image_size.extend((int(entry.get("height") or 0), int(entry.get("width") or 0)))
-        self.file_names.append(self._image_file(entry).encode())
+        self.file_names.append(image_file_name(entry).encode())
         sentences = entry.get("expressions")
         self.sentences.append(json.dumps(sentences).encode() if sentences else b"")
         self.federated |= "neg_category_ids" in entry
@@ -141,6 +139,8 @@ class _Parser:
             parent = entry.get("obj_ann_id")  # PACO's link; objects name themselves
         self.parent_id.append(0 if parent is None or parent == key else parent)
         self.crowd.append(bool(entry.get("iscrowd")))
+        self.attributes.extend(entry.get("attribute_ids") or ())
+        self.attribute_end.append(len(self.attributes))
         box = entry.get("bbox")
         self.box.extend(box if box is not None and len(box) == 4 else (np.nan,) * 4)
         segmentation = entry.get("segmentation")
@@ -191,6 +191,7 @@ class _Parser:
         order = order[np.argsort(image[order], kind="stable")]
         ids = np.array(self.annotation_id, np.int64)[order]
         parent = repair.follow_links(ids, np.array(self.parent_id, np.int64)[order], image[order], self.issues)
+        attribute_start = np.array([0, *self.attribute_end], np.int64)
         return Columns(
             image_id=image_id, image_size=size, image_text=np.frombuffer(text, np.uint8),
             image_text_start=ends[0::2], file_name_end=ends[1::2],
@@ -199,6 +200,9 @@ class _Parser:
             annotation_start=np.searchsorted(image[order], np.arange(len(image_id) + 1)),
             annotation_id=ids, category=category[order].astype(np.int32), box=box[order],
             crowd=np.array(self.crowd, bool)[order], parent=parent,
+            attribute_start=attribute_start[:-1][order],
+            attribute_count=np.diff(attribute_start)[order].astype(np.int32),
+            attributes=np.array(self.attributes, np.int32),
             polygon_start=shapes.polygon_start[order], polygon_count=shapes.polygon_count[order],
             coordinate_start=shapes.coordinate_start, coordinate_count=shapes.coordinate_count,
             coordinates=shapes.coordinates, run=shapes.run[order], run_size=shapes.run_size,

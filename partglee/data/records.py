@@ -30,6 +30,7 @@ class Instance:
     parent: int = -1  # of a part: row in `ImageRecord.objects`, -1 unknown; of an object: -1
     crowd: bool = False  # a region of many, not an instance: never a target, ignored in evaluation
     annotation_id: int = 0  # of the file, for messages
+    attributes: tuple[int, ...] = ()  # ids of the file's attributes (PACO); nothing of the model reads them
 
 
 @dataclass(frozen=True, slots=True)

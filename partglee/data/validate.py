@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from partglee.data.image_names import image_file_name
 from partglee.data.part_names import is_part_category, split_part_name
 from partglee.data.validate_files import check_image_file
 from partglee.data.validate_masks import check_segmentation
@@ -77,17 +78,17 @@ def validate(content: Any, *, images: Path | None = None, progress: bool = False
 class _Category:
     name: str
     is_part: bool
-    owner: str | None  # object name of a part, where its name says
+    owners: frozenset[str]  # object names of a part, where its category says; else empty
 
 
 def _images(report: Report, entries: list[Any], folder: Path | None, progress: bool) -> dict[Any, tuple[int, int]]:
     """Image id -> (height, width), (0, 0) where it is not said."""
     sizes: dict[Any, tuple[int, int]] = {}
     for place, entry in enumerate(_bar(entries, "images", progress)):
-        named_by_url = isinstance(entry, Mapping) and "file_name" not in entry and "coco_url" in entry  # LVIS
+        named_by_url = isinstance(entry, Mapping) and not entry.get("file_name") and "coco_url" in entry  # LVIS
         if not _has_keys(report, "image", place, entry, ("id", "coco_url" if named_by_url else "file_name")):
             continue
-        file_name = "/".join(entry["coco_url"].split("/")[-2:]) if named_by_url else str(entry["file_name"])
+        file_name = image_file_name(entry)
         what = f"image {entry['id']} ({file_name})"
         if entry["id"] in sizes:
             report.error("image id given twice", what)
@@ -121,12 +122,13 @@ def _categories(report: Report, entries: list[Any]) -> dict[Any, _Category]:
         if entry.get("level") not in (None, "object", "part"):
             report.error("`level` of a category that is not object or part", f"{what}: {entry['level']!r}")
         is_part = is_part_category({**entry, "name": str(entry["name"])})
-        pair = split_part_name(str(entry["name"]), tuple(objects)) if is_part else None
-        if is_part and pair is None:
+        pair = split_part_name(str(entry["name"]), tuple(objects)) if is_part and "owners" not in entry else None
+        owners = entry.get("owners", []) if pair is None else [pair[0]]
+        if is_part and not owners:
             report.warn("part category whose name is not object:part", what)
-        elif pair is not None and pair[0] not in objects:
+        elif not set(owners) <= objects:
             report.warn("part category of an object that is no category", what)
-        found[entry["id"]] = _Category(str(entry["name"]), is_part, None if pair is None else pair[0])
+        found[entry["id"]] = _Category(str(entry["name"]), is_part, frozenset(owners))
     return found
 
 
@@ -197,7 +199,7 @@ def _hierarchy(report: Report, good: Mapping[Any, Mapping[str, Any]], categories
             report.error("parent in another image", f"{what}: {link} in image {parent['image_id']}")
         elif above.is_part:
             report.error("parent that is a part", f"{what}: {link} ({above.name})")
-        elif category.owner not in (None, above.name):
+        elif category.owners and above.name not in category.owners:
             report.error("parent of another name than the part says", f"{what}: {link} ({above.name})")
         else:
             inside = _containment(entry["bbox"], parent["bbox"])

@@ -179,7 +179,7 @@ def _categories(
     known_parts = None if part_ids is None else set(part_ids)
     is_part, owner, part = [], [], []
     for entry in entries:
-        pair = split_part_name(entry["name"], object_names)
+        pair = None if "owners" in entry else split_part_name(entry["name"], object_names)
         flag = is_part_category(entry, object_names) if known_parts is None else entry["id"] in known_parts
         is_part.append(flag)
         owner.append(pair[0] if flag and pair else None)

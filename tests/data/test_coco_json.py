@@ -11,6 +11,7 @@ from coco_files import annotation, read, two_images
 
 from partglee.data import Instance
 from partglee.data.categories import label_categories
+from partglee.data.validate import validate
 from partglee.structures import Vocabulary
 
 IMAGE = {"id": 1, "file_name": "a.png", "height": 60, "width": 100}
@@ -184,3 +185,40 @@ def test_select(tmp_path: Path) -> None:
     assert len(list(parts[1])) == 2
     with pytest.raises(ValueError, match="leaves none of 7 images"):
         read(tmp_path, content, select=(0.5, 0.51))
+
+
+def test_parts_that_list_their_owners_share_a_column(tmp_path: Path) -> None:
+    """`owners` says which objects may have a part whose name does not; the name itself is not taken apart."""
+    categories = [
+        {"id": 1, "name": "car", "level": "object"},
+        {"id": 2, "name": "bike", "level": "object"},
+        {"id": 3, "name": "dog", "level": "object"},
+        {"id": 4, "name": "wheel", "level": "part", "owners": ["bike", "car"]},
+        {"id": 5, "name": "car window", "level": "part", "owners": ["car"]},
+    ]
+    image = {"id": 1, "file_name": "a.png", "height": 60, "width": 100}
+    content = {
+        "images": [image],
+        "categories": categories,
+        "annotations": [
+            annotation(1, 1, (0, 0, 50, 50)),
+            annotation(2, 4, (5, 30, 15, 40), parent_id=1),
+            annotation(3, 5, (5, 5, 15, 15), parent_id=1),
+        ],
+    }
+    records = read(tmp_path, content)
+    vocabulary = records.vocabulary
+    assert vocabulary.to_dict() == {"car": ["wheel", "car window"], "bike": ["wheel"], "dog": []}
+    assert vocabulary.part_prompts == ("wheel", "car window") and vocabulary.part_owner == ((0, 1), (0,))
+    assert [(part.label, part.parent) for part in records[0].parts] == [(0, 0), (1, 0)]
+    assert not validate(content).errors and not validate(content).warnings
+
+
+def test_links_through_many_levels_of_parts_reach_the_object(tmp_path: Path) -> None:
+    categories = [{"id": 1, "name": "object", "level": "object"}, {"id": 2, "name": "part", "level": "part"}]
+    image = {"id": 1, "file_name": "a.png", "height": 60, "width": 100}
+    chain = [annotation(9, 1, (0, 0, 50, 50))]
+    chain += [annotation(10 + level, 2, (0, 0, 40, 40), parent_id=9 + level) for level in range(11)]
+    chain += [annotation(40, 2, (0, 0, 40, 40), parent_id=41), annotation(41, 2, (0, 0, 40, 40), parent_id=40)]
+    records = read(tmp_path, {"images": [image], "categories": categories, "annotations": chain})
+    assert [part.parent for part in records[0].parts] == [0] * 11 + [-1, -1]  # two that name each other have none

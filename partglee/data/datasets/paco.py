@@ -1,0 +1,33 @@
+"""PACO-LVIS and PACO-EGO4D (Ramanathan et al., 2023): the official files as they come.
+
+Parts carry their object's annotation id (`obj_ann_id`), attributes stay on the instances. Parts of one name of one
+object are one instance. PACO-LVIS lies in COCO's images; the frames of EGO4D need its licence.
+"""
+
+from __future__ import annotations
+
+from partglee.data.catalog import DatasetSpec, register
+from partglee.data.coco_json import read_coco
+
+_COUNTS = {  # images, and annotations = objects + parts
+    ("lvis", "train"): (45790, 217117 + 395071),
+    ("lvis", "val"): (2410, 10794 + 20945),
+    ("lvis", "test"): (9443, 45861 + 86041),
+    ("ego4d", "train"): (15667, 34835 + 81528),
+    ("ego4d", "val"): (825, 1816 + 4240),
+    ("ego4d", "test"): (9892, 21708 + 53580),
+}
+
+for (_source, _split), (_images, _annotations) in _COUNTS.items():
+    register(
+        DatasetSpec(
+            name=f"paco_{_source}_v1_{_split}",
+            annotations=f"paco/annotations/paco_{_source}_v1_{_split}.json",
+            images="coco" if _source == "lvis" else "paco/images",
+            reader=read_coco,
+            vocabulary="paco",  # 75 objects, 456 parts, also where a file lists fewer categories
+            evaluator="paco",
+            num_images=_images,
+            num_annotations=_annotations,
+        )
+    )

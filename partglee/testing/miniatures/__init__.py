@@ -1,0 +1,23 @@
+"""Small copies of public data sets in their true raw formats, for tests and for trying commands without a download.
+
+Every writer has the signature `write(root, *, num_images, seed) -> None` and fills a root of data sets as the downloads
+would: folders, file names, ids, category lists and bit depths are the real ones, the pictures are simple shapes. What a
+prepare script makes of a download is not written: run the script.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from partglee.testing.miniatures.coco import write_coco
+from partglee.testing.miniatures.lvis import write_lvis
+from partglee.testing.miniatures.paco import write_paco_ego4d, write_paco_lvis
+
+MINIATURES: dict[str, Callable[..., None]] = {
+    "coco": write_coco,
+    "lvis": write_lvis,
+    "paco_ego4d": write_paco_ego4d,
+    "paco_lvis": write_paco_lvis,
+}
+
+__all__ = ["MINIATURES"]
