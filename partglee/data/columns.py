@@ -48,9 +48,6 @@ class Columns:
     attribute_start: Ints  # (M,) first attribute
     attribute_count: NDArray[np.int32]  # (M,)
     attributes: NDArray[np.int32]  # attribute ids of all annotations (PACO)
-    attribute_start: Ints  # (M,) first attribute
-    attribute_count: NDArray[np.int32]  # (M,)
-    attributes: NDArray[np.int32]  # attribute ids of all annotations (PACO)
     polygon_start: Ints  # (M,) first polygon
     polygon_count: NDArray[np.int32]  # (M,)
     coordinate_start: Ints  # (P,) first number
@@ -112,7 +109,6 @@ class _Parser:
         self.box = array("d")  # x, y, width, height
         self.crowd = array("b")
         self.attributes, self.attribute_end = array("i"), array("q")
-        self.attributes, self.attribute_end = array("i"), array("q")
         self.polygon_end, self.coordinate_end = array("q"), array("q")
         self.coordinates = array("f")
         self.run, self.run_size, self.run_end = array("q"), array("i"), array("q")
@@ -143,8 +139,6 @@ class _Parser:
             parent = entry.get("obj_ann_id")  # PACO's link; objects name themselves
         self.parent_id.append(0 if parent is None or parent == key else parent)
         self.crowd.append(bool(entry.get("iscrowd")))
-        self.attributes.extend(entry.get("attribute_ids") or ())
-        self.attribute_end.append(len(self.attributes))
         self.attributes.extend(entry.get("attribute_ids") or ())
         self.attribute_end.append(len(self.attributes))
         box = entry.get("bbox")
@@ -198,7 +192,6 @@ class _Parser:
         ids = np.array(self.annotation_id, np.int64)[order]
         parent = repair.follow_links(ids, np.array(self.parent_id, np.int64)[order], image[order], self.issues)
         attribute_start = np.array([0, *self.attribute_end], np.int64)
-        attribute_start = np.array([0, *self.attribute_end], np.int64)
         return Columns(
             image_id=image_id, image_size=size, image_text=np.frombuffer(text, np.uint8),
             image_text_start=ends[0::2], file_name_end=ends[1::2],
@@ -207,9 +200,6 @@ class _Parser:
             annotation_start=np.searchsorted(image[order], np.arange(len(image_id) + 1)),
             annotation_id=ids, category=category[order].astype(np.int32), box=box[order],
             crowd=np.array(self.crowd, bool)[order], parent=parent,
-            attribute_start=attribute_start[:-1][order],
-            attribute_count=np.diff(attribute_start)[order].astype(np.int32),
-            attributes=np.array(self.attributes, np.int32),
             attribute_start=attribute_start[:-1][order],
             attribute_count=np.diff(attribute_start)[order].astype(np.int32),
             attributes=np.array(self.attributes, np.int32),

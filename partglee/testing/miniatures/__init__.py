@@ -9,9 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from partglee.testing.miniatures.coco import write_coco
+from partglee.testing.miniatures.lvis import write_lvis
 from partglee.testing.miniatures.paco import write_paco_ego4d, write_paco_lvis
 
 MINIATURES: dict[str, Callable[..., None]] = {
+    "coco": write_coco,
+    "lvis": write_lvis,
     "paco_ego4d": write_paco_ego4d,
     "paco_lvis": write_paco_lvis,
 }
