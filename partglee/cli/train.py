@@ -42,9 +42,12 @@ def work(cfg: Any, resume: bool, eval_only: bool, cpu: bool) -> int:
     from partglee.engine.build import build_accelerator, build_initial_model, build_trainer, train_batches
     from partglee.engine.evaluate import evaluate
     from partglee.engine.logging import LOGGER, set_up_logging
+    from partglee.engine.memory import keep_freed_memory
     from partglee.engine.preflight import check_config, check_names
 
     accelerator = build_accelerator(cfg, cpu=cpu)
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
     output = Path(cfg.OUTPUT_DIR)
     register_custom(cfg)
     check_config(cfg, world_size=accelerator.num_processes, train=not eval_only)
