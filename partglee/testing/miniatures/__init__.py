@@ -12,12 +12,14 @@ from collections.abc import Callable
 from partglee.testing.miniatures.coco import write_coco
 from partglee.testing.miniatures.lvis import write_lvis
 from partglee.testing.miniatures.paco import write_paco_ego4d, write_paco_lvis
+from partglee.testing.miniatures.refcoco import write_refcoco
 
 MINIATURES: dict[str, Callable[..., None]] = {
     "coco": write_coco,
     "lvis": write_lvis,
     "paco_ego4d": write_paco_ego4d,
     "paco_lvis": write_paco_lvis,
+    "refcoco": write_refcoco,
 }
 
 __all__ = ["MINIATURES"]
