@@ -10,6 +10,8 @@ from typing import Any
 from partglee.data.files import write_json
 from partglee.data.prepare.regions import Region
 
+_MARK = '"made_by":"partglee"'
+
 
 @dataclass(frozen=True, slots=True)
 class AnnotatedImage:
@@ -20,6 +22,7 @@ class AnnotatedImage:
     width: int
     objects: tuple[Region, ...]
     image_id: int | None = None  # None: numbered in file order, from 1
+    loose: tuple[Region, ...] = ()  # parts whose object is not known
 
 
 def write_splits(
@@ -53,6 +56,45 @@ def write_splits(
         content = to_coco(chosen, categories, description=f"{description}, {name}")
         write_json(content, paths[name])
     return paths
+
+
+def write_set(
+    images: Iterable[AnnotatedImage],
+    file: str | Path,
+    *,
+    categories: Sequence[Mapping[str, Any]],
+    description: str,
+    notes: Mapping[str, int] | None = None,
+    replace: bool = False,
+) -> dict[str, Any]:
+    """Write all images, in the order given, into one file, with what the reader noted (recorded under `info`).
+
+    Args:
+        notes: what was left out or repaired -> how often; read when the last image is.
+        replace: also take the place of a file that was not written by this function.
+
+    Returns:
+        The content, as it was written.
+
+    Raises:
+        ValueError: for no image at all, a name that is no category, or a file that someone else wrote.
+    """
+    path = Path(file)
+    if path.is_file() and not replace and _MARK not in _head(path):
+        raise ValueError(f"{path} is there and was not made by this script; move it away, or pass --replace")
+    listed = list(images)
+    if not listed:
+        raise ValueError("no image was found; is the folder of raw data the right one?")
+    numbered = [(number if image.image_id is None else image.image_id, image) for number, image in enumerate(listed, 1)]
+    content = to_coco(numbered, categories, description=description)
+    content["info"].update(notes=dict(notes or {}), parts_without_parent=sum(len(image.loose) for image in listed))
+    write_json(content, path)
+    return content
+
+
+def _head(path: Path) -> str:
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        return stream.read(200)
 
 
 def num_validation(count: int, share: float) -> int:
@@ -92,8 +134,10 @@ def to_coco(
             parent = add(image_id, region, None)
             for part in region.parts:
                 add(image_id, part, parent)
+        for part in image.loose:
+            add(image_id, part, None)
     return {
-        "info": {"description": description},
+        "info": {"made_by": "partglee", "description": description},
         "images": [
             {"id": number, "file_name": image.file_name, "height": image.height, "width": image.width}
             for number, image in images

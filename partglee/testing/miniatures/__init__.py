@@ -12,6 +12,7 @@ from collections.abc import Callable
 from partglee.testing.miniatures.coco import write_coco
 from partglee.testing.miniatures.lvis import write_lvis
 from partglee.testing.miniatures.paco import write_paco_ego4d, write_paco_lvis
+from partglee.testing.miniatures.partimagenet import write_partimagenet, write_partimagenet_seg
 from partglee.testing.miniatures.refcoco import write_refcoco
 
 MINIATURES: dict[str, Callable[..., None]] = {
@@ -19,6 +20,8 @@ MINIATURES: dict[str, Callable[..., None]] = {
     "lvis": write_lvis,
     "paco_ego4d": write_paco_ego4d,
     "paco_lvis": write_paco_lvis,
+    "partimagenet": write_partimagenet,
+    "partimagenet_seg": write_partimagenet_seg,
     "refcoco": write_refcoco,
 }
 

@@ -1,0 +1,94 @@
+"""The command lines of the prepare scripts of the part benchmarks, which write a file for each registered name."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm  # type: ignore[import-untyped, unused-ignore]
+
+from partglee.data.catalog import datasets_root
+from partglee.data.prepare.files import AnnotatedImage, write_set
+from partglee.data.prepare.partimagenet import (
+    joint_categories,
+    part_categories,
+    parts_alone,
+    read_partimagenet,
+)
+from partglee.data.prepare.partimagenet_seg import read_partimagenet_seg
+
+Argv = Sequence[str] | None
+
+
+def partimagenet_main(argv: Argv = None) -> int:
+    """`datasets/prepare_partimagenet.py`."""
+    parser = argparse.ArgumentParser(
+        description="PartImageNet -> hierarchical COCO JSON, parts alone and with the objects they are parts of."
+    )
+    parser.add_argument("--release", choices=("original", "seg"), default="original", help="which one is there")
+    _add_common(parser, "the folder partimagenet or PartImageNet_Seg of the data sets' root", ("train", "val"))
+    return _run(parser, argv, _partimagenet)
+
+
+def _partimagenet(arguments: argparse.Namespace) -> None:
+    seg = arguments.release == "seg"
+    root = arguments.raw or datasets_root() / ("PartImageNet_Seg" if seg else "partimagenet")
+    for split in arguments.splits:
+        notes: Counter[str] = Counter()
+        if seg:
+            found = read_partimagenet_seg(root, split, notes)
+            _write(found, root / f"{split}_joint.json", joint_categories(), "PartImageNet_Seg", notes, arguments)
+            continue
+        images = list(_shown(read_partimagenet(root / f"{split}.json", notes)))
+        alone = map(parts_alone, images)
+        _write(alone, root / f"{split}_format.json", part_categories(), "PartImageNet, parts", notes, arguments)
+        file = root / f"partimagenet_{split}_joint.json"
+        _write(images, file, joint_categories(), "PartImageNet, objects and parts", notes, arguments)
+
+
+def _add_common(parser: argparse.ArgumentParser, default: str, splits: Sequence[str]) -> None:
+    parser.add_argument("raw", nargs="?", type=Path, help=f"raw folder (default: {default}); the files go there too")
+    parser.add_argument("--splits", nargs="+", default=list(splits), metavar="SPLIT", help="default: %(default)s")
+    parser.add_argument("--replace", action="store_true", help="overwrite files that came from elsewhere")
+
+
+def _shown(images: Iterable[AnnotatedImage]) -> Iterable[AnnotatedImage]:
+    bar: Iterable[AnnotatedImage] = tqdm(images, unit=" images", disable=not sys.stderr.isatty())
+    return bar
+
+
+def _write(
+    images: Iterable[AnnotatedImage],
+    file: Path,
+    categories: Sequence[Mapping[str, Any]],
+    description: str,
+    notes: Mapping[str, int],
+    arguments: argparse.Namespace,
+) -> None:
+    """Write one file and print what is in it."""
+    content = write_set(
+        _shown(images), file, categories=categories, description=description, notes=notes, replace=arguments.replace
+    )
+    level = {entry["id"]: entry["level"] for entry in categories}
+    parts = sum(level[entry["category_id"]] == "part" for entry in content["annotations"])
+    objects = len(content["annotations"]) - parts
+    text = f"{file}: {len(content['images'])} images, {objects} objects, {parts} parts"
+    if "object" in level.values():
+        text += f", {content['info']['parts_without_parent']} parts without a parent"
+    print(text)
+    for what, count in notes.items():
+        print(f"  {count} x {what}")
+
+
+def _run(parser: argparse.ArgumentParser, argv: Argv, work: Callable[[argparse.Namespace], None]) -> int:
+    arguments = parser.parse_args(argv)
+    try:
+        work(arguments)
+    except (ValueError, OSError) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
+    return 0
