@@ -1,6 +1,6 @@
 """It learns: objects, parts, and which part belongs to which object, in seconds.
 
-Eight toy scenes are learned by heart with the real trainer. The bars are out of reach when a piece is broken: the `slow`
+Eight toy scenes are learned by heart with the real trainer. The bars are out of reach when a piece is broken: the slow
 tests break each in turn and see it miss its bar.
 """
 
