@@ -197,9 +197,7 @@ def _hierarchy(report: Report, good: Mapping[Any, Mapping[str, Any]], categories
         above = categories[parent["category_id"]]
         if parent["image_id"] != entry["image_id"]:
             report.error("parent in another image", f"{what}: {link} in image {parent['image_id']}")
-        elif above.is_part:
-            report.error("parent that is a part", f"{what}: {link} ({above.name})")
-        elif category.owners and above.name not in category.owners:
+        elif category.owners and not above.is_part and above.name not in category.owners:
             report.error("parent of another name than the part says", f"{what}: {link} ({above.name})")
         else:
             inside = _containment(entry["bbox"], parent["bbox"])

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from multiprocessing import Pool
 from pathlib import Path
 
 from partglee.data.catalog import datasets_root
 from partglee.data.files import write_json
 from partglee.data.prepare.refer import REFER_SETS, read_refer
+from partglee.data.prepare.sa1b import prepare_shard
 
 Argv = Sequence[str] | None
 
@@ -45,6 +49,42 @@ def _refcoco(arguments: argparse.Namespace) -> Iterable[str]:
             write_json(content, path)
             sentences = sum(len(image["expressions"]) for image in content["images"])
             yield f"{path}: {len(content['images'])} objects, {sentences} expressions"
+
+
+def sa1b_main(argv: Argv = None) -> int:
+    """`datasets/prepare_sa1b.py`."""
+    root = datasets_root() / "SA1B"
+    parser = argparse.ArgumentParser(
+        description="SA-1B -> objects and parts with parents, one file for each tar. The downloads are only read. What "
+        "was done before is not done again."
+    )
+    parser.add_argument(
+        "sources", nargs="*", type=Path, metavar="SOURCE",
+        help=f"tars, or folders of images and annotations in images/ (none: all of {root})",
+    )  # fmt: skip
+    parser.add_argument("--root", type=Path, default=root, help="folder of the data set (%(default)s)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (%(default)s)")
+    parser.add_argument("--no-pictures", action="store_true", help="do not write the images of tars to images/")
+    parser.add_argument("--again", action="store_true", help="write files anew that are there")
+    return _run(parser, argv, _sa1b)
+
+
+def _sa1b(arguments: argparse.Namespace) -> Iterable[str]:
+    sources = arguments.sources or sorted(arguments.root.glob("*.tar")) or sorted(arguments.root.glob("images/*/"))
+    if not sources:
+        raise ValueError(f"no tars in {arguments.root}; name them, or the folders they were unpacked to")
+    if arguments.workers < 1:
+        raise ValueError(f"--workers must be at least 1, got {arguments.workers}")
+    with ExitStack() as stack:
+        pool = stack.enter_context(Pool(arguments.workers)) if arguments.workers > 1 else None
+        for source in sources:
+            name = source.stem if source.suffix == ".tar" else source.name
+            path = arguments.root / "annotations" / f"{name}.json"
+            if path.is_file() and not arguments.again:
+                yield f"{path}: there already"
+                continue
+            counts = prepare_shard(source, arguments.root, pool=pool, pictures=not arguments.no_pictures)
+            yield f"{path}: " + ", ".join(f"{count} {what}" for what, count in counts.items() if count)
 
 
 def _run(parser: argparse.ArgumentParser, argv: Argv, work: Callable[[argparse.Namespace], Iterable[str]]) -> int:

@@ -14,6 +14,7 @@ from partglee.testing.miniatures.lvis import write_lvis
 from partglee.testing.miniatures.paco import write_paco_ego4d, write_paco_lvis
 from partglee.testing.miniatures.partimagenet import write_partimagenet, write_partimagenet_seg
 from partglee.testing.miniatures.refcoco import write_refcoco
+from partglee.testing.miniatures.sa1b import write_sa1b
 
 MINIATURES: dict[str, Callable[..., None]] = {
     "coco": write_coco,
@@ -23,6 +24,7 @@ MINIATURES: dict[str, Callable[..., None]] = {
     "partimagenet": write_partimagenet,
     "partimagenet_seg": write_partimagenet_seg,
     "refcoco": write_refcoco,
+    "sa1b": write_sa1b,
 }
 
 __all__ = ["MINIATURES"]

@@ -21,7 +21,8 @@ def write_coco(root: Path, *, num_images: int = 4, seed: int = 0) -> None:
     """`coco/annotations/instances_{train,val}2017.json` of `num_images` each; the last image has no annotation."""
     for number, split in enumerate(("train", "val")):
         rng = np.random.default_rng((seed, 20 + number))
-        images, annotations = [], []
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
         for image_id in range(FIRST_ID + 1000 * number + 1, FIRST_ID + 1000 * number + 1 + num_images):
             scene = draw_scene(rng, dict.fromkeys(KINDS, ()))
             folder, name = f"{split}2017", f"{image_id:012d}.jpg"

@@ -1,0 +1,17 @@
+"""SA-1B with levels, as `datasets/prepare_sa1b.py` writes it: a file for each tar. Class-agnostic: "object", "part"."""
+
+from __future__ import annotations
+
+from partglee.data.catalog import DatasetSpec, register
+from partglee.data.shards import read_shards
+
+register(
+    DatasetSpec(
+        name="sa1b_joint",
+        annotations="SA1B/annotations",
+        images="SA1B/images",
+        reader=read_shards,
+        num_images=559300,  # of the first 50 tars
+        num_annotations=25875267,
+    )
+)

@@ -1,0 +1,162 @@
+"""SA-1B: tars (or folders they were unpacked to) -> one hierarchical COCO file for each.
+
+The files of the download are only read. Each tar is gone through once, in order; its images are written out on the way,
+its masks are sorted into levels by other processes. A tar whose file is there is not read again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tarfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from multiprocessing.pool import Pool
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from partglee.data.files import whole_file
+from partglee.data.prepare.sa1b_rule import hierarchy, shrink
+
+CATEGORIES = [
+    {"id": 1, "name": "object", "level": "object"},
+    {"id": 2, "name": "part", "level": "part", "owners": ["object"], "prompt": "part"},
+]
+_BATCH = 256  # images whose masks wait at a time
+_MEMBER = re.compile(r"sa_\d+\.(jpg|json)")
+
+
+class RawImage(NamedTuple):
+    """One annotation file of the download."""
+
+    name: str  # "sa_1"
+    content: bytes
+    has_picture: bool
+
+
+def prepare_shard(source: Path, root: Path, *, pool: Pool | None = None, pictures: bool = True) -> Counter[str]:
+    """Write `root/annotations/NAME.json` of one tar or folder NAME, and the images of a tar to `root/images/NAME/`.
+
+    Args:
+        source: `sa_000000.tar`, or the folder `root/images/sa_000000`.
+        root: folder of the data set.
+        pool: processes that sort masks into levels; None = this one does.
+        pictures: write the images of a tar out; without, they must be in `root/images/NAME/` to be used.
+
+    Returns:
+        How many "images", "objects", "parts", "parts without parent", and what was left out and why.
+
+    Raises:
+        ValueError: for a tar that is cut off, a source without annotations, or a folder at another place.
+    """
+    name = source.stem if source.is_file() else source.name
+    folder = root / "images" / name
+    raw = _of_tar(source, folder, write=pictures) if source.is_file() else _of_folder(source, folder)
+    counts: Counter[str] = Counter()
+    images: list[dict[str, Any]] = []
+    with whole_file(root / "annotations" / f"{name}.json") as beside, beside.open("w", encoding="utf-8") as file:
+        head = {"info": {"description": f"SA-1B {name}, objects and parts"}, "categories": CATEGORIES}
+        file.write(json.dumps(head)[:-1] + ', "annotations": [')
+        number = 0
+        for image, annotations in _sorted(raw, counts, pool):
+            images.append({**image, "file_name": f"{name}/{image['file_name']}"})
+            for entry in annotations:
+                row, parent = entry.pop("row"), entry.pop("parent")
+                link = {} if parent < 0 else {"parent_id": number + parent + 1}
+                full = {"id": number + row + 1, "image_id": image["id"], **entry, **link}
+                file.write(("" if full["id"] == 1 else ",") + json.dumps(full, separators=(",", ":")))
+                _count(counts, full)
+            number += len(annotations)
+        file.write(f'], "images": {json.dumps(images)}}}')
+        if not images:
+            raise ValueError(f"{source} holds no images with annotations (sa_*.jpg with sa_*.json): {dict(counts)}")
+    counts["images"] = len(images)
+    return counts
+
+
+def _count(counts: Counter[str], entry: dict[str, Any]) -> None:
+    counts["objects" if entry["category_id"] == 1 else "parts"] += 1
+    counts["parts without parent"] += entry["category_id"] == 2 and "parent_id" not in entry
+
+
+def _sorted(
+    raw: Iterable[RawImage], counts: Counter[str], pool: Pool | None
+) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    stream = iter(raw)
+    run: Callable[..., Iterable[Any]] = map if pool is None else pool.map
+    while batch := list(islice(stream, _BATCH)):
+        counts["left out: annotations without their image"] += sum(not one.has_picture for one in batch)
+        with_picture = [one for one in batch if one.has_picture]
+        for one, made in zip(with_picture, run(levels_of, [one.content for one in with_picture]), strict=True):
+            if isinstance(made, str):
+                counts[f"left out: {one.name}.json, {made}"] += 1
+            else:
+                yield made
+
+
+def levels_of(content: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]] | str:
+    """The image entry and annotations of one file of the download, or what is wrong with it.
+
+    Annotations have their `row`, and the row of their `parent` (-1 for none), in this image.
+    """
+    try:
+        raw = json.loads(content)
+        image = raw["image"]
+        size = [int(image["height"]), int(image["width"])]
+        entry = {
+            "id": int(image["image_id"]), "file_name": str(image["file_name"]), "height": size[0], "width": size[1]
+        }  # fmt: skip
+        found = [one for one in raw["annotations"] if one["area"] > 0]
+        if any(list(one["segmentation"]["size"]) != size for one in found):
+            return "masks of another size than the image"
+        small = np.stack([shrink(one["segmentation"]) for one in found]) if found else np.zeros((0, 1, 1), bool)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"not as SA-1B's files are ({error!r:.80})"
+    levels = hierarchy(small, [one["area"] for one in found])
+    annotations = [
+        {
+            "row": row, "category_id": 2 if levels.is_part[row] else 1, "bbox": one["bbox"], "area": one["area"],
+            "iscrowd": 0, "segmentation": one["segmentation"], "parent": int(levels.parent[row]),
+        }
+        for row, one in enumerate(found)
+    ]  # fmt: skip
+    return entry, annotations
+
+
+def _of_tar(source: Path, folder: Path, *, write: bool) -> Iterator[RawImage]:
+    try:
+        with tarfile.open(source, "r:*") as tar:
+            members = [m for m in tar.getmembers() if m.isfile() and _MEMBER.fullmatch(Path(m.name).name)]
+            pictures = {Path(m.name).stem for m in members if m.name.endswith(".jpg")}
+            for member in members:
+                name = Path(member.name)  # its folder is not used: a tar may name any place
+                stream = tar.extractfile(member)
+                assert stream is not None
+                if name.suffix == ".json":
+                    there = name.stem in pictures if write else (folder / f"{name.stem}.jpg").is_file()
+                    yield RawImage(name.stem, stream.read(), there)
+                elif write and not _same_size(folder / name.name, member.size):
+                    with whole_file(folder / name.name) as beside, beside.open("wb") as file:
+                        shutil.copyfileobj(stream, file)
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise ValueError(f"{source} is no tar or is cut off ({error}); download it again") from error
+
+
+def _same_size(file: Path, size: int) -> bool:
+    return file.is_file() and file.stat().st_size == size
+
+
+def _of_folder(source: Path, folder: Path) -> Iterator[RawImage]:
+    if not source.is_dir():
+        raise ValueError(f"{source} does not exist; give a tar of SA-1B, or the folder it was unpacked to")
+    if source.resolve() != folder.resolve():
+        raise ValueError(f"the folder {source} must be {folder}, where the images are read from; move or link it there")
+    for entry in sorted(os.scandir(source), key=lambda entry: entry.name):
+        path = Path(entry.path)
+        if path.suffix == ".json" and _MEMBER.fullmatch(path.name):
+            yield RawImage(path.stem, path.read_bytes(), path.with_suffix(".jpg").is_file())
