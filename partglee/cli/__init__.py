@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from partglee import __version__
-from partglee.cli import convert, data, export, info, predict, train, vocabulary
+from partglee.cli import convert, data, eval, export, info, predict, train, vocabulary
 
-_COMMANDS = (predict, train, data, convert, export, vocabulary, info)
+_COMMANDS = (predict, train, eval, data, convert, export, vocabulary, info)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

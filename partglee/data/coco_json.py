@@ -104,6 +104,16 @@ class CocoRecords:
             expressions=self._expressions(image, len(objects)),
         )
 
+    @property
+    def category_ids(self) -> tuple[list[int], list[int]]:
+        """The file's category id of each object label and of each part label; -1 where the file has none."""
+        names = self.vocabulary
+        ids = [-1] * len(names.object_names), [-1] * len(names.part_names)
+        for entry, is_part, label in zip(self.columns.categories, self._is_part, self._label, strict=True):
+            if label >= 0 and ids[int(is_part)][label] < 0:
+                ids[int(is_part)][label] = int(entry["id"])
+        return ids
+
     def file_name(self, index: int) -> str:
         """File name as the annotation file has it."""
         image, c = self.rows[index], self.columns

@@ -15,20 +15,17 @@ from fvcore.common.config import CfgNode as CN
 from numpy.typing import NDArray
 
 from partglee.data.build import build_test_loader
-from partglee.data.catalog import DatasetSpec, get_dataset
-from partglee.data.records import ImageRecord, Records
+from partglee.data.catalog import get_dataset
+from partglee.data.records import ImageRecord
 from partglee.engine.logging import LOGGER
 from partglee.engine.predictor import Predictor
-from partglee.evaluation import EVALUATORS, build_evaluator, format_table, joint_evaluator, score_file
-from partglee.evaluation.category_map import CategoryMap
-from partglee.evaluation.ground_truth import GroundTruth
+from partglee.evaluation import dataset_evaluator, format_table, score_file
 from partglee.evaluation.instances import InstanceEvaluator
 from partglee.modeling import PartGLEE
 from partglee.modeling.multi_label import MultiLabel
 from partglee.modeling.postprocess import PostprocessOptions
 from partglee.structures import Prediction, Vocabulary
 
-_JOINT = ("", "coco", "hierarchical", "joint")  # `JointEvaluator` reports what these do, for each level
 _PRECISIONS = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -70,7 +67,7 @@ def evaluate_dataset(
     spec = get_dataset(name)
     loader = build_test_loader(cfg, name, rank=accelerator.process_index, world_size=accelerator.num_processes)
     vocabulary = loader.records.vocabulary
-    evaluator = evaluator_of(spec, loader.records)
+    evaluator = dataset_evaluator(spec, loader.records)
     options = PostprocessOptions(
         multi_label=MultiLabel(
             object_queries=cfg.TEST.OBJECT_QUERIES,
@@ -93,7 +90,7 @@ def evaluate_dataset(
     with beside.open("w", encoding="utf-8") as lines:
         for record, pixels in loader:
             prediction = next(predictor.stream([pixels], vocabulary, options))
-            lines.write(_line(record, prediction) + "\n")
+            lines.write(_line(record, prediction, vocabulary) + "\n")
             if len(drawn) < pictures:
                 drawn[record.file.name or str(record.image_id)] = _picture(predictor, pixels, vocabulary)
     os.replace(beside, share)
@@ -107,26 +104,6 @@ def evaluate_dataset(
     return results, drawn
 
 
-def evaluator_of(spec: DatasetSpec, records: Records) -> InstanceEvaluator:
-    """What scores predictions made with the data set's own vocabulary.
-
-    Raises:
-        ValueError: for an evaluator whose predictions are no detections (referring expressions, part maps).
-    """
-    if spec.evaluator in _JOINT:
-        return joint_evaluator(records)
-    if not issubclass(EVALUATORS.get(spec.evaluator, InstanceEvaluator), InstanceEvaluator):
-        raise ValueError(
-            f"data set {spec.name!r} is scored by {spec.evaluator!r}, which takes no detections; this loop knows "
-            f"{', '.join(n for n, kind in EVALUATORS.items() if issubclass(kind, InstanceEvaluator))}"
-        )
-    truth = GroundTruth.load(spec.annotation_path)
-    names = CategoryMap(ground_truth=truth, vocabulary=records.vocabulary)
-    evaluator = build_evaluator(spec.evaluator, ground_truth=truth, category_map=names)
-    assert isinstance(evaluator, InstanceEvaluator)
-    return evaluator
-
-
 def score(file: Path, evaluator: InstanceEvaluator) -> dict[str, float]:
     """Numbers of a predictions file; what is only worth a note goes to the log."""
     with warnings.catch_warnings(record=True) as notes:
@@ -137,10 +114,17 @@ def score(file: Path, evaluator: InstanceEvaluator) -> dict[str, float]:
     return results
 
 
-def _line(record: ImageRecord, prediction: Prediction) -> str:
-    """As `Prediction.to_json`, with the image's id."""
+def _line(record: ImageRecord, prediction: Prediction, vocabulary: Vocabulary) -> str:
+    """As `Prediction.to_json`, with the image's id, and with the object that a part's name belongs to.
+
+    The object of the name need not be that of the parent, and a part may have no parent.
+    """
     height, width = prediction.image_size
     results = prediction.to_coco(image_id=record.image_id)
+    for row in results:
+        owners = vocabulary.part_owner[row["category_id"]] if row["level"] == "part" else ()
+        if len(owners) == 1:
+            row["object"] = vocabulary.object_names[owners[0]]
     name = record.file.as_posix()
     return json.dumps(
         {"file_name": name, "image_id": record.image_id, "height": height, "width": width, "results": results}

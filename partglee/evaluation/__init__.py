@@ -2,6 +2,7 @@
 
 from partglee.evaluation.base import Evaluator, format_table
 from partglee.evaluation.category_map import CategoryMap
+from partglee.evaluation.for_dataset import dataset_evaluator
 from partglee.evaluation.ground_truth import GroundTruth
 from partglee.evaluation.hierarchical import HierarchicalEvaluator
 from partglee.evaluation.instances import CocoEvaluator, LvisEvaluator
@@ -34,6 +35,7 @@ __all__ = [
     "SemanticPartEvaluator",
     "build_evaluator",
     "compose_part_map",
+    "dataset_evaluator",
     "detect_format",
     "format_table",
     "joint_evaluator",

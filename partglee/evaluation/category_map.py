@@ -13,9 +13,11 @@ from partglee.structures.vocabulary_files import humanise, name_key
 class CategoryMap:
     """Finds the category id of each row of a prediction.
 
-    A row's category is looked up by: explicit ids of its label, if given; the category whose full name is the row's
-    name; for parts (object, part), where the object comes from the vocabulary if the part column has one owner, else
-    from the predicted parent. Case, white space, `_` and LVIS qualifiers (`car_(automobile)`) do not count.
+    A row's category is looked up by: explicit ids of its label, if given; for parts (object, part), where the object is
+    the one that the row names (`object`), or else the vocabulary's if the part column has one owner, or else the
+    predicted parent; the category whose full name is the row's name; a part without an object, or whose parent is of a
+    category that has no such part, by its own name where one category alone has it. Case and white space do not count;
+    neither do `_` and LVIS qualifiers (`car_(automobile)`) where that leaves one category.
 
     Args:
         ground_truth: annotations with the categories.
@@ -35,27 +37,38 @@ class CategoryMap:
         self._vocabulary = vocabulary
         categories = ground_truth.categories
         objects = [name for name, part in zip(categories.names, categories.is_part, strict=True) if not part]
-        self._named: dict[str, int] = {}
-        self._pairs: dict[tuple[str, str], int] = {}
+        named: list[tuple[tuple[str, ...], int]] = []
+        parts: list[tuple[tuple[str, ...], int]] = []
         for key, name, owner, part in zip(
             categories.ids.tolist(), categories.names, categories.owner, categories.part, strict=True
         ):
-            self._named.setdefault(_key(name), key)
+            named.append(((name,), key))
             pair = (owner, part) if owner is not None else split_part_name(name, objects)
             if pair is not None and pair[1] is not None:
-                self._pairs.setdefault((_key(pair[0]), _key(pair[1])), key)
+                named.append(((pair[0], pair[1]), key))
+                parts.append(((pair[1],), key))
+        self._named = _Names(named)
+        self._parts = _Names(parts)
 
-    def category_id(self, *, level: str, label: int, name: str, parent_name: str | None) -> int | None:
+    def category_id(
+        self, *, level: str, label: int, name: str, parent_name: str | None, object_name: str | None = None
+    ) -> int | None:
         """Category id of one row, None when there is none."""
         table = self._ids[level]
         if table is not None:
             known = table.get(label) if isinstance(table, Mapping) else (table[label] if label < len(table) else None)
-            return None if known is None else int(known)
-        if level == "part":
-            owner = self._owner(label) or parent_name
-            if owner is not None and (_key(owner), _key(name)) in self._pairs:
-                return self._pairs[_key(owner), _key(name)]
-        return self._named.get(_key(name))
+            return None if known is None or known < 0 else int(known)
+        if level == "object":
+            return self._named.find(name)
+        said = object_name or self._owner(label)
+        owner = said or parent_name
+        found = None if owner is None else self._named.find(owner, name)
+        if found is None:
+            found = self._named.find(name)
+        # A parent may be an object that has no such part: then it says nothing about the part's category.
+        if found is None and said is None and (owner is None or self._named.find(owner) is not None):
+            found = self._parts.find(name)
+        return found
 
     def _owner(self, label: int) -> str | None:
         if self._vocabulary is None:
@@ -71,12 +84,29 @@ class CategoryMap:
                 **entry,
                 "category_id": self.category_id(
                     level=entry["level"], label=entry["category_id"], name=entry["name"],
-                    parent_name=names.get(entry.get("parent_id")),
+                    parent_name=names.get(entry.get("parent_id")), object_name=entry.get("object"),
                 ),
             }
             for entry in rows
         ]  # fmt: skip
 
 
-def _key(name: str) -> str:
+class _Names:
+    """Category ids by name; first as it is written, then without `_` and qualifiers where that is one category."""
+
+    def __init__(self, named: Sequence[tuple[tuple[str, ...], int]]) -> None:
+        self._exact: dict[tuple[str, ...], int | None] = {}
+        self._loose: dict[tuple[str, ...], int | None] = {}
+        for table, key in ((self._exact, name_key), (self._loose, _loose_key)):
+            for names, category in named:
+                words = tuple(key(name) for name in names)
+                table[words] = category if table.get(words, category) == category else None
+
+    def find(self, *names: str) -> int | None:
+        """Category id, None when there is none or several."""
+        found = self._exact.get(tuple(map(name_key, names)))
+        return self._loose.get(tuple(map(_loose_key, names))) if found is None else found
+
+
+def _loose_key(name: str) -> str:
     return name_key(humanise(name))

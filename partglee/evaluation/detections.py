@@ -18,6 +18,7 @@ from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignor
 
 from partglee.evaluation.ground_truth import RLE, GroundTruth, encode_segmentation
 from partglee.evaluation.issues import InputIssues
+from partglee.evaluation.run_lengths import damaged_run_lengths, wrong_run_list
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +85,16 @@ class DetectionBuffer:
         start = len(self._image)
         row_of: dict[Any, int] = {}
         links: list[tuple[int, Any]] = []
-        for entry in rows:
+        rows = list(rows)
+        damaged = self._damaged(image, rows)
+        for position, entry in enumerate(rows):
+            if position in damaged:
+                self.issues.add("mask unreadable", f"image {image_id!r}: {damaged[position]}")
+                continue
+            if links and entry.get("id") in row_of:  # parents are named by these ids, so they must be unique
+                detail = f"image {image_id!r} has two results with id {entry['id']!r}; the first is kept"
+                self.issues.add("image given twice", detail)
+                continue
             if not self._add_row(image, image_id, entry):
                 continue
             row = len(self._image) - 1
@@ -95,6 +105,41 @@ class DetectionBuffer:
         for row, parent_id in links:
             self._parent[row] = row_of.get(parent_id, -1)
         self.seen[image] = (start, len(self._image))
+        if again := self._count_repeated(start):
+            detail = f"image {image_id!r}: equal category, score, box and mask; was the image predicted twice?"
+            self.issues.add("detection given twice", detail, count=again)
+
+    def _damaged(self, image: int, rows: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+        """Positions of rows whose run lengths say no mask; other faults of masks are found when they are added."""
+        known = self._image_size(image)
+        damaged: dict[int, str] = {}
+        positions: list[int] = []
+        counts: list[bytes] = []
+        pixels: list[int] = []
+        for position, entry in enumerate(rows):
+            segmentation = entry.get("segmentation")
+            if not isinstance(segmentation, dict):
+                continue
+            runs, size = segmentation.get("counts"), segmentation.get("size", ())
+            if len(size) != 2 or (known != (0, 0) and tuple(size) != known):
+                continue
+            if isinstance(runs, (str, bytes)):
+                positions.append(position)
+                counts.append(runs.encode() if isinstance(runs, str) else runs)
+                pixels.append(int(size[0]) * int(size[1]))
+            elif isinstance(runs, list) and (what := wrong_run_list(runs, int(size[0]) * int(size[1]))):
+                damaged[position] = what
+        found = damaged_run_lengths(counts, pixels)
+        return {**damaged, **{positions[i]: what for i, what in found.items()}}
+
+    def _count_repeated(self, start: int) -> int:
+        """Detections from row `start` on that are equal to another one in everything."""
+        pairs = list(zip(self._category[start:], self._score[start:], strict=True))
+        if len(set(pairs)) == len(pairs):
+            return 0
+        boxes = np.array(self._boxes[4 * start :]).reshape(-1, 4).tolist()
+        whole = zip(pairs, map(tuple, boxes), self._counts[start:], strict=True)
+        return len(pairs) - len(set(whole))
 
     def _add_row(self, image: int, image_id: int, entry: Mapping[str, Any]) -> bool:
         category = self.ground_truth.categories.index.get(entry.get("category_id"))  # type: ignore[arg-type]

@@ -75,7 +75,16 @@ class InstanceEvaluator(Evaluator):
         """Add one image's rows as `Prediction.to_coco` writes them: categories are found by name or label.
 
         Objects are left out, with a note, when the annotations have parts only, and parts when they have none.
+
+        Raises:
+            ValueError: for a row that `Prediction.to_coco` does not write.
         """
+        place = where or f"image {image_id!r}"
+        for row in rows:
+            if missing := [key for key in ("id", "name", "level", "category_id") if key not in row]:
+                raise ValueError(f"{place}: a result has no {missing}, but {sorted(row)}; see docs/evaluation.md")
+            if row["level"] not in ("object", "part"):
+                raise ValueError(f"{place}: level must be 'object' or 'part', got {row['level']!r}")
         has_parts = self.ground_truth.categories.is_part
         annotated = {"object": not has_parts.all(), "part": has_parts.any()}
         known = []
@@ -86,7 +95,7 @@ class InstanceEvaluator(Evaluator):
             elif not annotated[level]:
                 self.issues.add("level not annotated", f"the annotations have no {level}s; {row['name']!r} is left out")
             else:
-                what = f"{where or f'image {image_id!r}'}: {level} {row['name']!r} is no category of the annotations"
+                what = f"{place}: {level} {row['name']!r} is no category of the annotations"
                 self.issues.add("unknown name", what)
         self._buffer.add_image(image_id, known)
 

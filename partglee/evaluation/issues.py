@@ -2,7 +2,8 @@
 
 Kinds (the same words appear in errors, warnings and results): `unknown image`, `unknown category`, `unknown name`,
 `score not finite`, `box not finite`, `mask of the wrong size`, `mask unreadable`, `image given twice`,
-`no mask`, `no box`, `no predictions`, `image without prediction`, `repeated by the sampler`, `level not annotated`.
+`no mask`, `no box`, `no predictions`, `image without prediction`, `detection given twice`, `repeated by the sampler`,
+`level not annotated`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,15 @@ import warnings
 from collections import Counter
 
 # Legitimate in themselves, but a reader of the number should know: never an error.
-NOTES = frozenset({"no predictions", "image without prediction", "repeated by the sampler", "level not annotated"})
+NOTES = frozenset(
+    {
+        "no predictions",
+        "image without prediction",
+        "detection given twice",
+        "repeated by the sampler",
+        "level not annotated",
+    }
+)
 
 
 class PredictionError(ValueError):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,39 +49,49 @@ class JointEvaluator(CocoEvaluator):
         return results
 
 
-def joint_evaluator(records: Records, *, strict: bool = True) -> JointEvaluator:
-    """An evaluator for what a data set's records hold; labels of predictions are those of its vocabulary.
+def joint_evaluator(
+    records: Records, *, by_label: bool = True, kinds: Sequence[str] | None = None, strict: bool = True
+) -> JointEvaluator:
+    """An evaluator for what a data set's records hold.
 
-    Masks are scored when every annotation has one.
+    Args:
+        by_label: labels of predictions are those of the records' vocabulary; False: categories are found by name.
+        kinds: of "bbox" and "segm"; None: masks too when every annotation has one.
     """
-    vocabulary = records.vocabulary
-    num_objects = len(vocabulary.object_names)
     truth = ground_truth_of(records)
-    with_masks = all(segmentation is not None for segmentation in truth.segmentation)
+    objects, parts = category_ids_of(records)
+    if kinds is None:
+        with_masks = all(segmentation is not None for segmentation in truth.segmentation)
+        kinds = ("bbox", "segm") if with_masks else ("bbox",)
+    labels = {"object_category_ids": objects, "part_category_ids": parts} if by_label else {}
     return JointEvaluator(
-        ground_truth=truth,
-        kinds=("bbox", "segm") if with_masks else ("bbox",),
-        category_map=CategoryMap(
-            ground_truth=truth,
-            object_category_ids=range(1, num_objects + 1),
-            part_category_ids=range(num_objects + 1, num_objects + len(vocabulary.part_names) + 1),
-        ),
-        strict=strict,
+        ground_truth=truth, kinds=kinds, category_map=CategoryMap(ground_truth=truth, **labels), strict=strict
     )
 
 
+def category_ids_of(records: Records) -> tuple[list[int], list[int]]:
+    """The category id of each object label and of each part label: the file's own, or new ones where it has none."""
+    names = records.vocabulary
+    known = getattr(records, "category_ids", None) or ([-1] * len(names.object_names), [-1] * len(names.part_names))
+    new = itertools.count(1 + max((*known[0], *known[1], 0)))
+    objects, parts = ([next(new) if key < 0 else key for key in ids] for ids in known)
+    return objects, parts
+
+
 def ground_truth_of(records: Records) -> GroundTruth:
-    """Annotations of a data set as it reads them: category ids are 1 + label for objects, then the part columns.
+    """Annotations of a data set as it reads them, with the category ids of `category_ids_of`.
 
     The area of an instance is that of its mask where it has one (files may say another).
     """
     vocabulary = records.vocabulary
-    num_objects = len(vocabulary.object_names)
-    categories = [{"id": 1 + i, "name": name, "level": "object"} for i, name in enumerate(vocabulary.object_names)]
+    ids = category_ids_of(records)
+    categories = [
+        {"id": ids[0][row], "name": name, "level": "object"} for row, name in enumerate(vocabulary.object_names)
+    ]
     for column, name in enumerate(vocabulary.part_names):
         owners = vocabulary.part_owner[column]
         shown = f"{vocabulary.object_names[owners[0]]}:{name}" if len(owners) == 1 else name
-        categories.append({"id": 1 + num_objects + column, "name": shown, "level": "part"})
+        categories.append({"id": ids[1][column], "name": shown, "level": "part"})
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for index in range(len(records)):
@@ -88,15 +99,17 @@ def ground_truth_of(records: Records) -> GroundTruth:
         images.append(
             {"id": record.image_id, "height": record.height, "width": record.width, "file_name": str(record.file)}
         )
-        annotations += _entries(record, num_objects, first_id=len(annotations) + 1)
+        annotations += _entries(record, ids, first_id=len(annotations) + 1)
     content = {"images": images, "annotations": annotations, "categories": categories}
     part_ids = [int(str(entry["id"])) for entry in categories if entry["level"] == "part"]
     return GroundTruth.from_dict(content, part_category_ids=part_ids)
 
 
-def _entries(record: ImageRecord, num_objects: int, *, first_id: int) -> Iterator[dict[str, Any]]:
-    rows: list[tuple[Instance, int, int | None]] = [(o, 1 + o.label, None) for o in record.objects]
-    rows += [(p, 1 + num_objects + p.label, first_id + p.parent if p.parent >= 0 else None) for p in record.parts]
+def _entries(
+    record: ImageRecord, ids: tuple[Sequence[int], Sequence[int]], *, first_id: int
+) -> Iterator[dict[str, Any]]:
+    rows: list[tuple[Instance, int, int | None]] = [(o, ids[0][o.label], None) for o in record.objects]
+    rows += [(p, ids[1][p.label], first_id + p.parent if p.parent >= 0 else None) for p in record.parts]
     for position, (instance, category, parent) in enumerate(rows):
         x0, y0, x1, y1 = instance.box
         entry: dict[str, Any] = {

@@ -16,9 +16,9 @@ from partglee.data.build import build_test_loader
 from partglee.data.catalog import DatasetSpec, get_dataset
 from partglee.engine import Predictor, evaluation_hook
 from partglee.engine.build import build_accelerator, build_initial_model
-from partglee.engine.evaluate import evaluate, evaluator_of
+from partglee.engine.evaluate import evaluate
 from partglee.engine.evaluation_hook import best_metric
-from partglee.evaluation import LvisEvaluator
+from partglee.evaluation import CocoEvaluator, LvisEvaluator, dataset_evaluator
 from partglee.structures import Level, Prediction
 from partglee.testing import TOY_VOCABULARY, register_toy, write_name_table
 
@@ -135,11 +135,12 @@ def test_evaluators_of_data_sets(place: Path, tmp_path: Path) -> None:
 
     spec = get_dataset("toy_evaluate")
     records = spec.read()
-    assert isinstance(evaluator_of(replace(spec, evaluator="lvis"), records), LvisEvaluator)
-    for name in ("", "hierarchical", "coco"):
-        assert evaluator_of(replace(spec, evaluator=name), records).name == "objects and parts"
+    assert isinstance(dataset_evaluator(replace(spec, evaluator="lvis"), records), LvisEvaluator)
+    for name in ("", "hierarchical", "joint"):
+        assert dataset_evaluator(replace(spec, evaluator=name), records).name == "objects and parts"
+    assert type(dataset_evaluator(replace(spec, evaluator="coco"), records)) is CocoEvaluator
     with pytest.raises(ValueError, match="'referring', which takes no detections"):
-        evaluator_of(replace(spec, evaluator="referring"), records)
+        dataset_evaluator(replace(spec, evaluator="referring"), records)
     with pytest.raises(ValueError, match="no evaluator 'cocoo'"):
-        evaluator_of(replace(spec, evaluator="cocoo"), records)
+        dataset_evaluator(replace(spec, evaluator="cocoo"), records)
     assert isinstance(spec, DatasetSpec) and load_config("tiny").TEST.DETECTIONS == 300

@@ -25,6 +25,6 @@ for _split, _images, _annotations in (("train", 118287, 860001), ("val", 5000, 3
             images="coco",
             reader=read_coco,
             supervises_parts=False,
-            evaluator="coco",
+            evaluator="joint",
         )
     )
