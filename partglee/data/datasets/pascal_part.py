@@ -1,9 +1,18 @@
-"""PASCAL-Part with its nesting, as `datasets/prepare_pascal_part.py` writes it. VLPart's flat files are others."""
+"""Pascal-Part: nested, as `datasets/prepare_pascal_part.py` writes it, and the files of Pascal-Part-93 (VLPart)."""
 
 from __future__ import annotations
 
 from partglee.data.catalog import DatasetSpec, register
 from partglee.data.coco_json import read_coco
+from partglee.data.vocabulary_splits import split_vocabulary
+from partglee.structures import Vocabulary
+from partglee.structures.vocabulary_files import read_builtin
+
+_IMAGES = "pascal_part/VOCdevkit/VOC2010/JPEGImages"
+_PARTS = dict(read_builtin("pascal_part").objects)  # type: ignore[arg-type]
+_VOC = Vocabulary(  # 20 objects, 93 parts
+    {name: _PARTS.get(name, ()) for name in read_builtin("voc").objects}, part_format="{object}:{part}"
+)
 
 for _split in ("train", "val"):
     register(
@@ -13,5 +22,44 @@ for _split in ("train", "val"):
             images="pascal_part_nested/JPEGImages",
             reader=read_coco,
             evaluator="hierarchical",
+        )
+    )
+    register(
+        DatasetSpec(
+            name=f"pascal_joint_{_split}",
+            annotations=f"pascal_part/voc2010_{_split}_joint.json",
+            images=_IMAGES,
+            reader=read_coco,
+            vocabulary=_VOC,
+            evaluator="hierarchical",
+        )
+    )
+
+register(
+    DatasetSpec(
+        name="pascal_part_base_train",
+        annotations="pascal_part/train_base_joint.json",  # 12 objects, 77 parts; bus and dog have no annotation
+        images=_IMAGES,
+        reader=read_coco,
+        vocabulary=split_vocabulary("pascal_part", "base"),
+    )
+)
+
+for _name, _file, _base in (
+    ("train", "train", False),
+    ("train_one", "train_one", False),  # images of one object
+    ("base_train_one", "train_base_one", True),
+    ("val", "val", False),
+    ("open_vocabulary_val", "val", False),  # the same file; the name of PartGLEE's cross-category table
+):
+    register(
+        DatasetSpec(
+            name=f"pascal_part_{_name}",
+            annotations=f"pascal_part/{_file}.json",
+            images=_IMAGES,
+            reader=read_coco,
+            vocabulary=split_vocabulary("pascal_part", "base") if _base else "pascal_part",
+            supervises_objects=False,  # VLPart's files have parts alone
+            evaluator="pascal_part" if _file == "val" else "",
         )
     )

@@ -12,7 +12,9 @@ from typing import Any
 from tqdm import tqdm  # type: ignore[import-untyped, unused-ignore]
 
 from partglee.data.catalog import datasets_root
+from partglee.data.prepare import pascal_part_93 as pascal
 from partglee.data.prepare.files import AnnotatedImage, write_set
+from partglee.data.prepare.mapping import categories_of
 from partglee.data.prepare.partimagenet import (
     joint_categories,
     part_categories,
@@ -20,6 +22,8 @@ from partglee.data.prepare.partimagenet import (
     read_partimagenet,
 )
 from partglee.data.prepare.partimagenet_seg import read_partimagenet_seg
+from partglee.data.prepare.pascal_part import part_rule
+from partglee.data.vocabulary_splits import split_objects
 
 Argv = Sequence[str] | None
 
@@ -48,6 +52,47 @@ def _partimagenet(arguments: argparse.Namespace) -> None:
         _write(alone, root / f"{split}_format.json", part_categories(), "PartImageNet, parts", notes, arguments)
         file = root / f"partimagenet_{split}_joint.json"
         _write(images, file, joint_categories(), "PartImageNet, objects and parts", notes, arguments)
+
+
+def pascal_part_93_main(argv: Argv = None) -> int:
+    """`datasets/prepare_pascal_part_93.py`."""
+    parser = argparse.ArgumentParser(
+        description="Pascal-Part-93: .mat files and VOC 2010 -> VLPart's flat files and joint ones with objects."
+    )
+    _add_common(parser, "the folder pascal_part of the data sets' root", ("train", "val"))
+    return _run(parser, argv, _pascal_part_93)
+
+
+def _pascal_part_93(arguments: argparse.Namespace) -> None:
+    for split in arguments.splits:
+        _pascal_split(arguments.raw or datasets_root() / "pascal_part", split, arguments)
+
+
+def _pascal_split(root: Path, split: str, arguments: argparse.Namespace) -> None:
+    objects = part_rule().objects
+    base, novel = (split_objects("pascal_part", name) for name in ("base", "novel"))
+    all_parts, base_parts = pascal.part_categories(list(objects)), pascal.part_categories(base)
+    notes: Counter[str] = Counter()
+    images = list(_shown(pascal.read_pascal_part_93(root, split, notes)))
+    nested = [image.nested for image in images]
+
+    def write(found: Iterable[AnnotatedImage], name: str, categories: list[dict[str, Any]], what: str) -> None:
+        _write(found, root / name, categories, f"Pascal-Part-93, {what}", notes, arguments)
+
+    write(pascal.flat_images(images), f"{split}.json", all_parts, "parts as VLPart has them")
+    write(nested, f"voc2010_{split}_joint.json", categories_of(objects), "20 objects and their parts")
+    if split == "train":
+        one = list(pascal.flat_images(images, only_one=True))
+        write(one, "train_one.json", all_parts, "parts, images of one object")
+        base_one = [image for image in one if not _shows(image, novel)]
+        write(base_one, "train_base_one.json", base_parts, "base parts, images of one object")
+        base_objects = {name: parts for name, parts in objects.items() if name in base}
+        left = pascal.without(nested, [name for name in objects if name not in base])
+        write(left, "train_base_joint.json", categories_of(base_objects), "base objects and their parts")
+
+
+def _shows(image: AnnotatedImage, objects: Sequence[str]) -> bool:
+    return any(part.name.partition(":")[0] in objects for part in image.loose)
 
 
 def _add_common(parser: argparse.ArgumentParser, default: str, splits: Sequence[str]) -> None:

@@ -6,15 +6,14 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
-from numpy.typing import NDArray
 
 from partglee.data.prepare.files import AnnotatedImage
 from partglee.data.prepare.mat import UNREADABLE, load_mat
-from partglee.data.prepare.regions import Region, region_from_mask
+from partglee.data.prepare.regions import Mask, Region, region_from_mask
 from partglee.structures.vocabulary_files import FOLDER
 
 RAW_OBJECTS = {  # spelling in the files -> VOC name
@@ -32,10 +31,11 @@ class PartRule:
 
     objects: Mapping[str, tuple[str, ...]]  # {object: part names}
     tokens: Mapping[str, str]  # part name -> its spelling inside raw names, where it differs
+    dropped: tuple[str, ...] = NOT_WHEELS  # raw names that become nothing
 
     def __call__(self, name: str, raw: str) -> str | None:
         """The first part of the object whose token is inside the raw name ("lfleg" -> "leg"); None when none is."""
-        if raw in NOT_WHEELS:
+        if raw in self.dropped:
             return None
         for part in self.objects.get(name, ()):
             if self.tokens.get(part, part) in raw:
@@ -43,11 +43,15 @@ class PartRule:
         return None
 
 
-def part_rule() -> PartRule:
-    """The 20 VOC objects with the 93 part names of VLPart's taxonomy."""
+def part_rule(*, vlpart: bool = False) -> PartRule:
+    """The 20 VOC objects with the 93 part names of VLPart's taxonomy.
+
+    Args:
+        vlpart: as VLPart's own conversion does it: a chainwheel is a wheel.
+    """
     voc, parts = (_vocabulary(name) for name in ("voc", "pascal_part_93"))
     objects = {name: tuple(parts["objects"].get(name, ())) for name in voc["objects"]}
-    return PartRule(objects, parts["raw_tokens"])
+    return PartRule(objects, parts["raw_tokens"], () if vlpart else NOT_WHEELS)
 
 
 def read_pascal_part(annotations: Path, images: Path, rule: PartRule) -> Iterator[AnnotatedImage]:
@@ -66,14 +70,22 @@ def read_pascal_part(annotations: Path, images: Path, rule: PartRule) -> Iterato
         name = f"{file.stem}.jpg"
         if not (images / name).is_file():
             raise ValueError(f"{file.name} has no image {images / name}; give VOC2010's JPEGImages as the image folder")
-        objects = list(_objects(file))
-        regions = [_region(kind, mask, parts, rule, file) for kind, mask, parts in objects if mask.any()]
-        height, width = objects[0][1].shape if objects else _image_size(images / name)
+        objects = list(read_objects(file))
+        regions = [object_region(raw, rule, file) for raw in objects if raw.mask.any()]
+        height, width = objects[0].mask.shape if objects else _image_size(images / name)
         yield AnnotatedImage(name, height, width, tuple(regions))
 
 
-def _objects(file: Path) -> Iterator[tuple[str, NDArray[np.bool_], list[tuple[str, NDArray[np.bool_]]]]]:
-    """(class, mask, [(raw part name, mask)]) of each object in a `.mat` file."""
+class RawObject(NamedTuple):
+    """An object of a `.mat` file. H, W: size of the image."""
+
+    kind: str  # as the file spells it
+    mask: Mask  # (H, W)
+    parts: list[tuple[str, Mask]]  # (raw part name, (H, W))
+
+
+def read_objects(file: Path) -> Iterator[RawObject]:
+    """The objects of a `.mat` file; ValueError when it is damaged or something else."""
     anno = load_mat(file, "anno")
     try:
         entries = np.atleast_1d(anno.objects)
@@ -83,25 +95,24 @@ def _objects(file: Path) -> Iterator[tuple[str, NDArray[np.bool_], list[tuple[st
                 for part in np.atleast_1d(entry.parts)
                 if hasattr(part, "part_name")  # an object without parts has an empty array
             ]
-            yield str(getattr(entry, "class")), np.atleast_2d(entry.mask).astype(bool), parts
+            yield RawObject(str(getattr(entry, "class")), np.atleast_2d(entry.mask).astype(bool), parts)
     except UNREADABLE as error:
         raise ValueError(f"{file} is not a PASCAL-Part annotation ({error}); download it again") from error
 
 
-def _region(
-    kind: str, mask: NDArray[np.bool_], parts: list[tuple[str, NDArray[np.bool_]]], rule: PartRule, file: Path
-) -> Region:
-    name = RAW_OBJECTS.get(kind, kind)
+def object_region(raw: RawObject, rule: PartRule, file: Path) -> Region:
+    """An object whose mask is not empty, with those of its parts that the rule names."""
+    name = RAW_OBJECTS.get(raw.kind, raw.kind)
     if name not in rule.objects:
-        raise ValueError(f"{file.name} has an object {kind!r}, which is not one of VOC's {list(rule.objects)}")
+        raise ValueError(f"{file.name} has an object {raw.kind!r}, which is not one of VOC's {list(rule.objects)}")
     found: list[Region] = []
-    for raw, part_mask in parts:
-        if part_mask.shape != mask.shape:
-            raise ValueError(f"{file.name}: part {raw!r} has shape {part_mask.shape}, its image {mask.shape}")
-        part = rule(name, re.sub(r"_\d+$", "", raw))
-        if part is not None and part_mask.any():
-            found.append(region_from_mask(f"{name}:{part}", part_mask))
-    return region_from_mask(name, mask, tuple(found))
+    for raw_part, mask in raw.parts:
+        if mask.shape != raw.mask.shape:
+            raise ValueError(f"{file.name}: part {raw_part!r} has shape {mask.shape}, its image {raw.mask.shape}")
+        part = rule(name, re.sub(r"_\d+$", "", raw_part))
+        if part is not None and mask.any():
+            found.append(region_from_mask(f"{name}:{part}", mask))
+    return region_from_mask(name, raw.mask, tuple(found))
 
 
 def _image_size(file: Path) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from partglee.testing.miniatures.coco import write_coco
 from partglee.testing.miniatures.lvis import write_lvis
 from partglee.testing.miniatures.paco import write_paco_ego4d, write_paco_lvis
 from partglee.testing.miniatures.partimagenet import write_partimagenet, write_partimagenet_seg
+from partglee.testing.miniatures.pascal_part import write_pascal_part
 from partglee.testing.miniatures.refcoco import write_refcoco
 from partglee.testing.miniatures.sa1b import write_sa1b
 
@@ -23,6 +24,7 @@ MINIATURES: dict[str, Callable[..., None]] = {
     "paco_lvis": write_paco_lvis,
     "partimagenet": write_partimagenet,
     "partimagenet_seg": write_partimagenet_seg,
+    "pascal_part": write_pascal_part,
     "refcoco": write_refcoco,
     "sa1b": write_sa1b,
 }

@@ -1,0 +1,93 @@
+"""Pascal-Part-93 (VLPart's taxonomy): PASCAL-Part's `.mat` files -> VLPart's files and those of joint training.
+
+The flat files (parts alone) repeat VLPart's conversion, so that numbers compare: a chainwheel is a wheel, boxes lack
+the last pixel, areas are those of boxes. Only annotation ids differ: they begin at 1, as 0 cannot be matched in COCO
+tools. The joint files have all 20 objects with their masks, true boxes and parents, and no chainwheel among the wheels.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from partglee.data.prepare.files import AnnotatedImage
+from partglee.data.prepare.pascal_part import PartRule, object_region, part_rule, read_objects
+from partglee.data.prepare.regions import Region
+
+
+class PascalImage(NamedTuple):
+    """One image, read by both rules."""
+
+    nested: AnnotatedImage  # objects with their parts
+    flat: AnnotatedImage  # VLPart's part boxes
+    kinds: tuple[str, ...]  # of all its objects
+
+
+def read_pascal_part_93(root: Path, split: str, notes: Counter[str]) -> Iterator[PascalImage]:
+    """Images of `VOCdevkit/VOC2010/ImageSets/Main/SPLIT.txt` that have a `.mat` file; ids are the digits of the name.
+
+    Raises:
+        ValueError: for missing or damaged files, or an object class that is not in VOC.
+    """
+    voc = root / "VOCdevkit" / "VOC2010"
+    listed = voc / "ImageSets" / "Main" / f"{split}.txt"
+    if not listed.is_file():
+        raise ValueError(f"no list of images {listed}; unpack VOC 2010 (VOCtrainval) under {root}")
+    if not (root / "Annotations_Part").is_dir():
+        raise ValueError(f"no folder {root / 'Annotations_Part'}; unpack PASCAL-Part's trainval.tar.gz under {root}")
+    nested_rule, flat_rule = part_rule(), part_rule(vlpart=True)
+    for stem in dict.fromkeys(listed.read_text(encoding="utf-8").split()):
+        file = root / "Annotations_Part" / f"{stem}.mat"
+        if not file.is_file():
+            notes["images of the list without a .mat file (left out)"] += 1
+            continue
+        if not (voc / "JPEGImages" / f"{stem}.jpg").is_file():
+            raise ValueError(f"{file.name} has no image {voc / 'JPEGImages' / stem}.jpg; unpack VOC 2010 under {root}")
+        found = _image(file, nested_rule, flat_rule)
+        if found is None:
+            notes["images without an object (left out)"] += 1
+        else:
+            yield found
+
+
+def _image(file: Path, nested_rule: PartRule, flat_rule: PartRule) -> PascalImage | None:
+    objects = [raw for raw in read_objects(file) if raw.mask.any()]
+    if not objects:
+        return None
+    nested = tuple(object_region(raw, nested_rule, file) for raw in objects)
+    by_vlpart = [part for raw in objects for part in object_region(raw, flat_rule, file).parts]
+    height, width = objects[0].mask.shape
+    image = AnnotatedImage(f"{file.stem}.jpg", height, width, nested, image_id=int(file.stem.replace("_", "")))
+    flat = replace(image, objects=(), loose=tuple(_vlpart_box(part) for part in by_vlpart))
+    return PascalImage(image, flat, tuple(region.name for region in nested))
+
+
+def _vlpart_box(part: Region) -> Region:
+    x, y, w, h = part.box
+    return replace(part, box=(x, y, w - 1, h - 1), area=(w - 1) * (h - 1))
+
+
+def flat_images(images: Iterable[PascalImage], *, only_one: bool = False) -> Iterator[AnnotatedImage]:
+    """Images with at least one part; with `only_one`, those that show one object in all."""
+    for image in images:
+        if image.flat.loose and not (only_one and len(image.kinds) > 1):
+            yield image.flat
+
+
+def without(images: Iterable[AnnotatedImage], objects: Collection[str]) -> Iterator[AnnotatedImage]:
+    """The images without annotations of some objects and of their parts; an image that has no others stays."""
+
+    def kept(regions: tuple[Region, ...]) -> tuple[Region, ...]:
+        return tuple(region for region in regions if region.name.partition(":")[0] not in objects)
+
+    for image in images:
+        yield replace(image, objects=kept(image.objects), loose=kept(image.loose))
+
+
+def part_categories(objects: Collection[str]) -> list[dict[str, Any]]:
+    """The parts of some objects, numbered from 1 in the order of the 93."""
+    names = [f"{name}:{part}" for name, parts in part_rule().objects.items() if name in objects for part in parts]
+    return [{"id": number, "name": name, "level": "part"} for number, name in enumerate(names, start=1)]
