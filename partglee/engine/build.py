@@ -24,6 +24,7 @@ from partglee.engine.logging import MetricsFile
 from partglee.engine.optimizer import build_optimizer
 from partglee.engine.predictor import CONFIG_TEXT, TABLE_NAMES, find_table, find_weights
 from partglee.engine.schedule import build_schedule
+from partglee.engine.sharded import ShardedWeights, reach_everything
 from partglee.engine.step import TrainingStep
 from partglee.engine.trainer import Trainer
 from partglee.engine.weights import load_initial_weights
@@ -78,8 +79,15 @@ def build_trainer(
         raise ValueError(f"{earlier[0]} is of an earlier run; go on with it (--resume), or set another OUTPUT_DIR")
     model = build_initial_model(cfg) if model is None else model
     model.train()
-    step = TrainingStep(model=model, criterion=build_criterion(cfg))
-    step, optimizer = accelerator.prepare(step.to(accelerator.device), build_optimizer(cfg, model))
+    spread = s.SHARDED and accelerator.num_processes > 1
+    step = TrainingStep(model=model, criterion=build_criterion(cfg), reach_all=reach_everything if spread else None)
+    step.to(accelerator.device)
+    sharded = None
+    if spread:
+        sharded = ShardedWeights(step)
+        optimizer = accelerator.prepare(build_optimizer(cfg, model))
+    else:
+        step, optimizer = accelerator.prepare(step, build_optimizer(cfg, model))
     trainer = Trainer(
         accelerator=accelerator,
         step=step,
@@ -94,6 +102,7 @@ def build_trainer(
         average=WeightAverage(model=model, decay=s.EMA_DECAY) if s.EMA_DECAY else None,
         max_non_finite=s.MAX_NON_FINITE,
         seed=s.SEED,
+        sharded=sharded,
     )
     if resume:
         restore(trainer, checkpointer)

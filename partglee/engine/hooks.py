@@ -11,6 +11,7 @@ import torch
 
 from partglee.checkpoint import write_weights
 from partglee.engine.logging import LOGGER, MetricsFile
+from partglee.evaluation.base import gather
 
 if TYPE_CHECKING:
     from partglee.engine.checkpointer import Checkpointer
@@ -39,7 +40,7 @@ class Hook:
 class LogMetrics(Hook):
     """A line on the console, one in `metrics.jsonl` and points in TensorBoard, every `period` steps.
 
-    Losses and times are means over the steps since the last line.
+    Losses and times are means over the steps since the last line, and over the processes.
 
     Args:
         metrics: None = no file.
@@ -71,13 +72,16 @@ class LogMetrics(Hook):
             self._add("gradient_norm", record.gradient_norm)
         if trainer.iteration % self.period and trainer.iteration != trainer.max_iter:
             return
-        values = {name: round(float(self._sums[name]) / self._counts[name], 6) for name in sorted(self._sums)}
+        shares = gather({name: (float(value), self._counts[name]) for name, value in self._sums.items()})
+        self._sums.clear()
+        self._counts.clear()
+        if not shares:  # not the first process
+            return
+        values = _means(shares)
         values.update({f"rate/{name}": rate for name, rate in record.rates.items()})
         values.update({f"skipped/{reason}": count for reason, count in trainer.counts.items()})
         if torch.cuda.is_available():
             values["memory_mib"] = torch.cuda.max_memory_allocated() // 2**20
-        self._sums.clear()
-        self._counts.clear()
         if self.metrics is not None:
             self.metrics.write(trainer.iteration, values)
         if self.board is not None:
@@ -118,6 +122,13 @@ class LogMetrics(Hook):
         return " | ".join(pieces)
 
 
+def _means(shares: list[dict[str, tuple[float, int]]]) -> dict[str, float]:
+    """(sum, count) of each process to means over all; a term that a process does not have does not count there."""
+    names = sorted({name for share in shares for name in share})
+    pairs = {name: [share[name] for share in shares if name in share] for name in names}
+    return {name: round(sum(s for s, _ in found) / sum(n for _, n in found), 6) for name, found in pairs.items()}
+
+
 class SaveCheckpoints(Hook):
     """A checkpoint every `period` steps and after the last one, written by the first process."""
 
@@ -133,9 +144,10 @@ class SaveCheckpoints(Hook):
 
     def after_train(self, trainer: Trainer) -> None:
         """`model_final.safetensors`, and `model_final_ema.safetensors` where weights are averaged."""
+        model, _ = states(trainer)
         if trainer.accelerator.is_main_process:
             metadata = {**self.checkpointer.metadata, "iteration": str(trainer.iteration)}
-            write_weights(trainer.model.state_dict(), trainer.output_dir / "model_final.safetensors", metadata)
+            write_weights(model, trainer.output_dir / "model_final.safetensors", metadata)
             if trainer.average is not None:
                 file = trainer.output_dir / "model_final_ema.safetensors"
                 write_weights(trainer.average.state_dict(), file, {**metadata, "averaged": "True"})
@@ -144,23 +156,31 @@ class SaveCheckpoints(Hook):
 
 def save(trainer: Trainer, checkpointer: Checkpointer) -> None:
     """Write everything that the next step depends on; every process must call this."""
+    model, optimizer = states(trainer)
     if trainer.accelerator.is_main_process:
         scaler = trainer.accelerator.scaler
         state = {
             "iteration": trainer.iteration,
-            "optimizer": trainer.optimizer.state_dict(),
+            "optimizer": optimizer,
             "scaler": None if scaler is None else scaler.state_dict(),
             "counts": dict(trainer.counts),
             "average_updates": 0 if trainer.average is None else trainer.average.num_updates,
         }
         folder = checkpointer.save(
             trainer.iteration,
-            model=trainer.model.state_dict(),
+            model=model,
             average=None if trainer.average is None else trainer.average.state_dict(),
             state=state,
         )
         LOGGER.info(f"saved {folder}")
     trainer.accelerator.wait_for_everyone()
+
+
+def states(trainer: Trainer) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Model and optimiser, whole; every process must call this."""
+    if trainer.sharded is not None:
+        return trainer.sharded.states(trainer.optimizer.optimizer)
+    return trainer.model.state_dict(), trainer.optimizer.state_dict()
 
 
 def _load_optimizer(optimizer: Any, state: dict[str, Any]) -> None:
@@ -181,8 +201,11 @@ def restore(trainer: Trainer, checkpointer: Checkpointer) -> bool:
     if found is None:
         return False
     try:
-        trainer.model.load_state_dict(found.model)
-        _load_optimizer(trainer.optimizer, found.state["optimizer"])
+        if trainer.sharded is not None:
+            trainer.sharded.load(trainer.optimizer.optimizer, found.model, found.state["optimizer"])
+        else:
+            trainer.model.load_state_dict(found.model)
+            _load_optimizer(trainer.optimizer, found.state["optimizer"])
     except (RuntimeError, ValueError, KeyError) as error:
         raise ValueError(
             f"{found.folder} does not fit this configuration: {str(error).splitlines()[0]}; resume with the one that "

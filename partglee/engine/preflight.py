@@ -54,6 +54,8 @@ def _check_training(cfg: CN, world_size: int) -> None:
         )
     if s.MAX_ITER < 1:
         raise ValueError(f"SOLVER.MAX_ITER must be at least 1, got {s.MAX_ITER}")
+    if s.SHARDED and (s.PRECISION == "fp16" or not cfg.DATALOADER.SAME_DATASET):
+        raise ValueError("SOLVER.SHARDED needs SOLVER.PRECISION bf16 or no, and DATALOADER.SAME_DATASET True")
     if s.SHARDED and s.EMA_DECAY:
         raise ValueError("SOLVER.EMA_DECAY cannot follow weights that SOLVER.SHARDED spreads; set one of them to 0")
     if not cfg.DATASETS.TRAIN:

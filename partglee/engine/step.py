@@ -7,7 +7,8 @@ supervises.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -33,10 +34,18 @@ class TrainingStep(nn.Module):
     Args:
         model: in training mode.
         criterion: of `build_criterion`.
+        reach_all: (loss, output) -> loss, for wrappers that need every gradient in every process.
     """
 
-    def __init__(self, *, model: PartGLEE, criterion: HierarchicalCriterion) -> None:
+    def __init__(
+        self,
+        *,
+        model: PartGLEE,
+        criterion: HierarchicalCriterion,
+        reach_all: Callable[[Tensor, Any], Tensor] | None = None,
+    ) -> None:
         super().__init__()
+        self.reach_all = reach_all
         self.model = model
         self.criterion = criterion
         self._tokens: OrderedDict[BatchNames, TextTokens] = OrderedDict()
@@ -49,9 +58,10 @@ class TrainingStep(nn.Module):
         images = self.model.batch(batch.images, batch.canvas)
         output = self.model(images, self.tokens(batch), targets)
         losses = self.criterion(output, targets, supervision)
-        if not losses:
-            return StepOutput(self._nothing(), {})
-        return StepOutput(total(losses.values()), summarise(losses))
+        loss = total(losses.values()) if losses else self._nothing()
+        if self.reach_all is not None:
+            loss = self.reach_all(loss, output)
+        return StepOutput(loss, summarise(losses))
 
     def tokens(self, batch: TrainingBatch) -> TextTokens:
         """The batch's names or expressions, tokenised; a vocabulary that comes again is looked up."""

@@ -15,12 +15,14 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from partglee.engine.ema import WeightAverage
 from partglee.engine.failures import NonFiniteLoss, write_dump
 from partglee.engine.hooks import Hook
 from partglee.engine.optimizer import set_rates
 from partglee.engine.schedule import Multiplier
+from partglee.engine.sharded import ShardedWeights
 from partglee.modeling import PartGLEE
 from partglee.structures import TrainingBatch
 
@@ -57,6 +59,7 @@ class Trainer:
         average: moving average of the weights.
         max_non_finite: steps with a non-finite loss or gradient that are skipped before the run stops.
         output_dir: where a batch with a non-finite loss is written.
+        sharded: the weights, where they are spread over the processes.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class Trainer:
         average: WeightAverage | None = None,
         max_non_finite: int = 0,
         seed: int = 0,
+        sharded: ShardedWeights | None = None,
         hooks: Sequence[Hook] = (),
     ) -> None:
         self.accelerator = accelerator
@@ -90,6 +94,7 @@ class Trainer:
         self.average = average
         self.max_non_finite = max_non_finite
         self.seed = seed
+        self.sharded = sharded
         self.hooks = list(hooks)
         self.iteration = 0  # steps done
         self.counts: Counter[str] = Counter()  # reasons of skipped steps
@@ -132,7 +137,8 @@ class Trainer:
             record.data_seconds += time.perf_counter() - waiting
             last = i == self.accumulate - 1
             with nullcontext() if last else self.accelerator.no_sync(self.step):
-                output = self.step(batches[-1])
+                with self.accelerator.autocast():
+                    output = self.step(batches[-1])
                 # A single process leaves out what would change nothing; several must all take part in the average.
                 if output.terms or self.accelerator.num_processes > 1:
                     self.accelerator.backward(output.loss / self.accumulate)
@@ -161,7 +167,7 @@ class Trainer:
             return "nothing supervised"
         if self.clip:
             norm = self.accelerator.clip_grad_norm_(self._parameters, self.clip)
-            record.gradient_norm = float(norm)
+            record.gradient_norm = float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
             # Overflow is how float16 finds its scale: the scaler skips such a step by itself.
             if not np.isfinite(record.gradient_norm) and self.accelerator.scaler is None:
                 return "non-finite"

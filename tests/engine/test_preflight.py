@@ -41,6 +41,7 @@ def test_a_good_configuration(tmp_path: Path) -> None:
         ([*TOY, "SOLVER.MAX_ITER", 0], "MAX_ITER"),
         ([*TOY, "SOLVER.PRECISION", "half"], "no, bf16 or fp16"),
         ([*TOY, "SOLVER.SHARDED", True, "SOLVER.EMA_DECAY", 0.9], "EMA_DECAY"),
+        ([*TOY, "SOLVER.SHARDED", True, "SOLVER.PRECISION", "fp16"], "bf16"),
         ([*TOY, "SOLVER.SHARDED", True, "DATASETS.TEST", ["toy_preflight"]], "--eval-only"),
         ([*TOY, "TEST.BEST", "toy_val/part/mask/AP"], "TEST.BEST.*DATASETS.TEST"),
     ],

@@ -1,0 +1,79 @@
+"""Weights, gradients and moments spread over the processes (FSDP): `SOLVER.SHARDED`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
+from torch.distributed.fsdp import fully_shard
+
+from partglee.engine.step import TrainingStep
+from partglee.modeling import PartGLEE
+
+
+class ShardedWeights:
+    """The weights of a step, spread in place; each unit is put together while it computes.
+
+    Args:
+        step: on its device; build the optimiser afterwards, over the parameters that are spread then.
+    """
+
+    def __init__(self, step: TrainingStep) -> None:
+        self.model = step.model
+        # A number without dimensions cannot be spread: it computes as a vector of one, and is saved as it was.
+        self._scalars = [name for name, parameter in self.model.named_parameters() if parameter.ndim == 0]
+        for name in self._scalars:
+            owner, _, own = name.rpartition(".")
+            module = self.model.get_submodule(owner)
+            scalar = module.get_parameter(own)
+            setattr(module, own, nn.Parameter(scalar.detach().view(1), requires_grad=scalar.requires_grad))
+        for unit in _units(self.model):
+            fully_shard(unit)
+        fully_shard(step)
+
+    def states(self, optimizer: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """State dicts of model and optimiser put together on the CPU of the first process, empty on the others.
+
+        The optimiser's goes by parameter name. Every process must call this.
+        """
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        weights, moments = get_state_dict(self.model, optimizer, options=options)
+        return {n: w.view(()) if n in self._scalars else w for n, w in weights.items()}, moments
+
+    def load(self, optimizer: Any, weights: Mapping[str, Tensor], moments: Mapping[str, Any]) -> None:
+        """Take up what `states` gave the first process; every process must call this with the same states."""
+        whole = {name: w.view(1) if name in self._scalars else w for name, w in weights.items()}
+        own = self.model.state_dict().keys()
+        if own != whole.keys():
+            raise ValueError(f"the weights differ in {sorted(own ^ whole.keys())[:3]}")
+        # Not strict: a parameter that no loss has reached yet has no moments.
+        options = StateDictOptions(full_state_dict=True, strict=False)
+        set_state_dict(self.model, optimizer, model_state_dict=whole, optim_state_dict=dict(moments), options=options)
+
+
+def reach_everything(loss: Tensor, output: Any) -> Tensor:
+    """The same loss, connected to all predictions: processes must exchange gradients of the same units in a step, also
+    where one of them has nothing to learn about a level."""
+    for tensor in _tensors(output):
+        if tensor.requires_grad:
+            loss = loss + 0 * tensor.sum()
+    return loss
+
+
+def _units(model: PartGLEE) -> Iterator[nn.Module]:
+    yield model.backbone
+    for tower in (model.text_encoder.backend, model.text_encoder.teacher):
+        if tower is not None and any(True for _ in tower.parameters()):
+            yield tower
+    yield from model.pixel_decoder.layers
+    for decoder in (model.object_decoder.decoder, model.part_decoder.decoder):
+        yield from decoder.layers
+    yield model.qformer
+
+
+def _tensors(output: Any) -> list[Tensor]:
+    leaves = torch.utils._pytree.tree_leaves(output)
+    return [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point()]
