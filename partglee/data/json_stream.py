@@ -29,6 +29,19 @@ def stream_lists(path: Path) -> Iterator[tuple[str, Any]]:
             raise ValueError(f"annotation file '{path}' is not UTF-8 text ({error}); is it compressed?") from error
 
 
+def stream_entries(path: Path) -> Iterator[Any]:
+    """The entries of a JSON file that is one list.
+
+    Raises:
+        ValueError: for a file that is no JSON list, or is cut off; the message has the file and the place.
+    """
+    with path.open(encoding="utf-8-sig") as file:
+        reader = _Reader(file, path)
+        if reader.peek() != "[":
+            reader.fail("expected a list [...]")
+        yield from _entries(reader)
+
+
 def _lists(reader: _Reader) -> Iterator[tuple[str, Any]]:
     if reader.peek() != "{":
         reader.fail("expected an object {...} with images, annotations and categories; is this a results file?")

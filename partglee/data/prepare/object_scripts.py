@@ -11,9 +11,10 @@ from multiprocessing import Pool
 from pathlib import Path
 
 from partglee.data.catalog import datasets_root
-from partglee.data.files import write_json
+from partglee.data.files import read_json, write_json
 from partglee.data.prepare.refer import REFER_SETS, read_refer
 from partglee.data.prepare.sa1b import prepare_shard
+from partglee.data.prepare.visual_genome import read_official, read_phrases, write_levels
 
 Argv = Sequence[str] | None
 
@@ -85,6 +86,39 @@ def _sa1b(arguments: argparse.Namespace) -> Iterable[str]:
                 continue
             counts = prepare_shard(source, arguments.root, pool=pool, pictures=not arguments.no_pictures)
             yield f"{path}: " + ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+
+
+def visual_genome_main(argv: Argv = None) -> int:
+    """`datasets/prepare_visual_genome.py`."""
+    root = datasets_root() / "visual_genome"
+    parser = argparse.ArgumentParser(
+        description="Visual Genome -> phrases sorted into objects and parts, parts with parents, boxes alone."
+    )
+    parser.add_argument(
+        "source", nargs="?", type=Path, default=root,
+        help="folder of objects.json and image_data.json, or an LVIS-style file with a phrase on each annotation "
+        "(%(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--output", type=Path, default=root / "annotations" / "train_joint.json", help="(%(default)s)")
+    parser.add_argument(
+        "--without", nargs="+", type=Path, default=[], metavar="FILE",
+        help="COCO files whose images are left out, such as those you evaluate on (half of the images are COCO's)",
+    )  # fmt: skip
+    return _run(parser, argv, _visual_genome)
+
+
+def _visual_genome(arguments: argparse.Namespace) -> Iterable[str]:
+    if arguments.source.is_dir():
+        left_out: set[int] = set()
+        for path in arguments.without:
+            left_out |= {int(image["id"]) for image in read_json(path, "COCO file")["images"]}
+        found = read_official(arguments.source, wanted=lambda coco_id: coco_id not in left_out)
+    elif arguments.without:
+        raise ValueError("--without needs the folder of objects.json and image_data.json, which knows COCO's image ids")
+    else:
+        found = read_phrases(arguments.source)
+    counts = write_levels(found, arguments.output)
+    yield f"{arguments.output}: " + ", ".join(f"{count} {what}" for what, count in counts.items() if count)
 
 
 def _run(parser: argparse.ArgumentParser, argv: Argv, work: Callable[[argparse.Namespace], Iterable[str]]) -> int:

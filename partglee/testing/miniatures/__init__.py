@@ -16,6 +16,7 @@ from partglee.testing.miniatures.partimagenet import write_partimagenet, write_p
 from partglee.testing.miniatures.pascal_part import write_pascal_part
 from partglee.testing.miniatures.refcoco import write_refcoco
 from partglee.testing.miniatures.sa1b import write_sa1b
+from partglee.testing.miniatures.visual_genome import write_visual_genome
 
 MINIATURES: dict[str, Callable[..., None]] = {
     "coco": write_coco,
@@ -27,6 +28,7 @@ MINIATURES: dict[str, Callable[..., None]] = {
     "pascal_part": write_pascal_part,
     "refcoco": write_refcoco,
     "sa1b": write_sa1b,
+    "visual_genome": write_visual_genome,
 }
 
 __all__ = ["MINIATURES"]
