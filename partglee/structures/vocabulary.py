@@ -247,7 +247,7 @@ class Vocabulary:
             part_format=fields.part_format or DEFAULT_PART_FORMAT,
             object_format=fields.object_format or DEFAULT_OBJECT_FORMAT,
         )
-        if not fields.display:
+        if not fields.display and not fields.prompts:
             return make()
         prompts: dict[PromptKey, str] = {
             (name, part): _render(fields.part_format or DEFAULT_PART_FORMAT, name, fields.display[part])
@@ -255,6 +255,9 @@ class Vocabulary:
             for part in parts
             if part in fields.display
         }
+        for given, text in fields.prompts.items():
+            name, found, part = str(given).partition(":")
+            prompts[(name, part.strip()) if found else name] = text
         return make(prompts=prompts)
 
 

@@ -20,8 +20,11 @@ FOLDER = Path(__file__).parents[1] / "data" / "vocabularies"
 # Short names of files that carry a size in their own name.
 SHORT_NAMES = {"pascal_part": "pascal_part_93", "partimagenet": "partimagenet_40"}
 
+# Joined from other vocabularies: no source of its own for `known_parts`.
+_JOINED = {"partglee_tiny"}
+
 # Keys that a data file may have besides `objects`; anything else is a mistake (for example `part:`).
-_NAME_KEYS = {"objects", "parts", "part_format", "part_name_style", "object_format", "display"}
+_NAME_KEYS = {"objects", "parts", "part_format", "part_name_style", "object_format", "display", "prompts"}
 _META_KEYS = {
     "attributes", "category_id_start", "dataset", "frequency", "ignore_label", "imagenet_classes",
     "object_category_ids", "object_id_order", "part_category_ids", "part_id_sequence", "part_label_order", "raw_tokens",
@@ -110,6 +113,7 @@ class VocabularyFields(NamedTuple):
     part_format: str | None = None
     object_format: str | None = None
     display: Mapping[str, str] = {}  # part name -> text for the prompt, where the file's own spelling is not a word
+    prompts: Mapping[str, str] = {}  # "object" or "object:part" -> the whole prompt
 
 
 def list_builtin() -> tuple[str, ...]:
@@ -166,7 +170,8 @@ def fields_of_mapping(content: Mapping[Any, Any], *, origin: str) -> VocabularyF
     """Read a plain mapping {name: [parts]} or the data-file format.
 
     Data-file format: `objects` (a list of names, or a mapping name -> parts), and optionally `parts` (a mapping for
-    names listed in `objects`), `part_format`, `object_format` and `display` (part name -> text for the prompt).
+    names listed in `objects`), `part_format`, `object_format`, `display` (part name -> text for the prompt) and
+    `prompts` ("object" or "object:part" -> the whole prompt).
 
     Raises:
         ValueError: for parts under a name that is not in `objects`, or a key that the format does not have.
@@ -188,6 +193,7 @@ def fields_of_mapping(content: Mapping[Any, Any], *, origin: str) -> VocabularyF
         content.get("part_format", content.get("part_name_style")),
         content.get("object_format"),
         content.get("display") or {},
+        content.get("prompts") or {},
     )
 
 
@@ -255,7 +261,7 @@ def _known_parts_table() -> dict[str, dict[str, tuple[str, ...]]]:
     table: dict[str, dict[str, tuple[str, ...]]] = {}
     # The whole-body vocabularies come first, so that a list starts with the names most people think of.
     first = ["pascal_part", "pascal_part_116", "paco"]
-    for source in first + [name for name in list_builtin() if name not in first]:
+    for source in first + [name for name in list_builtin() if name not in {*first, *_JOINED}]:
         objects = read_builtin(source).objects
         if not isinstance(objects, Mapping):
             continue

@@ -124,6 +124,7 @@ class TestBuiltin:
             ("pascal_part_116", 20, 116, "aeroplane's body"), ("ade20k_part_234", 44, 234, "person's arm"),
             ("partimagenet", 11, 40, "Quadruped Head"), ("partimagenet_ov40", 40, 147, "impala's head"),
             ("coco", 80, 0, None), ("lvis", 1203, 0, None), ("voc", 20, 0, None), ("objects365", 365, 0, None),
+            ("partglee_tiny", 81, 136, "person hair"),
         ],
     )  # fmt: skip
     def test_sizes_and_prompts(self, name: str, objects: int, parts: int, first: str | None) -> None:
@@ -134,12 +135,21 @@ class TestBuiltin:
         assert Vocabulary.parse(name.upper()) == vocabulary
 
     def test_list_is_complete(self) -> None:
-        assert len(Vocabulary.list_builtin()) == 10
+        assert len(Vocabulary.list_builtin()) == 11
 
     def test_misspelt_dataset_part_reads_well_in_prompts(self) -> None:
         vocabulary = Vocabulary.builtin("partimagenet")
         column = vocabulary.part_columns("car")[1]
         assert (vocabulary.part_names[column], vocabulary.part_prompts[column]) == ("tier", "Car Tire")
+
+    def test_prompts_of_a_file(self, tmp_path: Path) -> None:
+        file = tmp_path / "names.yaml"
+        file.write_text("objects: {person: [shirt, arm], dog: []}\nprompts: {'person:shirt': shirt, dog: hound}\n")
+        vocabulary = Vocabulary.parse(file)
+        assert vocabulary.part_prompts == ("shirt", "person arm") and vocabulary.object_prompts == ("person", "hound")
+        file.write_text("objects: {person: [arm]}\nprompts: {'person:shirt': shirt}\n")
+        with pytest.raises(ValueError, match=r"shirt.*not in the vocabulary"):
+            Vocabulary.parse(file)
 
     def test_unknown_name_gets_the_nearest(self) -> None:
         with pytest.raises(ValueError, match=r"no built-in vocabulary 'pascal_prt'; did you mean 'pascal_part'"):
