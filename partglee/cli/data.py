@@ -100,10 +100,12 @@ def run_check(arguments: argparse.Namespace) -> int:
     from partglee.data.files import read_json
     from partglee.data.validate import validate
 
-    path, images = _files(arguments)
+    path, images, path_parts = _files(arguments)
     if arguments.draw is not None and images is None:
         raise ValueError("--draw needs the pictures: name their folder with --images DIR")
     content = read_json(path, "annotation file")
+    for entry in content["images"] if path_parts else ():
+        entry["file_name"] = "/".join(entry["file_name"].split("/")[-path_parts:])
     report = validate(content, images=images, progress=sys.stderr.isatty())
     print(f"{path}\n{report.text()}")
     if arguments.draw is not None and images is not None:
@@ -114,19 +116,19 @@ def run_check(arguments: argparse.Namespace) -> int:
     return 1 if report.errors else 0
 
 
-def _files(arguments: argparse.Namespace) -> tuple[Path, Path | None]:
-    """Annotation file and image folder of what the user named."""
+def _files(arguments: argparse.Namespace) -> tuple[Path, Path | None, int]:
+    """Annotation file and image folder of what the user named, and how many parts of the image names count (0 = all)."""
     from partglee.data import get_dataset, list_datasets
 
     path = Path(arguments.source)
     if path.is_file():
-        return path, arguments.images
+        return path, arguments.images, 0
     if path.suffix == ".json" and arguments.source not in list_datasets():
         raise ValueError(f"no file {path}; give an annotation file or the name of a data set")
     spec = get_dataset(arguments.source)
     if not spec.annotation_path.is_file():
         raise ValueError(f"{spec.name} has no file {spec.annotation_path}; datasets/README.md says how to get it")
-    return spec.annotation_path, arguments.images or spec.image_root
+    return spec.annotation_path, arguments.images or spec.image_root, spec.options.get("path_parts", 0)
 
 
 def run_toy(arguments: argparse.Namespace) -> int:

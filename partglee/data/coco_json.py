@@ -40,7 +40,10 @@ def read_coco(spec: DatasetSpec) -> CocoRecords:
         issues = "; ".join(f"{count} x {what}" for what, count in columns.issues.items())
         _log.warning("%s: %s", spec.annotation_path, issues)
     try:
-        return CocoRecords(columns, images=spec.image_root, vocabulary=vocabulary, rows=range(begin, end))
+        return CocoRecords(
+            columns, images=spec.image_root, vocabulary=vocabulary, rows=range(begin, end),
+            path_parts=spec.options.get("path_parts", 0),
+        )  # fmt: skip
     except ValueError as error:
         raise ValueError(f"data set {spec.name!r}, file '{spec.annotation_path}': {error}") from error
 
@@ -53,13 +56,21 @@ class CocoRecords:
         images: folder that file names are relative to.
         vocabulary: names that are wanted; None = the file's categories.
         rows: images that belong to this split; None = all.
+        path_parts: of the file names, as many parts from the end count (2: folder and name); 0 = all.
     """
 
     def __init__(
-        self, columns: Columns, *, images: Path, vocabulary: Vocabulary | None = None, rows: range | None = None
+        self,
+        columns: Columns,
+        *,
+        images: Path,
+        vocabulary: Vocabulary | None = None,
+        rows: range | None = None,
+        path_parts: int = 0,
     ) -> None:
         self.columns = columns
         self.images = images
+        self.path_parts = path_parts
         self.rows = range(len(columns)) if rows is None else rows
         self.vocabulary, self._is_part, self._label = label_categories(columns.categories, vocabulary)
         self._parent = self._object_above()
@@ -115,9 +126,10 @@ class CocoRecords:
         return ids
 
     def file_name(self, index: int) -> str:
-        """File name as the annotation file has it."""
+        """File name relative to the image folder."""
         image, c = self.rows[index], self.columns
-        return c.image_text[c.image_text_start[image] : c.file_name_end[image]].tobytes().decode()
+        name = c.image_text[c.image_text_start[image] : c.file_name_end[image]].tobytes().decode()
+        return name if self.path_parts == 0 else "/".join(name.split("/")[-self.path_parts :])
 
     def size(self, index: int) -> tuple[int, int]:
         """(height, width) of the file; (0, 0) where it does not say."""

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from partglee.structures.vocabulary_files import humanise, known_parts, list_builtin, read_builtin
 
 CONTAINED = 0.5  # share of a box that must lie in a larger one
-_PEOPLE = frozenset(
-    ["adult", "baby", "batter", "boy", "catcher", "child", "girl", "guy", "kid", "lady", "man", "men", "people", "person", "player", "rider", "skateboarder", "skier", "snowboarder", "surfer", "woman", "women"]
+_PEOPLE = (
+    "adult baby batter boy catcher child girl guy kid lady man men people person player rider skateboarder skier "
+    "snowboarder surfer woman women"
 )
 _IRREGULAR = {"feet": "foot", "hooves": "hoof"}
 
@@ -67,14 +68,14 @@ def derive_levels(
         possible = [holder for holder in objects if could_own(texts[phrase[holder]], name)]
         if possible:
             words = set(re.split(r"\W+", texts[phrase[row]]))
-            parent[row] = min(
-                possible, key=lambda holder: _preference(texts[phrase[holder]], name, words, area[holder])
-            )
+            order = [(*_preference(texts[phrase[holder]], words), float(area[holder])) for holder in possible]
+            parent[row] = possible[order.index(min(order))]
     return Levels(is_part, parent)
 
 
-def _preference(owner: str, part: str, words: set[str], area: float) -> tuple[bool, bool, float]:
-    return owner.split()[-1] not in words, parts_known_of(owner) is None, area
+def _preference(owner: str, words: set[str]) -> tuple[bool, bool]:
+    """Sorts first what the part's own phrase names, then what is known to have the part."""
+    return owner.split()[-1] not in words, parts_known_of(owner) is None
 
 
 def _holders(box: NDArray[np.float64], image_start: NDArray[np.int64]) -> Iterator[tuple[int, list[int]]]:
@@ -108,7 +109,7 @@ def part_name(text: str) -> str | None:
 def parts_known_of(text: str) -> frozenset[str] | None:
     """Part names that the built-in vocabularies have for the object that a phrase names; None when they have none."""
     words = text.split()
-    if words and words[-1] in _PEOPLE:
+    if words and words[-1] in _PEOPLE.split():
         return frozenset(humanise(part) for part in known_parts(["person"])["person"])
     for start in range(len(words)):
         for form in _singular(" ".join(words[start:])):

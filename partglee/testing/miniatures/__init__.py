@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from partglee.testing.miniatures.coco import write_coco
 from partglee.testing.miniatures.lvis import write_lvis
+from partglee.testing.miniatures.objects365 import write_objects365
 from partglee.testing.miniatures.paco import write_paco_ego4d, write_paco_lvis
 from partglee.testing.miniatures.partimagenet import write_partimagenet, write_partimagenet_seg
 from partglee.testing.miniatures.pascal_part import write_pascal_part
@@ -21,6 +22,7 @@ from partglee.testing.miniatures.visual_genome import write_visual_genome
 MINIATURES: dict[str, Callable[..., None]] = {
     "coco": write_coco,
     "lvis": write_lvis,
+    "objects365": write_objects365,
     "paco_ego4d": write_paco_ego4d,
     "paco_lvis": write_paco_lvis,
     "partimagenet": write_partimagenet,

@@ -52,9 +52,9 @@ def write_visual_genome(root: Path, *, num_images: int = 4, seed: int = 0) -> No
             annotations.append({"id": number, "image_id": image_id, "category_id": 1, "bbox": [x, y, w, h],
                                 "area": w * h, "iscrowd": 0, "object_name": name})  # fmt: skip
         objects.append({"image_id": image_id, "objects": things, "image_url": url})
-    for name, content in (("objects", objects), ("image_data", data)):
+    for name, entries in (("objects", objects), ("image_data", data)):
         with whole_file(folder / f"{name}.json") as beside:
-            beside.write_text(json.dumps(content))
+            beside.write_text(json.dumps(entries))
     categories = [{"id": 1, "name": "object"}]
     content = {"images": images, "annotations": annotations, "categories": categories}
     write_json(content, folder / "annotations" / "train_from_objects.json")
