@@ -117,7 +117,7 @@ def run_check(arguments: argparse.Namespace) -> int:
 
 
 def _files(arguments: argparse.Namespace) -> tuple[Path, Path | None, int]:
-    """Annotation file and image folder of what the user named, and how many parts of the image names count (0 = all)."""
+    """Annotation file and image folder of what the user named; how many parts of image names count, 0 = all."""
     from partglee.data import get_dataset, list_datasets
 
     path = Path(arguments.source)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from partglee.data.catalog import datasets_root
 from partglee.data.files import read_json, write_json
+from partglee.data.prepare.open_images import prepare_split
 from partglee.data.prepare.refer import REFER_SETS, read_refer
 from partglee.data.prepare.sa1b import prepare_shard
 from partglee.data.prepare.visual_genome import read_official, read_phrases, write_levels
@@ -119,6 +120,26 @@ def _visual_genome(arguments: argparse.Namespace) -> Iterable[str]:
         found = read_phrases(arguments.source)
     counts = write_levels(found, arguments.output)
     yield f"{arguments.output}: " + ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+
+
+def openimages_main(argv: Argv = None) -> int:
+    """`datasets/prepare_openimages.py`."""
+    root = datasets_root() / "openimages"
+    parser = argparse.ArgumentParser(
+        description="Open Images -> 588 objects and 13 parts of the human body with parents, boxes alone."
+    )
+    parser.add_argument("folder", nargs="?", type=Path, default=root, help="of CSV files and images (%(default)s)")
+    parser.add_argument("--splits", nargs="+", choices=("train", "validation"), default=["train", "validation"])
+    parser.add_argument("--workers", type=int, default=16, help="threads that read image sizes (%(default)s)")
+    return _run(parser, argv, _openimages)
+
+
+def _openimages(arguments: argparse.Namespace) -> Iterable[str]:
+    for split in arguments.splits:
+        name = {"train": "train", "validation": "val"}[split]
+        path = arguments.folder / "annotations" / f"openimage_joint_{name}.json"
+        counts = prepare_split(arguments.folder, split, path, workers=arguments.workers)
+        yield f"{path}: " + ", ".join(f"{count} {what}" for what, count in counts.items() if count)
 
 
 def _run(parser: argparse.ArgumentParser, argv: Argv, work: Callable[[argparse.Namespace], Iterable[str]]) -> int:

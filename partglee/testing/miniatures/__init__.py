@@ -12,6 +12,7 @@ from collections.abc import Callable
 from partglee.testing.miniatures.coco import write_coco
 from partglee.testing.miniatures.lvis import write_lvis
 from partglee.testing.miniatures.objects365 import write_objects365
+from partglee.testing.miniatures.openimages import write_openimages
 from partglee.testing.miniatures.paco import write_paco_ego4d, write_paco_lvis
 from partglee.testing.miniatures.partimagenet import write_partimagenet, write_partimagenet_seg
 from partglee.testing.miniatures.pascal_part import write_pascal_part
@@ -23,6 +24,7 @@ MINIATURES: dict[str, Callable[..., None]] = {
     "coco": write_coco,
     "lvis": write_lvis,
     "objects365": write_objects365,
+    "openimages": write_openimages,
     "paco_ego4d": write_paco_ego4d,
     "paco_lvis": write_paco_lvis,
     "partimagenet": write_partimagenet,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +57,8 @@ def annotation_entry(number: int, image_id: int, category_id: int, shape: Shape)
     }  # fmt: skip
 
 
-def coco_ids() -> dict[str, int]:
+@cache
+def coco_ids() -> Mapping[str, int]:
     """Name -> category id, 1 to 90 with gaps."""
     content = yaml.safe_load((FOLDER / "coco.yaml").read_text(encoding="utf-8"))
     return dict(content["object_category_ids"])

@@ -16,7 +16,7 @@ KINDS = ("Person", "Car", "Dog", "Chair", "Bottle", "Wild Bird")
 
 
 def write_objects365(root: Path, *, num_images: int = 4, seed: int = 0) -> None:
-    """`Objects365v2/annotations/zhiyuan_objv2_{train,val}.json` of `num_images` each, images in `patch0/`, `patch1/`."""
+    """`Objects365v2/annotations/zhiyuan_objv2_{train,val}.json` of `num_images` each, images in two patches."""
     names = yaml.safe_load((FOLDER / "objects365.yaml").read_text(encoding="utf-8"))["objects"]
     ids = {name: number for number, name in enumerate(names, start=1)}
     for number, split in enumerate(("train", "val")):
@@ -36,8 +36,8 @@ def write_objects365(root: Path, *, num_images: int = 4, seed: int = 0) -> None:
             )  # fmt: skip
             for position, shape in enumerate(scene.objects):
                 annotations.append(
-                    {"id": len(annotations) + 1, "iscrowd": int(position == 2), "isfake": 0, "area": int(shape.mask.sum()),
-                     "isreflected": 0, "bbox": box_of(shape.mask), "image_id": image_id,
+                    {"id": len(annotations) + 1, "iscrowd": int(position == 2), "isfake": 0,
+                     "area": int(shape.mask.sum()), "isreflected": 0, "bbox": box_of(shape.mask), "image_id": image_id,
                      "category_id": ids[shape.name]}
                 )  # fmt: skip
         content = {
