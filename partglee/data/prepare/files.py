@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from partglee.data.files import write_json
+from partglee.data.part_names import split_part_name
 from partglee.data.prepare.regions import Region
 
 _MARK = '"made_by":"partglee"'
@@ -95,6 +96,16 @@ def write_set(
 def _head(path: Path) -> str:
     with path.open(encoding="utf-8", errors="replace") as stream:
         return stream.read(200)
+
+
+def without_objects(images: Iterable[AnnotatedImage], objects: Collection[str]) -> Iterator[AnnotatedImage]:
+    """The images without annotations of some objects and of their parts; an image that has no others stays."""
+
+    def kept(regions: tuple[Region, ...]) -> tuple[Region, ...]:
+        return tuple(r for r in regions if (split_part_name(r.name) or (r.name, ""))[0] not in objects)
+
+    for image in images:
+        yield replace(image, objects=kept(image.objects), loose=kept(image.loose))
 
 
 def num_validation(count: int, share: float) -> int:

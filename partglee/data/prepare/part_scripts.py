@@ -7,14 +7,17 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tqdm import tqdm  # type: ignore[import-untyped, unused-ignore]
 
 from partglee.data.catalog import datasets_root
+from partglee.data.prepare import ade20k_part_234 as ade
 from partglee.data.prepare import pascal_part_93 as pascal
-from partglee.data.prepare.files import AnnotatedImage, write_set
+from partglee.data.prepare import pascal_part_116 as pascal_116
+from partglee.data.prepare.files import AnnotatedImage, without_objects, write_set
 from partglee.data.prepare.mapping import categories_of
+from partglee.data.prepare.part_maps import map_categories, part_labels
 from partglee.data.prepare.partimagenet import (
     joint_categories,
     part_categories,
@@ -26,6 +29,7 @@ from partglee.data.prepare.pascal_part import part_rule
 from partglee.data.vocabulary_splits import split_objects
 
 Argv = Sequence[str] | None
+T = TypeVar("T")
 
 
 def partimagenet_main(argv: Argv = None) -> int:
@@ -87,12 +91,72 @@ def _pascal_split(root: Path, split: str, arguments: argparse.Namespace) -> None
         base_one = [image for image in one if not _shows(image, novel)]
         write(base_one, "train_base_one.json", base_parts, "base parts, images of one object")
         base_objects = {name: parts for name, parts in objects.items() if name in base}
-        left = pascal.without(nested, [name for name in objects if name not in base])
+        left = without_objects(nested, [name for name in objects if name not in base])
         write(left, "train_base_joint.json", categories_of(base_objects), "base objects and their parts")
 
 
 def _shows(image: AnnotatedImage, objects: Sequence[str]) -> bool:
     return any(part.name.partition(":")[0] in objects for part in image.loose)
+
+
+def pascal_part_116_main(argv: Argv = None) -> int:
+    """`datasets/prepare_pascal_part_116.py`."""
+    parser = argparse.ArgumentParser(
+        description="Pascal-Part-116 -> hierarchical COCO JSON: 20 objects, their parts, and the base objects alone."
+    )
+    mats = datasets_root() / "pascal_part" / "Annotations_Part"
+    parser.add_argument(
+        "--instances", type=Path, default=mats, metavar="DIR",
+        help="PASCAL-Part's .mat files, which tell instances apart; used where they are (default: %(default)s)",
+    )  # fmt: skip
+    _add_common(parser, "the folder PascalPart116 of the data sets' root", ("train", "val"))
+    return _run(parser, argv, _pascal_part_116)
+
+
+def _pascal_part_116(arguments: argparse.Namespace) -> None:
+    root = arguments.raw or datasets_root() / "PascalPart116"
+    for split in arguments.splits:
+        notes: Counter[str] = Counter()
+        images = list(_shown(pascal_116.read_pascal_part_116(root, split, notes, instances=arguments.instances)))
+        _write_maps(images, root, "pascalvoc", split, "pascal_part_116", pascal_116.object_names(), notes, arguments)
+
+
+def ade20k_part_234_main(argv: Argv = None) -> int:
+    """`datasets/prepare_ade20k_part_234.py`."""
+    parser = argparse.ArgumentParser(
+        description="ADE20K-Part-234 -> hierarchical COCO JSON: 44 objects, their parts, and the base objects alone."
+    )
+    _add_common(parser, "the folder ADE20KPart234 of the data sets' root", ("train", "val"))
+    return _run(parser, argv, _ade20k_part_234)
+
+
+def _ade20k_part_234(arguments: argparse.Namespace) -> None:
+    root = arguments.raw or datasets_root() / "ADE20KPart234"
+    for split in arguments.splits:
+        notes: Counter[str] = Counter()
+        images = list(_shown(ade.read_ade20k_part_234(root, split, notes)))
+        _write_maps(images, root, "ade20k", split, "ade20k_part_234", ade.object_names(), notes, arguments)
+
+
+def _write_maps(
+    images: Sequence[AnnotatedImage],
+    root: Path,
+    prefix: str,
+    split: str,
+    vocabulary: str,
+    objects: Sequence[str],
+    notes: Mapping[str, int],
+    arguments: argparse.Namespace,
+) -> None:
+    """The joint file of a split, and of the training split the base objects alone."""
+    labels = part_labels(vocabulary)
+    file = root / f"{prefix}_joint_{split}.json"
+    _write(images, file, map_categories(objects, labels), f"{vocabulary}, objects and parts", notes, arguments)
+    if split == "train":
+        base = [name for name in objects if name in split_objects(vocabulary, "base")]
+        left = without_objects(images, split_objects(vocabulary, "novel"))
+        file = root / f"{prefix}_base_train.json"
+        _write(left, file, map_categories(base, labels), f"{vocabulary}, base objects and parts", notes, arguments)
 
 
 def _add_common(parser: argparse.ArgumentParser, default: str, splits: Sequence[str]) -> None:
@@ -101,8 +165,8 @@ def _add_common(parser: argparse.ArgumentParser, default: str, splits: Sequence[
     parser.add_argument("--replace", action="store_true", help="overwrite files that came from elsewhere")
 
 
-def _shown(images: Iterable[AnnotatedImage]) -> Iterable[AnnotatedImage]:
-    bar: Iterable[AnnotatedImage] = tqdm(images, unit=" images", disable=not sys.stderr.isatty())
+def _shown(images: Iterable[T]) -> Iterable[T]:
+    bar: Iterable[T] = tqdm(images, unit=" images", disable=not sys.stderr.isatty())
     return bar
 
 

@@ -77,16 +77,6 @@ def flat_images(images: Iterable[PascalImage], *, only_one: bool = False) -> Ite
             yield image.flat
 
 
-def without(images: Iterable[AnnotatedImage], objects: Collection[str]) -> Iterator[AnnotatedImage]:
-    """The images without annotations of some objects and of their parts; an image that has no others stays."""
-
-    def kept(regions: tuple[Region, ...]) -> tuple[Region, ...]:
-        return tuple(region for region in regions if region.name.partition(":")[0] not in objects)
-
-    for image in images:
-        yield replace(image, objects=kept(image.objects), loose=kept(image.loose))
-
-
 def part_categories(objects: Collection[str]) -> list[dict[str, Any]]:
     """The parts of some objects, numbered from 1 in the order of the 93."""
     names = [f"{name}:{part}" for name, parts in part_rule().objects.items() if name in objects for part in parts]

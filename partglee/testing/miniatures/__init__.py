@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from partglee.testing.miniatures.ade20k_part_234 import write_ade20k_part_234
 from partglee.testing.miniatures.coco import write_coco
 from partglee.testing.miniatures.lvis import write_lvis
 from partglee.testing.miniatures.objects365 import write_objects365
@@ -16,11 +17,13 @@ from partglee.testing.miniatures.openimages import write_openimages
 from partglee.testing.miniatures.paco import write_paco_ego4d, write_paco_lvis
 from partglee.testing.miniatures.partimagenet import write_partimagenet, write_partimagenet_seg
 from partglee.testing.miniatures.pascal_part import write_pascal_part
+from partglee.testing.miniatures.pascal_part_116 import write_pascal_part_116
 from partglee.testing.miniatures.refcoco import write_refcoco
 from partglee.testing.miniatures.sa1b import write_sa1b
 from partglee.testing.miniatures.visual_genome import write_visual_genome
 
 MINIATURES: dict[str, Callable[..., None]] = {
+    "ade20k_part_234": write_ade20k_part_234,
     "coco": write_coco,
     "lvis": write_lvis,
     "objects365": write_objects365,
@@ -30,6 +33,7 @@ MINIATURES: dict[str, Callable[..., None]] = {
     "partimagenet": write_partimagenet,
     "partimagenet_seg": write_partimagenet_seg,
     "pascal_part": write_pascal_part,
+    "pascal_part_116": write_pascal_part_116,
     "refcoco": write_refcoco,
     "sa1b": write_sa1b,
     "visual_genome": write_visual_genome,

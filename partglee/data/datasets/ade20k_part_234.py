@@ -1,0 +1,80 @@
+"""ADE20K-Part-234 (OV-PARTS): the joint files of `datasets/prepare_ade20k_part_234.py`, and the maps as they come."""
+
+from __future__ import annotations
+
+from partglee.data.catalog import DatasetSpec, register
+from partglee.data.coco_json import read_coco
+from partglee.data.part_map_records import read_instance_maps
+from partglee.data.vocabulary_splits import split_vocabulary
+from partglee.structures.vocabulary_files import read_builtin
+
+_ROOT = "ADE20KPart234"
+_FOLDERS = {"train": "training", "val": "validation"}
+_IMAGES = {"train": 7347, "val": 1016}
+_BASE = split_vocabulary("ade20k_part_234", "base")
+
+for _split, _count in _IMAGES.items():
+    register(
+        DatasetSpec(
+            name=f"ade20k_joint_{_split}",
+            annotations=f"{_ROOT}/ade20k_joint_{_split}.json",
+            images=f"{_ROOT}/images/{_FOLDERS[_split]}",
+            reader=read_coco,
+            vocabulary="ade20k_part_234",
+            part_background="inside",  # objects of other classes have parts that nobody labelled here
+            evaluator="hierarchical",
+            num_images=_count,
+        )
+    )
+
+register(
+    DatasetSpec(
+        name="ade20k_base_train",
+        annotations=f"{_ROOT}/ade20k_base_train.json",  # 33 objects, 176 parts
+        images=f"{_ROOT}/images/training",
+        reader=read_coco,
+        vocabulary=_BASE,
+        part_background="inside",
+        num_images=_IMAGES["train"],
+    )
+)
+
+
+def _source(split: str, objects: str) -> tuple[str, str, str, str]:
+    folder = _FOLDERS[split]
+    return (
+        f"{_ROOT}/ade20k_instance_{split}.json",
+        f"{_ROOT}/images/{folder}",
+        f"{_ROOT}/annotations_detectron2_part/{folder}",
+        objects,
+    )
+
+
+# The test set of the benchmark: every object of the validation images and every novel object of the training images.
+_TEST = (_source("val", "all"), _source("train", "novel"))
+_TRAIN = (_source("train", "all"),)
+
+for _name, _sources, _by_object in (
+    ("ade_obj_part_sem_seg_train", _TRAIN, False),
+    ("ade_obj_part_sem_seg_train_obj_condition", _TRAIN, True),
+    ("ade_obj_part_sem_seg_val_obj_condition", _TEST, True),
+    ("ade_obj_part_val_obj_condition", _TEST, True),  # PartGLEE's name of it
+):
+    register(
+        DatasetSpec(
+            name=_name,
+            annotations=_sources[0][0],
+            images=f"{_ROOT}/images",
+            reader=read_instance_maps,
+            vocabulary=_BASE if _sources is _TRAIN else "ade20k_part_234",  # training sees the base names alone
+            part_background="inside",
+            evaluator="semantic_parts",
+            options={
+                "sources": _sources,
+                "object_names": tuple(sorted(read_builtin("ade20k_part_234").objects)),
+                "labels": "ade20k_part_234",
+                "ignore": 65535,
+                "by_object": _by_object,
+            },
+        )
+    )
