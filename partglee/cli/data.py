@@ -126,6 +126,11 @@ def _files(arguments: argparse.Namespace) -> tuple[Path, Path | None, int]:
     if path.suffix == ".json" and arguments.source not in list_datasets():
         raise ValueError(f"no file {path}; give an annotation file or the name of a data set")
     spec = get_dataset(arguments.source)
+    if spec.annotation_path.is_dir():
+        raise ValueError(
+            f"{spec.name} lies in several files; name one of {spec.annotation_path / '*.json'}, with --images "
+            f"{spec.image_root}"
+        )
     if not spec.annotation_path.is_file():
         raise ValueError(f"{spec.name} has no file {spec.annotation_path}; datasets/README.md says how to get it")
     return spec.annotation_path, arguments.images or spec.image_root, spec.options.get("path_parts", 0)

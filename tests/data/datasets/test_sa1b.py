@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from partglee.cli import main
 from partglee.data import get_dataset
 from partglee.data.images import read_image
 from partglee.data.prepare.object_scripts import sa1b_main
@@ -66,6 +67,17 @@ def test_the_files_pass_the_check(sa1b: Path, number: int) -> None:
     report = validate(json.loads((sa1b / "annotations" / f"sa_00000{number}.json").read_text()), images=sa1b / "images")
     assert not report.errors and not report.warnings
     assert report.summary["usable parts"] == report.summary["parts with a parent"] > 0
+
+
+def test_the_command_names_the_files(sa1b: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sa1b_main(["--workers", "1"]) == 0
+    assert main(["data", "check", "sa1b_joint"]) == 2
+    assert "lies in several files" in capsys.readouterr().err
+    assert main(["data", "check", str(sa1b / "annotations" / "sa_000000.json"), "--images", str(sa1b / "images")]) == 0
+    assert main(["data", "show", "sa1b_joint"]) == 0
+    assert "object 6: part 6" in capsys.readouterr().out
+    assert main(["data", "list"]) == 0
+    assert f"missing: {sa1b}" not in capsys.readouterr().out
 
 
 def test_work_that_was_cut_off_goes_on(sa1b: Path, capsys: pytest.CaptureFixture[str]) -> None:
