@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import resource
+import sys
 import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
@@ -64,8 +66,8 @@ class LogMetrics(Hook):
     def after_step(self, trainer: Trainer) -> None:
         record = trainer.record
         if record.skipped != "non-finite":
-            for name, value in record.terms.items():
-                self._add(f"loss/{name}", value)
+            for name, loss in record.terms.items():
+                self._add(f"loss/{name}", loss)
         self._add("time/step", record.seconds)
         self._add("time/data", record.data_seconds)
         if record.gradient_norm:
@@ -80,8 +82,7 @@ class LogMetrics(Hook):
         values = _means(shares)
         values.update({f"rate/{name}": rate for name, rate in record.rates.items()})
         values.update({f"skipped/{reason}": count for reason, count in trainer.counts.items()})
-        if torch.cuda.is_available():
-            values["memory_mib"] = torch.cuda.max_memory_allocated() // 2**20
+        values["memory_mib"] = _peak_memory(trainer.accelerator.device)
         if self.metrics is not None:
             self.metrics.write(trainer.iteration, values)
         if self.board is not None:
@@ -116,10 +117,17 @@ class LogMetrics(Hook):
         if "gradient_norm" in values:
             pieces.append(f"norm {values['gradient_norm']:.2f}")
         pieces.append(f"lr {max(trainer.record.rates.values()):.2e}")
-        if "memory_mib" in values:
-            pieces.append(f"mem {values['memory_mib']:.0f}M")
+        pieces.append(f"mem {values['memory_mib']:.0f}M")
         pieces += [f"skipped {count} ({reason})" for reason, count in trainer.counts.items()]
         return " | ".join(pieces)
+
+
+def _peak_memory(device: torch.device) -> float:
+    """MiB: of tensors on a GPU, else resident memory of this process."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device) // 2**20)
+    # Kilobytes on Linux, bytes on macOS.
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (2**20 if sys.platform == "darwin" else 2**10))
 
 
 def _means(shares: list[dict[str, tuple[float, int]]]) -> dict[str, float]:
