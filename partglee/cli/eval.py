@@ -6,7 +6,7 @@ import argparse
 import math
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     options = parse_options(arguments.option)
     with warnings.catch_warnings(record=True) as notes:
         warnings.simplefilter("always", UserWarning)
-        title, results = (_label_images if kind == "png" else _detections)(arguments, options)
+        title, results = _score_of(arguments, kind)(arguments, options)
     print(format_table(results, title=title))
     for note in notes:
         print(f"partglee: note: {note.message}", file=sys.stderr)
@@ -58,6 +58,18 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.json,
         )
     return 0
+
+
+def _score_of(arguments: argparse.Namespace, kind: str) -> Callable[..., tuple[str, dict[str, float]]]:
+    """What scores files of this kind."""
+    from partglee.data import get_dataset
+
+    if kind == "png":
+        return _label_images if arguments.dataset is None else _part_maps
+    protocol = arguments.evaluator or (get_dataset(arguments.dataset).evaluator if arguments.dataset else "")
+    if protocol == "semantic_parts":
+        raise ValueError(f"semantic_parts scores a folder of label images, but '{arguments.predictions}' is a file")
+    return _expressions if protocol in ("referring", "refcoco_boxes") and arguments.dataset else _detections
 
 
 def parse_options(texts: Sequence[str]) -> dict[str, Any]:
@@ -108,11 +120,6 @@ def _label_images(arguments: argparse.Namespace, options: dict[str, Any]) -> tup
     from partglee.evaluation import SemanticPartEvaluator, score_label_images
     from partglee.evaluation.for_dataset import check_options
 
-    if arguments.dataset is not None:
-        raise ValueError(
-            f"'{arguments.predictions}' is a folder: label images are scored against folders of annotated ones, "
-            "--annotations DIR [--objects DIR] --option num_classes=K"
-        )
     if arguments.evaluator not in (None, "semantic_parts") or arguments.kinds:
         raise ValueError("a folder of label images is scored by the evaluator semantic_parts, which knows no --kinds")
     check_options("semantic_parts", options)
@@ -123,3 +130,33 @@ def _label_images(arguments: argparse.Namespace, options: dict[str, Any]) -> tup
         arguments.predictions, evaluator, parts=arguments.annotations, objects=arguments.objects
     )
     return f"{arguments.annotations}: {evaluator.name}, {evaluator.mode}", results
+
+
+def _part_maps(arguments: argparse.Namespace, options: dict[str, Any]) -> tuple[str, dict[str, float]]:
+    from partglee.data import get_dataset
+    from partglee.evaluation.for_dataset import check_options
+    from partglee.evaluation.part_map_files import part_map_evaluator, score_part_maps
+
+    spec = get_dataset(arguments.dataset)
+    if spec.evaluator != "semantic_parts" or arguments.evaluator not in (None, "semantic_parts"):
+        raise ValueError(
+            f"'{arguments.predictions}' is a folder of label images, but {spec.name} is scored by "
+            f"{arguments.evaluator or spec.evaluator or 'joint'!r}; other part maps: --annotations DIR [--objects DIR] "
+            "--option num_classes=K"
+        )
+    check_options("semantic_parts", options)
+    records = spec.read()
+    evaluator = part_map_evaluator(spec, records, strict=not arguments.lenient, **options)
+    results = score_part_maps(arguments.predictions, records, evaluator)
+    return f"{spec.name}: {evaluator.name}, {evaluator.mode}", results
+
+
+def _expressions(arguments: argparse.Namespace, options: dict[str, Any]) -> tuple[str, dict[str, float]]:
+    from partglee.data import get_dataset
+    from partglee.evaluation.expression_files import score_expressions
+    from partglee.evaluation.referring import ReferringRules
+
+    spec = get_dataset(arguments.dataset)
+    rules = ReferringRules(**options)
+    results = score_expressions(arguments.predictions, spec.read(), rules=rules, strict=not arguments.lenient)
+    return f"{spec.name}: referring expressions", results

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from partglee.data.build import build_test_loader
 from partglee.data.catalog import get_dataset
 from partglee.data.records import ImageRecord
+from partglee.engine.evaluate_maps import evaluate_expressions, evaluate_part_maps
 from partglee.engine.logging import LOGGER
 from partglee.engine.predictor import Predictor
 from partglee.evaluation import dataset_evaluator, format_table, score_file
@@ -36,7 +37,7 @@ def evaluate(
 
     Args:
         model: unwrapped; its mode is left as it was.
-        folder: gets `NAME.jsonl`, the predictions, one image a line.
+        folder: gets `NAME.jsonl`, the predictions, one image (or expression) a line, or `NAME/` with part maps.
         pictures: of predictions, in all.
 
     Returns:
@@ -66,6 +67,22 @@ def evaluate_dataset(
     """One data set; see `evaluate`."""
     spec = get_dataset(name)
     loader = build_test_loader(cfg, name, rank=accelerator.process_index, world_size=accelerator.num_processes)
+    predictor = Predictor(
+        model=model,
+        short_side=cfg.INPUT.TEST.SHORT_SIDE,
+        max_side=cfg.INPUT.TEST.MAX_SIDE,
+        score_threshold=cfg.TEST.SCORE_THRESHOLD,
+        precision=_PRECISIONS[cfg.SOLVER.PRECISION],
+    )
+    if spec.evaluator == "semantic_parts":
+        file = file.with_suffix("")
+        results = evaluate_part_maps(predictor, spec, loader, folder=file, queries=cfg.TEST.PART_QUERIES)
+        return _told(results, name, file, accelerator), {}
+    if spec.evaluator in ("referring", "refcoco_boxes"):
+        share = file if accelerator.num_processes == 1 else file.with_suffix(f".{accelerator.process_index}.jsonl")
+        results = evaluate_expressions(predictor, loader, file=share)
+        _join_shares(file, accelerator)
+        return _told(results, name, file, accelerator), {}
     vocabulary = loader.records.vocabulary
     evaluator = dataset_evaluator(spec, loader.records)
     options = PostprocessOptions(
@@ -76,15 +93,8 @@ def evaluate_dataset(
         ),
         masks="segm" in evaluator.kinds,
     )
-    predictor = Predictor(
-        model=model,
-        short_side=cfg.INPUT.TEST.SHORT_SIDE,
-        max_side=cfg.INPUT.TEST.MAX_SIDE,
-        score_threshold=cfg.TEST.SCORE_THRESHOLD,
-        precision=_PRECISIONS[cfg.SOLVER.PRECISION],
-    )
     share = file if accelerator.num_processes == 1 else file.with_suffix(f".{accelerator.process_index}.jsonl")
-    drawn = {}
+    drawn: dict[str, Any] = {}
     file.parent.mkdir(parents=True, exist_ok=True)
     beside = share.with_name(f".{share.name}.tmp")
     with beside.open("w", encoding="utf-8") as lines:
@@ -95,13 +105,21 @@ def evaluate_dataset(
                 drawn[record.file.name or str(record.image_id)] = _picture(predictor, pixels, vocabulary)
     os.replace(beside, share)
     results = score(share, evaluator)
+    _join_shares(file, accelerator)
+    return _told(results, name, file, accelerator), drawn
+
+
+def _told(results: dict[str, float], name: str, file: Path, accelerator: Accelerator) -> dict[str, float]:
+    if accelerator.is_main_process:
+        LOGGER.info(format_table(results, title=f"{name} -> {file}"))
+    return results
+
+
+def _join_shares(file: Path, accelerator: Accelerator) -> None:
     if accelerator.num_processes > 1:
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             _join(file, accelerator.num_processes)
-    if accelerator.is_main_process:
-        LOGGER.info(format_table(results, title=f"{name} -> {file}"))
-    return results, drawn
 
 
 def score(file: Path, evaluator: InstanceEvaluator) -> dict[str, float]:

@@ -21,8 +21,9 @@ from partglee.checkpoint import load_weights, read_metadata
 from partglee.config import config_from_text, list_models, load_config
 from partglee.data.images import MAX_PIXELS, ImageSource, read_image
 from partglee.modeling import PartGLEE, build_model
+from partglee.modeling.frame import Frame
 from partglee.modeling.postprocess import PostprocessOptions, postprocess
-from partglee.structures import Prediction, TextEmbeddings, Vocabulary
+from partglee.structures import ModelOutput, Prediction, TextEmbeddings, Vocabulary
 
 CONFIG_TEXT, TABLE_NAMES, TABLE_KEY = "partglee_config_text", "names", "embeddings"  # in exported weight files
 _SHIPPED = Path(__file__).resolve().parents[1] / "weights"
@@ -203,6 +204,15 @@ class Predictor:
             text = self.model.text_encoder.embed_expressions([expression])
         options = PostprocessOptions(score_threshold=score_threshold, max_objects=1, max_queries=1)
         return self._predict(image, Vocabulary([expression]), text, options)
+
+    def raw(self, image: ImageSource, vocabulary: Vocabulary) -> tuple[ModelOutput, Frame]:
+        """What the model says of one image, before any choice, and the way from its canvas back to the image."""
+        pixels = read_image(image, max_pixels=self.max_pixels)
+        with torch.no_grad():
+            batch = self.model.batch([self.resize(pixels)])
+            with self._autocast():
+                output = self.model(batch, self._embed(vocabulary))
+        return output, Frame(batch.canvas, batch.sizes[0], (pixels.shape[0], pixels.shape[1]))
 
     # ------------------------------------------------------------------ internals
 

@@ -39,10 +39,13 @@ class CategoryMap:
         objects = [name for name, part in zip(categories.names, categories.is_part, strict=True) if not part]
         named: list[tuple[tuple[str, ...], int]] = []
         parts: list[tuple[tuple[str, ...], int]] = []
-        for key, name, owner, part in zip(
-            categories.ids.tolist(), categories.names, categories.owner, categories.part, strict=True
-        ):
+        for key, name, is_part, owner, part in zip(
+            categories.ids.tolist(), categories.names, categories.is_part, categories.owner, categories.part,
+            strict=True,
+        ):  # fmt: skip
             named.append(((name,), key))
+            if not is_part:
+                continue
             pair = (owner, part) if owner is not None else split_part_name(name, objects)
             if pair is not None and pair[1] is not None:
                 named.append(((pair[0], pair[1]), key))

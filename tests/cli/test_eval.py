@@ -173,7 +173,8 @@ def test_bad_predictions_end_with_one_line(kind: str, tmp_path: Path, capsys: py
         (["--dataset", "coco_2017_val"], "instances_val2017.json' does not exist"),
         (["--annotations", "lost.json"], "lost.json' does not exist"),
         (["--dataset", "toy_val", "--evaluator", "cocoo"], "no evaluator 'cocoo'; did you mean 'coco'"),
-        (["--dataset", "toy_val", "--evaluator", "referring"], "'referring', which takes no detections"),
+        (["--dataset", "toy_val", "--evaluator", "referring"], "has no referring expressions"),
+        (["--dataset", "toy_val", "--evaluator", "semantic_parts"], "scores a folder of label images"),
         (["--dataset", "toy_val", "--option", "max_dets"], "takes KEY=VALUE"),
         (["--dataset", "toy_val", "--evaluator", "coco", "--option", "max_det=1"], "it has max_dets, per_category"),
         (["--dataset", "toy_val", "--objects", "maps"], "is for label images"),
@@ -214,7 +215,7 @@ def test_label_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         (["--annotations", tmp_path / "parts"], "num_classes=K"),
         (["--annotations", tmp_path / "parts", "--option", "classes=3"], "no option 'classes'"),
         (["--annotations", tmp_path / "parts", *options[:2]], "needs objects="),
-        (["--dataset", "toy_val"], "is a folder"),
+        (["--dataset", "toy_val"], "is a folder of label images, but toy_val is scored by 'hierarchical'"),
     ):
         assert run(*found, *arguments) == 2
         assert message in capsys.readouterr().err

@@ -1,0 +1,117 @@
+"""Predictions for referring expressions: a file with one line for each sentence, and the numbers of it.
+
+A line is one of `Prediction.to_json` with `image_id`, `object` (row of the referred object in its image) and `sentence`
+(its place among the sentences for that object); the best result of a line is its answer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from partglee.data.records import ImageRecord, Records
+from partglee.data.segmentation import decode
+from partglee.evaluation.base import Results
+from partglee.evaluation.issues import InputIssues
+from partglee.evaluation.referring import GroundingBoxEvaluator, ReferringEvaluator, ReferringRules
+from partglee.evaluation.run_lengths import damaged_run_lengths
+
+Key = tuple[int, int, int]  # image id, object, sentence
+
+
+def score_expressions(
+    file: Path,
+    records: Records,
+    *,
+    rows: Sequence[int] | None = None,
+    rules: ReferringRules | None = None,
+    strict: bool = True,
+) -> Results:
+    """Masks (`mask/oIoU`, `mask/mIoU`, `mask/Pr@X`, ...) and boxes (`box/P@0.5`) of every expression.
+
+    An expression without a line has an empty answer, and is counted.
+
+    Args:
+        rows: images of this process; None = all.
+        rules: of the mask metrics.
+
+    Raises:
+        PredictionError: for an unknown or repeated expression, or a mask that cannot be read, when strict.
+        ValueError: for a line of another kind, or records without expressions.
+    """
+    images = [records[row] for row in (range(len(records)) if rows is None else rows)]
+    if images and not any(record.expressions for record in images):
+        raise ValueError(
+            "the data set has no referring expressions; choose an evaluator of detections or another data set"
+        )
+    masks = ReferringEvaluator(rules=rules, strict=strict)
+    boxes = GroundingBoxEvaluator(strict=strict)
+    answers = _read(file, {record.image_id: record for record in images}, masks.issues)
+    without = 0
+    for record in images:
+        for key in _keys(record):
+            target = record.objects[key[1]]
+            truth = None
+            if target.segmentation is not None:
+                truth = decode(target.segmentation, record.height, record.width)
+            box, score, mask = answers.get(key, (np.zeros((0, 4)), np.zeros(0), None))
+            without += key not in answers
+            empty = np.zeros((record.height, record.width), bool)
+            if truth is not None:
+                masks.process(key, empty if mask is None else mask, truth)
+            boxes.process(key, box, score, np.array(target.box))
+    if without:
+        masks.issues.add("image without prediction", f"{without} expressions have no line", count=without)
+    results = {f"box/{key}": value for key, value in boxes.evaluate().items()}
+    return {**results, **{f"mask/{key}": value for key, value in masks.evaluate().items()}}
+
+
+def _keys(record: ImageRecord) -> Iterator[Key]:
+    for row, sentences in enumerate(record.expressions):
+        yield from ((record.image_id, row, place) for place in range(len(sentences)))
+
+
+def _read(
+    file: Path, images: dict[int, ImageRecord], issues: InputIssues
+) -> dict[Key, tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_] | None]]:
+    known = {key for record in images.values() for key in _keys(record)}
+    answers: dict[Key, Any] = {}
+    with Path(file).open(encoding="utf-8") as stream:
+        for number, line in enumerate(stream, start=1):
+            where = f"line {number} of '{file}'"
+            try:
+                entry = json.loads(line)
+                key = (int(entry["image_id"]), int(entry["object"]), int(entry["sentence"]))
+                best = max(entry["results"], key=lambda row: row["score"], default=None)
+            except (json.JSONDecodeError, KeyError, TypeError) as error:
+                raise ValueError(f"{where} is no answer to an expression ({error!r}): {line[:60]!r}") from error
+            if key not in known:
+                issues.add("unknown image", f"{where}: no expression (image id, object, sentence) = {key}")
+            elif key in answers:
+                issues.add("image given twice", f"{where}: expression {key}; the first one is kept")
+            elif best is not None:
+                answers[key] = _answer(best, images[key[0]], where, issues)
+            else:
+                answers[key] = (np.zeros((0, 4)), np.zeros(0), None)
+    return answers
+
+
+def _answer(
+    row: dict[str, Any], record: ImageRecord, where: str, issues: InputIssues
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_] | None]:
+    x, y, w, h = row["bbox"]
+    mask = None
+    if (found := row.get("segmentation")) is not None:
+        size = (record.height, record.width)
+        if tuple(found["size"]) != size:
+            issues.add("mask of the wrong size", f"{where}: {found['size']}, the image is {size} (height, width)")
+        elif damage := damaged_run_lengths([found["counts"].encode()], [size[0] * size[1]]):
+            issues.add("mask unreadable", f"{where}: {damage[0]}")
+        else:
+            mask = decode(found, *size)
+    return np.array([[x, y, x + w, y + h]], np.float64), np.array([row["score"]], np.float64), mask

@@ -1,0 +1,83 @@
+"""Predicted part maps of a registered data set: a folder of label images, and the numbers of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from partglee.data.catalog import DatasetSpec
+from partglee.data.files import whole_file
+from partglee.data.records import ImageRecord, Records
+from partglee.data.segmentation import decode
+from partglee.data.vocabulary_splits import split_objects
+from partglee.evaluation.base import Results
+from partglee.evaluation.issues import PredictionError
+from partglee.evaluation.prediction_files import read_label_image
+from partglee.evaluation.semantic_parts import SemanticPartEvaluator
+
+_NONE = 65535  # pixels without a part
+
+
+def part_map_evaluator(spec: DatasetSpec, records: Records, **options: Any) -> SemanticPartEvaluator:
+    """The evaluator of a data set of part maps: Oracle-Obj where a sample is one object, else Pred-All.
+
+    Args:
+        options: arguments of the evaluator.
+    """
+    names = records.vocabulary
+    base = {row for row, name in enumerate(names.object_names) if name in split_objects(spec.options["labels"], "base")}
+    options.setdefault("mode", "oracle_obj" if spec.options["by_object"] else "pred_all")
+    options.setdefault("base_classes", [k for k, owners in enumerate(names.part_owner) if owners[0] in base])
+    return SemanticPartEvaluator(num_classes=len(names.part_names), ignore_label=_NONE, **options)
+
+
+def part_map_name(record: ImageRecord, *, by_object: bool) -> str:
+    """`IMAGE.png`; for one object of it `IMAGE_ID.png`, with the id of its annotation or class."""
+    return f"{record.file.stem}_{record.objects[0].annotation_id}.png" if by_object else f"{record.file.stem}.png"
+
+
+def write_part_map(labels: NDArray[np.int64], file: Path) -> None:
+    """(H, W) labels as a 16-bit PNG."""
+    with whole_file(file) as beside:
+        Image.fromarray(labels.astype(np.uint16)).save(beside, format="PNG")
+
+
+def score_part_maps(
+    folder: Path, records: Records, evaluator: SemanticPartEvaluator, *, rows: Sequence[int] | None = None
+) -> Results:
+    """Score a folder of maps named as `part_map_name` says; where one object has no map, that of its image is read.
+
+    Args:
+        rows: samples of this process; None = all.
+
+    Raises:
+        PredictionError: for a map that is missing or of the wrong size, when the evaluator is strict.
+    """
+    by_object = evaluator.mode == "oracle_obj"
+    evaluator.reset()
+    if not folder.is_dir() or not any(folder.glob("*.png")):
+        raise PredictionError(f"no PNG in '{folder}'; the predictions are empty")
+    for row in range(len(records)) if rows is None else rows:
+        record = records[row]
+        if not record.objects:
+            continue
+        truth = np.full((record.height, record.width), _NONE, np.int64)
+        for part in record.parts:
+            truth[decode(part.segmentation, record.height, record.width)] = part.label
+        mask = decode(record.objects[0].segmentation, record.height, record.width) if by_object else None
+        if not record.parts:  # no pixel counts, whatever is predicted; the object may be of a kind without part names
+            evaluator.process(record.image_id, truth, truth, object_mask=mask)
+            continue
+        file = folder / part_map_name(record, by_object=by_object)
+        if by_object and not file.is_file():
+            file = folder / part_map_name(record, by_object=False)
+        if not file.is_file():
+            evaluator.issues.add("unknown image", f"there is no predicted map for {record.file.name} ('{file.name}')")
+            continue
+        evaluator.process(record.image_id, read_label_image(file), truth, object_mask=mask)
+    return evaluator.evaluate()
