@@ -127,6 +127,11 @@ def _files(arguments: argparse.Namespace) -> tuple[Path, Path | None, int]:
         raise ValueError(f"no file {path}; give an annotation file or the name of a data set")
     spec = get_dataset(arguments.source)
     if spec.annotation_path.is_dir():
+        if not any(spec.annotation_path.glob("*.json")):
+            raise ValueError(
+                f"{spec.name} is made of label maps, {spec.annotation_path}; check the joint file that the prepare "
+                "script writes of them"
+            )
         raise ValueError(
             f"{spec.name} lies in several files; name one of {spec.annotation_path / '*.json'}, with --images "
             f"{spec.image_root}"

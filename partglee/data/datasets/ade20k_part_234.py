@@ -64,7 +64,7 @@ for _name, _sources, _by_object in (
         DatasetSpec(
             name=_name,
             annotations=_sources[0][0],
-            images=f"{_ROOT}/images",
+            images=_sources[0][1],  # of the first source; each has its own
             reader=read_instance_maps,
             vocabulary=_BASE if _sources is _TRAIN else "ade20k_part_234",  # training sees the base names alone
             part_background="inside",

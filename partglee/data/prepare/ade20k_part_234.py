@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from partglee.data.files import read_json
-from partglee.data.prepare.files import AnnotatedImage
 from partglee.data.label_maps import labels_in, read_label_map
+from partglee.data.prepare.files import AnnotatedImage
 from partglee.data.prepare.part_maps import part_labels, with_parts
 from partglee.data.prepare.regions import Mask
 from partglee.data.segmentation import decode

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from partglee.data.prepare.files import AnnotatedImage
 from partglee.data.label_maps import label_files, labels_in, read_label_map
+from partglee.data.prepare.files import AnnotatedImage
 from partglee.data.prepare.partimagenet import partimagenet_names
 from partglee.data.prepare.regions import Mask, region_from_mask
 

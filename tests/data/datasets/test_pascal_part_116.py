@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from partglee.cli import main
 from partglee.config import get_cfg
 from partglee.data import get_dataset
 from partglee.data.images import read_image
@@ -205,3 +206,11 @@ def test_the_names_of_the_joint_configuration_resolve(root: Path) -> None:
     cfg = get_cfg()
     cfg.merge_from_file(str(root / "configs/joint_r50.yaml"))
     assert get_dataset("pascalvoc_joint_train").name in cfg.DATASETS.TRAIN
+
+
+def test_the_command_says_what_it_can_not_check(prepared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "check", "voc_obj_part_sem_seg_val"]) != 0
+    assert "is made of label maps" in capsys.readouterr().err
+    assert main(["data", "check", "pascalvoc_joint_val"]) == 0
+    assert main(["data", "list", "--count"]) == 0
+    assert "6 images OF 850 PUBLISHED" in capsys.readouterr().out
