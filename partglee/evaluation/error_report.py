@@ -101,7 +101,7 @@ def _wrong_parents(
     analysis: ErrorAnalysis, truth: GroundTruth, detections: Detections
 ) -> list[tuple[tuple[str, ...], int]]:
     names = truth.categories.names
-    found = []
+    found: list[tuple[tuple[str, ...], int]] = []
     for outcome in analysis.parents:
         if outcome.what == PARENTS[0]:
             continue
@@ -184,7 +184,7 @@ def _images(analysis: ErrorAnalysis, truth: GroundTruth, pictures: Mapping[int, 
 
 
 def _link(image: int | None, pictures: Mapping[int, str]) -> str:
-    return f"[picture]({pictures[image]})" if image in pictures else ""
+    return f"[picture]({pictures[image]})" if image is not None and image in pictures else ""
 
 
 def _headline(results: Mapping[str, float]) -> dict[str, float]:

@@ -173,7 +173,7 @@ def _greedy(iou: NDArray[np.float64], free: NDArray[np.bool_], usable: NDArray[n
 
 
 def _iou(
-    truth: GroundTruth, detections: Detections, annotated: Sequence[int], rows: Sequence[int], kind: str
+    truth: GroundTruth, detections: Detections, annotated: NDArray[np.int64], rows: NDArray[np.int64], kind: str
 ) -> NDArray[np.float64]:
     if not len(rows):
         return np.zeros((0, len(annotated)))

@@ -41,7 +41,7 @@ class JointEvaluator(CocoEvaluator):
                 if len(columns) == 0:
                     continue
                 for name, iou in (("AP", None), ("AP50", 0.5), ("AP75", 0.75)):
-                    results[f"{level}/{_SHOWN[kind]}/{name}"] = 100 * table.ap(iou=iou, categories=columns)
+                    results[f"{level}/{_SHOWN[kind]}/{name}"] = 100 * table.ap(iou=iou, categories=columns.tolist())
             if (truth.parent[is_part[truth.category]] >= 0).any():
                 linked = HierarchicalEvaluator(ground_truth=truth, kinds=(kind,), max_dets=self.max_dets)
                 scores = linked.score(detections, kind)
@@ -63,7 +63,7 @@ def joint_evaluator(
     if kinds is None:
         with_masks = all(segmentation is not None for segmentation in truth.segmentation)
         kinds = ("bbox", "segm") if with_masks else ("bbox",)
-    labels = {"object_category_ids": objects, "part_category_ids": parts} if by_label else {}
+    labels: dict[str, Any] = {"object_category_ids": objects, "part_category_ids": parts} if by_label else {}
     return JointEvaluator(
         ground_truth=truth, kinds=kinds, category_map=CategoryMap(ground_truth=truth, **labels), strict=strict
     )
