@@ -81,7 +81,11 @@ def _pascal_split(root: Path, split: str, arguments: argparse.Namespace) -> None
     nested = [image.nested for image in images]
 
     def write(found: Iterable[AnnotatedImage], name: str, categories: list[dict[str, Any]], what: str) -> None:
-        _write(found, root / name, categories, f"Pascal-Part-93, {what}", notes, arguments)
+        chosen = list(found)
+        if images and not chosen:  # in a small share of the data
+            print(f"{root / name}: not written, no image is left for it")
+            return
+        _write(chosen, root / name, categories, f"Pascal-Part-93, {what}", notes, arguments)
 
     write(pascal.flat_images(images), f"{split}.json", all_parts, "parts as VLPart has them")
     write(nested, f"voc2010_{split}_joint.json", categories_of(objects), "20 objects and their parts")

@@ -142,6 +142,15 @@ def test_miniature(data_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
                 assert part.parent >= 0 and not (decode(part.segmentation, *whole.shape) & ~whole).any()
 
 
+def test_a_share_without_images_of_one_object(data_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_images(data_root, "train", {"2008_000002": [DOG, BICYCLE]})
+    assert pascal_part_93_main(["--splits", "train"]) == 0
+    assert "train_one.json: not written, no image is left for it" in capsys.readouterr().out
+    assert not (data_root / "pascal_part/train_one.json").exists()
+    (data_root / "pascal_part/VOCdevkit/VOC2010/ImageSets/Main/train.txt").write_text("2007_000001")
+    assert pascal_part_93_main(["--splits", "train"]) == 2 and "no image was found" in capsys.readouterr().err
+
+
 def test_missing_pieces_are_named(data_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert pascal_part_93_main([]) == 2 and "no list of images" in capsys.readouterr().err
     MINIATURES["pascal_part"](data_root, num_images=2, seed=0)
