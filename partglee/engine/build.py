@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
@@ -46,7 +47,16 @@ def build_accelerator(cfg: CN, *, cpu: bool = False) -> Accelerator:
         DistributedDataParallelKwargs(find_unused_parameters=True),
         InitProcessGroupKwargs(timeout=timedelta(hours=1)),
     ]
-    return Accelerator(mixed_precision=cfg.SOLVER.PRECISION, cpu=cpu, kwargs_handlers=handlers)
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    # Without a GPU, accelerate joins processes only when it is told that they are to run on the CPU.
+    cpu = cpu or (launched > 1 and not torch.cuda.is_available())
+    accelerator = Accelerator(mixed_precision=cfg.SOLVER.PRECISION, cpu=cpu, kwargs_handlers=handlers)
+    if accelerator.num_processes != launched:
+        raise ValueError(
+            f"the launcher started {launched} processes, but {accelerator.num_processes} found each other; start with "
+            "torchrun, accelerate launch, or --num-gpus"
+        )
+    return accelerator
 
 
 def build_trainer(

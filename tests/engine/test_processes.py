@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
+from fvcore.common.config import CfgNode as CN
 from torch import distributed as dist
 from training_samples import make_batch, small_config
 
@@ -54,19 +56,24 @@ def work(folder: str) -> int:
     return 0
 
 
+def join(cfg: CN) -> Accelerator:
+    """As the command line does it, which leaves the choice of the CPU to the machine; GPUs are left alone."""
+    return build_accelerator(cfg, cpu=torch.cuda.is_available() or "WORLD_SIZE" not in os.environ)
+
+
 def spread(folder: Path, batch: TrainingBatch) -> None:
     """A step with spread weights, and a second after resuming."""
     output = ["OUTPUT_DIR", folder / "spread", "SOLVER.SHARDED", True]
     for steps in (1, 2):
         cfg = small_config(folder, [*EXACT, *output, "SOLVER.MAX_ITER", steps])
-        accelerator = build_accelerator(cfg, cpu=True)
+        accelerator = join(cfg)
         model = fill_weights(build_initial_model(cfg))
         build_trainer(cfg, accelerator, endless([batch]), model=model, resume=steps == 2).train()
 
 
 def two_steps(folder: Path, name: str, batch: TrainingBatch, output: Path) -> list[dict[str, torch.Tensor]]:
     cfg = small_config(folder, [*EXACT, "OUTPUT_DIR", output])
-    accelerator = build_accelerator(cfg, cpu=True)
+    accelerator = join(cfg)
     # Fresh box heads predict one box for all parts, so that matches are ties.
     model = fill_weights(build_initial_model(cfg))
     trainer = build_trainer(cfg, accelerator, endless([batch]), model=model)
@@ -131,6 +138,14 @@ def test_mistakes_are_told_once(
     with pytest.raises(SystemExit) as error:
         _child(rank, fail, ("raise",), 2, 29500)
     assert error.value.code == 2 and capsys.readouterr().err.count("what the user did wrong") == said
+
+
+def test_processes_that_do_not_join_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = small_config(tmp_path)
+    build_accelerator(cfg, cpu=True)  # this process is alone from now on
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(ValueError, match="started 3 processes, but 1 found each other"):
+        build_accelerator(cfg, cpu=True)
 
 
 def test_launch_in_this_process() -> None:
