@@ -245,7 +245,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["partglee", "partglee.*"]),
-    package_data={"partglee": ["py.typed"], "partglee.data": ["vocabularies/*", "mappings/*"]},
+    package_data={"partglee": ["py.typed", "weights/*.safetensors"], "partglee.data": ["vocabularies/*", "mappings/*"]},
     exclude_package_data={"partglee": ["_lib/*"]},
     entry_points={"console_scripts": ["partglee = partglee.cli:main"]},
     install_requires=[
@@ -275,6 +275,7 @@ setup(
             "mypy",
             "types-PyYAML",
             "scikit-image",
+            "matplotlib",
             "lvis",
             *EXPORT,
         ],

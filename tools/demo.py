@@ -1,59 +1,54 @@
-"""Parse a few real photos end to end and say where the pictures are.
-
-Without `--weights` the model has the random weights that it starts training from: everything runs, nothing that it
-finds means anything, and every picture says so.
-"""
+"""Parse a few real photos end to end and say where the pictures are."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-import torch
-
 from partglee import Predictor
-from partglee.config import load_config
-from partglee.modeling import build_model
-from partglee.modeling.postprocess import PostprocessOptions
+from partglee.data.files import write_jpeg
 from partglee.structures import Vocabulary
 
 PHOTOS = {  # photos that travel with scikit-image (CC0 or public domain), and what to look for
-    "chelsea": "cat: head, ear, eye, nose, torso",
-    "astronaut": "person: head, arm, hand, torso; flag: stripe, star",
-    "coffee": "cup: handle, rim; spoon: handle, bowl; plate: rim",
+    "chelsea": "cat: head, ear, eye, nose, torso, neck",
+    "astronaut": "person: head, hair, eye, nose, mouth, neck, torso, arm, hand",
+    "coffee": ["cup", "spoon", "dining table"],
 }
 
 
 def main() -> None:
     """Run the demo."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--weights", help="a .safetensors file; default: untrained weights")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--weights", default="partglee-tiny", help="a .safetensors file, or the name of weights")
     parser.add_argument("--output", default="demo_output")
+    parser.add_argument("--threshold", type=float, default=0.25, help="lowest score that is drawn")
+    parser.add_argument("photos", nargs="*", metavar="PHOTO", help="your own, instead of those of scikit-image")
+    parser.add_argument(
+        "--vocabulary", help="for your own photos; default: partglee_tiny"
+    )
     arguments = parser.parse_args()
-    if arguments.weights:
-        predictor, caption = Predictor.from_pretrained(arguments.weights), None
-        options = PostprocessOptions(score_threshold=predictor.score_threshold)
-    else:
-        cfg = load_config("joint_r50")
-        torch.manual_seed(0)
-        model = build_model(cfg)
-        predictor = Predictor(model=model, short_side=480, max_side=800)
-        caption = "untrained weights: what is drawn here means nothing"
-        # Untrained scores say nothing: look only at the queries that are parsed, so that there are parts to draw.
-        options = PostprocessOptions(score_threshold=0.0, max_objects=2, max_parts_per_object=3, max_queries=50)
+    predictor = Predictor.from_pretrained(arguments.weights)
     output = Path(arguments.output)
     output.mkdir(parents=True, exist_ok=True)
+    for name, photo, vocabulary in photos(arguments):
+        prediction = predictor(photo, vocabulary, score_threshold=arguments.threshold)
+        file = output / f"{name}.jpg"
+        write_jpeg(prediction.draw(panel=True), file)
+        print(f"{file}: {prediction}\n{prediction.tree()}")
+    print(f"Pictures are in {output.resolve()}")
+
+
+def photos(arguments: argparse.Namespace):  # type: ignore[no-untyped-def]
+    """(name, image, vocabulary) of each photo."""
+    if arguments.photos:
+        chosen = Vocabulary.parse(arguments.vocabulary or "partglee_tiny")
+        for path in arguments.photos:
+            yield Path(path).stem, path, chosen
+        return
     import skimage.data
 
     for name, vocabulary in PHOTOS.items():
-        photo = getattr(skimage.data, name)()
-        prediction = next(predictor.stream([photo], Vocabulary.parse(vocabulary), options))
-        file = output / f"{name}.jpg"
-        prediction.draw(caption=caption, panel=True).convert("RGB").save(file, quality=90)
-        print(f"{file}: {prediction}")
-    if caption:
-        print(f"Note: {caption}.")
-    print(f"Pictures are in {output.resolve()}")
+        yield name, getattr(skimage.data, name)(), Vocabulary.parse(vocabulary)
 
 
 if __name__ == "__main__":
