@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ def merge_config(cfg: CN, values: dict[str, Any], *, source: str) -> None:
     for keys in _leaves(values):
         _check_key(".".join(keys), known, cfg, source)
     try:
-        cfg.merge_from_other_cfg(CN(values) if not isinstance(values, CN) else values)
+        cfg.merge_from_other_cfg(CN(_widened(cfg, values)))
     except (ValueError, KeyError) as error:
         raise ValueError(f"{source}: {error}") from error
 
@@ -101,10 +102,32 @@ def merge_overrides(cfg: CN, overrides: Sequence[Any]) -> None:
     for key in overrides[::2]:
         _check_key(str(key), known, cfg, "overrides")
     values = [str(v) if isinstance(v, Path) else v for v in overrides]
+    for i in range(0, len(values), 2):
+        values[i + 1] = _as_float(_default(cfg, str(values[i])), values[i + 1])
     try:
         cfg.merge_from_list(values)
     except (ValueError, KeyError, AssertionError) as error:
         raise ValueError(f"overrides: {error}") from error
+
+
+def _widened(default: Any, values: Any) -> Any:
+    """The same values, whole numbers as floats where the default is one: 1 is a learning rate too."""
+    if not isinstance(values, dict):
+        return _as_float(default, values)
+    known = default if isinstance(default, dict) else {}
+    return {key: _widened(known.get(key), value) for key, value in values.items()}
+
+
+def _default(cfg: CN, key: str) -> Any:
+    node: Any = cfg
+    for name in key.split("."):
+        node = node.get(name) if isinstance(node, dict) else None
+    return node
+
+
+def _as_float(default: Any, value: Any) -> Any:
+    whole = type(value) is int or (isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]+", value))
+    return float(value) if isinstance(default, float) and whole else value
 
 
 def _leaves(node: dict[str, Any], prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

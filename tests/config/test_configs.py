@@ -110,6 +110,16 @@ def test_wrong_type() -> None:
         load_config("tiny", ["MODEL.EMBED_DIM", "wide"])
 
 
+def test_whole_numbers_are_floats_where_a_float_is_asked_for(tmp_path: Path) -> None:
+    cfg = load_config("tiny", ["SOLVER.EMA_DECAY", "0", "SOLVER.CLIP_GRADIENTS", 1])
+    assert type(cfg.SOLVER.EMA_DECAY) is float and cfg.SOLVER.EMA_DECAY == 0
+    assert type(cfg.SOLVER.CLIP_GRADIENTS) is float and cfg.SOLVER.CLIP_GRADIENTS == 1
+    file = tmp_path / "mine.yaml"
+    file.write_text("SOLVER: {BASE_LR: 1, MAX_ITER: 7}\n")
+    cfg = load_config(file)
+    assert type(cfg.SOLVER.BASE_LR) is float and type(cfg.SOLVER.MAX_ITER) is int
+
+
 def test_odd_overrides() -> None:
     with pytest.raises(ValueError, match="pairs"):
         load_config("tiny", ["MODEL.EMBED_DIM"])
