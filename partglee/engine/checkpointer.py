@@ -80,7 +80,10 @@ class Checkpointer:
             shutil.rmtree(place)
         os.replace(beside, place)
         _sync(self.folder)
-        for old in self.list()[self.keep :]:
+        found = self.list()
+        # Newer ones are broken, or the run would have gone on from there; they must not count for those that stay.
+        newer = found.index(place)
+        for old in found[:newer] + found[newer + self.keep :]:
             shutil.rmtree(old, ignore_errors=True)
         return place
 

@@ -114,6 +114,17 @@ def test_a_broken_newer_checkpoint_is_passed_over(tmp_path: Path, whole: Path, d
     assert len(told) == 1 and "step_0000006" in told[0]
 
 
+def test_a_broken_newer_checkpoint_does_not_push_out_good_ones(tmp_path: Path) -> None:
+    """A run that went on from an older one and keeps one checkpoint: it must be the one just saved."""
+    checkpointer = Checkpointer(folder=tmp_path, keep=1)
+    checkpointer.save(6, model={"a": torch.zeros(2)}, state={"iteration": 6})
+    (tmp_path / "step_0000006" / "model.safetensors").write_bytes(b"")
+    place = checkpointer.save(4, model={"a": torch.ones(2)}, state={"iteration": 4})
+    assert checkpointer.list() == [place]
+    found = checkpointer.latest()
+    assert found is not None and found.state["iteration"] == 4
+
+
 def test_keeps_the_last(whole: Path) -> None:
     names = [f.name for f in Checkpointer(folder=whole / "run" / "checkpoints", keep=3).list()]
     assert names == ["step_0000006", "step_0000004", "step_0000002"]
