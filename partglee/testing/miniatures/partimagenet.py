@@ -15,7 +15,7 @@ from partglee.testing.miniatures.shapes import SIZE, box_of, draw_scene, polygon
 
 
 def write_partimagenet(root: Path, *, num_images: int = 4, seed: int = 0) -> None:
-    """`partimagenet/{train,val}.json` of `num_images` each, images in a folder of their ImageNet class.
+    """`partimagenet/{train,val,test}.json` of `num_images` each, images in a folder of their ImageNet class.
 
     Categories, images and annotations are numbered from 0, file names lack the folder, and the first part of every
     file is an outline of two points, as some of the real ones are.
@@ -23,7 +23,7 @@ def write_partimagenet(root: Path, *, num_images: int = 4, seed: int = 0) -> Non
     vocabulary = _objects()
     parts = [(name, part) for name, listed in vocabulary.items() for part in listed]
     ids = {pair: number for number, pair in enumerate(parts)}
-    for number, split in enumerate(("train", "val")):
+    for number, split in enumerate(("train", "val", "test")):
         rng = np.random.default_rng((seed, number))
         content: dict[str, Any] = {
             "info": {}, "licenses": [], "images": [], "annotations": [],

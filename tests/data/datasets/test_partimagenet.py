@@ -63,6 +63,16 @@ def test_joint_objects_are_the_union_of_their_parts(original: Path) -> None:
         assert all(allowed[part.label] for part in record.parts)
 
 
+def test_the_test_split(original: Path) -> None:
+    assert partimagenet_main(["--splits", "test"]) == 0
+    alone, joint = (get_dataset(f"partimagenet_{name}").read() for name in ("test", "joint_test"))
+    assert len(alone) == len(joint) == 5
+    for parts, both in zip(alone, joint, strict=True):
+        assert parts.file == both.file and parts.file.parts[-3] == "test" and parts.file.is_file()
+        assert [p.label for p in parts.parts] == [p.label for p in both.parts] and not parts.objects
+        assert len(both.objects) == 1 and {part.parent for part in both.parts} == {0}
+
+
 def test_tier_is_the_key_and_tire_the_text() -> None:
     vocabulary = Vocabulary.builtin("partimagenet")
     column = vocabulary.part_columns("car")[1]
@@ -186,5 +196,6 @@ def test_the_names_of_the_joint_configuration_resolve(root: Path) -> None:
     cfg = get_cfg()
     cfg.merge_from_file(str(root / "configs/joint_r50.yaml"))
     assert get_dataset("partimagenet_joint_train").name in cfg.DATASETS.TRAIN
-    published = {name: get_dataset(f"partimagenet_{name}").num_images for name in ("train", "val", "seg_val")}
-    assert published == {"train": 16540, "val": 2957, "seg_val": 1206}
+    names = ("train", "val", "test", "seg_val")
+    published = {name: get_dataset(f"partimagenet_{name}").num_images for name in names}
+    assert published == {"train": 16540, "val": 2957, "test": 4598, "seg_val": 1206}
