@@ -46,7 +46,11 @@ def _custom_spec(entry: Any) -> DatasetSpec:
         if isinstance(field.default, (bool, int, str)) and type(value) is not type(field.default):
             kind = type(field.default).__name__
             raise ValueError(f"DATASETS.CUSTOM: {key} must be of type {kind}, got {value!r}")
-        values[field.name] = tuple(value) if field.name == "select" else value
+        if field.name == "select":
+            if not isinstance(value, (list, tuple)) or len(value) != 2 or not 0 <= value[0] < value[1] <= 1:
+                raise ValueError(f"DATASETS.CUSTOM: {key} must be a share [FROM, TO] such as [0.0, 0.9], got {value!r}")
+            value = tuple(value)
+        values[field.name] = value
     if missing := [key.upper() for key in ("name", "annotations", "images") if key not in values]:
         raise ValueError(f"DATASETS.CUSTOM: {dict(entry)} has no {' and no '.join(missing)}")
     for name in ("object_background", "part_background"):

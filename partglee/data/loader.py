@@ -74,6 +74,26 @@ class BatchMaker(Dataset[TrainingBatch]):
         )
 
 
+class _Caught(Dataset[Any]):
+    """A data set whose errors come back as values: raised in a worker, they would arrive as the text of a traceback."""
+
+    def __init__(self, inner: Dataset[Any]) -> None:
+        self.inner = inner
+
+    def __getitem__(self, index: Any) -> Any:
+        try:
+            return self.inner[index]
+        except (OSError, ValueError) as error:
+            return error
+
+
+def _raised(loader: Iterable[Any]) -> Iterator[Any]:
+    for value in loader:
+        if isinstance(value, Exception):
+            raise value
+        yield value
+
+
 class TrainingLoader(Iterable[TrainingBatch]):
     """Endless batches of one process.
 
@@ -93,14 +113,14 @@ class TrainingLoader(Iterable[TrainingBatch]):
 
     def __iter__(self) -> Iterator[TrainingBatch]:
         loader: DataLoader[TrainingBatch] = DataLoader(
-            self.maker,
+            _Caught(self.maker),
             batch_size=None,
             sampler=self.draws,
             num_workers=self.num_workers,
             collate_fn=_as_is,
             generator=Generator().manual_seed(self.maker.seed),  # the global one stays as it is
         )
-        for batch in loader:
+        for batch in _raised(loader):
             self._count(batch)
             yield batch
 
@@ -149,9 +169,9 @@ class TestLoader(Iterable[tuple[ImageRecord, NDArray[np.uint8]]]):
         return len(self.rows)
 
     def __iter__(self) -> Iterator[tuple[ImageRecord, NDArray[np.uint8]]]:
-        images = _TestImages(self.records)
-        yield from DataLoader(
-            images, batch_size=None, sampler=self.rows, num_workers=self.num_workers, collate_fn=_as_is
+        images = _Caught(_TestImages(self.records))
+        yield from _raised(
+            DataLoader(images, batch_size=None, sampler=self.rows, num_workers=self.num_workers, collate_fn=_as_is)
         )
 
 

@@ -49,7 +49,8 @@ class Geometry(NamedTuple):
     def boxes(self, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
         """(N, 4) xyxy in the file -> in the crop, clipped to it."""
         wrapped = tv_tensors.BoundingBoxes(torch.from_numpy(boxes), format="XYXY", canvas_size=self.source)  # type: ignore[call-arg]
-        return self._crop(F.resize(wrapped, list(self.resized))).numpy()
+        # What has no size in its file comes here as it was annotated, over the edge too.
+        return self._crop(F.clamp_bounding_boxes(F.resize(wrapped, list(self.resized)))).numpy()
 
     def mask(self, segmentation: Segmentation) -> NDArray[np.bool_]:
         """(h, w) bool. Polygons are scaled and rasterised, run lengths are decoded and resized to the nearest pixel."""

@@ -248,6 +248,15 @@ def test_a_size_that_the_file_does_not_say(tmp_path: Path) -> None:
     assert Mapper(vocabulary=VOCABULARY, augmentation=SAME_SIZE)(one, rng()).image.shape == (3, 60, 100)
 
 
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+def test_boxes_over_the_edge_of_an_image_without_a_size(tmp_path: Path, flip: float) -> None:
+    boxes = (90.0, 10.0, 130.0, 40.0), (120.0, 10.0, 130.0, 40.0)
+    unsized = replace(record(tmp_path, [Instance(label=0, box=box) for box in boxes]), height=0, width=0)
+    augmentation = ShortSide(short_sides=(60,), max_side=100, flip=flip)
+    sample = Mapper(vocabulary=VOCABULARY, augmentation=augmentation)(unsized, rng())
+    assert sample.objects.boxes.tolist() == [[0, 10, 10, 40] if flip else [90, 10, 100, 40]]
+
+
 def test_an_image_of_another_size_is_refused(tmp_path: Path) -> None:
     one = replace(record(tmp_path), height=61)
     with pytest.raises(ValueError, match=r"image.png.*\(60, 100\).*\(61, 100\)"):
