@@ -53,19 +53,23 @@ def score_part_maps(
     """Score a folder of maps named as `part_map_name` says; where one object has no map, that of its image is read.
 
     Args:
-        rows: samples of this process; None = all.
+        rows: samples of this process; None = all, and a map of none of them is superfluous.
 
     Raises:
-        PredictionError: for a map that is missing or of the wrong size, when the evaluator is strict.
+        PredictionError: for a map that is missing, superfluous or of the wrong size, when the evaluator is strict.
     """
     by_object = evaluator.mode == "oracle_obj"
     evaluator.reset()
     if not folder.is_dir() or not any(folder.glob("*.png")):
         raise PredictionError(f"no PNG in '{folder}'; the predictions are empty")
+    none = getattr(records, "ignore", _NONE)  # the files' own value of pixels without a part
+    known: set[str] = set()
     for row in range(len(records)) if rows is None else rows:
         record = records[row]
+        known.add(f"{record.file.stem}.png")
         if not record.objects:
             continue
+        known.add(part_map_name(record, by_object=by_object))
         truth = np.full((record.height, record.width), _NONE, np.int64)
         for part in record.parts:
             truth[decode(part.segmentation, record.height, record.width)] = part.label
@@ -79,5 +83,9 @@ def score_part_maps(
         if not file.is_file():
             evaluator.issues.add("unknown image", f"there is no predicted map for {record.file.name} ('{file.name}')")
             continue
-        evaluator.process(record.image_id, read_label_image(file), truth, object_mask=mask)
+        found = read_label_image(file)
+        evaluator.process(record.image_id, np.where(found == none, _NONE, found), truth, object_mask=mask)
+    there = {path.name for path in folder.glob("*.png") if not path.name.startswith("._")}
+    for extra in sorted(there - known) if rows is None else ():
+        evaluator.issues.add("unknown image", f"predicted map '{folder / extra}' belongs to no sample")
     return evaluator.evaluate()

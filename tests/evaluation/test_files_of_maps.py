@@ -24,6 +24,7 @@ DOG, BUS = (FULL.object_names.index(name) for name in ("dog", "bus"))
 
 class Listed(list[ImageRecord]):
     vocabulary = FULL
+    ignore = 65535
 
 
 def square(label: int, x: int, y: int, side: int, **more: Any) -> Instance:
@@ -89,6 +90,34 @@ def test_wrong_part_maps(tmp_path: Path) -> None:
     write_part_map(np.zeros((3, 3), np.int64), tmp_path / "a.png")
     with pytest.raises(PredictionError, match="mask of the wrong size"):
         score_part_maps(tmp_path, records, part_map_evaluator(spec(False), records))
+
+
+def test_superfluous_part_maps(tmp_path: Path) -> None:
+    records = samples(True)
+    write_part_map(perfect(samples(False)[0]), tmp_path / "a.png")
+    write_part_map(np.zeros(SIZE, np.int64), tmp_path / f"a_{records[0].objects[0].annotation_id + 17}.png")
+    with pytest.raises(PredictionError, match="belongs to no sample"):
+        score_part_maps(tmp_path, records, part_map_evaluator(spec(True), records))
+    with pytest.warns(UserWarning, match="1 x unknown image"):
+        results = score_part_maps(tmp_path, records, part_map_evaluator(spec(True), records, strict=False))
+    assert results["A/mIoU"] == pytest.approx(100) and results["issues/unknown image"] == 1
+    # A process of several does not know the samples of the others.
+    rows = range(len(records))
+    assert "issues/unknown image" not in score_part_maps(
+        tmp_path, records, part_map_evaluator(spec(True), records), rows=rows
+    )
+
+
+def test_the_value_without_a_part_is_that_of_the_files_too(tmp_path: Path) -> None:
+    records = samples(False)
+    records.ignore = 255
+    labels = perfect(records[0])
+    missed = labels.copy()
+    missed[labels == records[0].parts[0].label] = len(FULL.part_names)
+    for values in (np.where(missed == len(FULL.part_names), none, missed) for none in (255, 65535, 116)):
+        write_part_map(values, tmp_path / "a.png")
+        results = score_part_maps(tmp_path, records, part_map_evaluator(spec(False), records))
+        assert results["B/mIoU"] == pytest.approx(50)
 
 
 def referred() -> Listed:
