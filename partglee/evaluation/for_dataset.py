@@ -11,7 +11,7 @@ from partglee.data.files import read_json
 from partglee.data.records import Records
 from partglee.evaluation.category_map import CategoryMap
 from partglee.evaluation.instances import InstanceEvaluator
-from partglee.evaluation.joint import category_ids_of, joint_evaluator
+from partglee.evaluation.joint import category_ids_of, joint_evaluator, kinds_of
 from partglee.evaluation.registry import EVALUATORS, build_evaluator
 from partglee.structures.vocabulary_files import nearest
 
@@ -55,8 +55,7 @@ def dataset_evaluator(
         )
     content = _annotations(spec, records)
     if kinds is None:
-        with_masks = all(entry.get("segmentation") for entry in content["annotations"])
-        kinds = ("bbox", "segm") if with_masks else ("bbox",)
+        kinds = kinds_of([bool(entry.get("segmentation")) for entry in content["annotations"]])
     evaluator = build_evaluator(name, ground_truth=content, kinds=tuple(kinds), strict=strict, **options)
     assert isinstance(evaluator, InstanceEvaluator)
     if by_label:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -61,12 +62,23 @@ def joint_evaluator(
     truth = ground_truth_of(records)
     objects, parts = category_ids_of(records)
     if kinds is None:
-        with_masks = all(segmentation is not None for segmentation in truth.segmentation)
-        kinds = ("bbox", "segm") if with_masks else ("bbox",)
+        kinds = kinds_of([segmentation is not None for segmentation in truth.segmentation])
     labels: dict[str, Any] = {"object_category_ids": objects, "part_category_ids": parts} if by_label else {}
     return JointEvaluator(
         ground_truth=truth, kinds=kinds, category_map=CategoryMap(ground_truth=truth, **labels), strict=strict
     )
+
+
+def kinds_of(with_mask: Sequence[bool]) -> tuple[str, ...]:
+    """("bbox", "segm") when every annotation has a mask, else ("bbox",): with a warning where only some have none."""
+    if all(with_mask):
+        return ("bbox", "segm")
+    if any(with_mask):
+        warnings.warn(
+            f"masks are not scored: {with_mask.count(False)} of {len(with_mask)} annotations have no usable mask",
+            stacklevel=3,
+        )
+    return ("bbox",)
 
 
 def category_ids_of(records: Records) -> tuple[list[int], list[int]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,3 +136,18 @@ def test_categories_and_areas() -> None:
     assert truth.categories.names == ("dog", "person", "cup", "dog:head", "dog:tail", "person:head")
     assert truth.categories.is_part.tolist() == [False] * 3 + [True] * 3
     assert truth.area[0] == pytest.approx(truth.boxes[0, 2] ** 2, rel=0.2)
+
+
+def test_one_annotation_without_a_mask_is_told() -> None:
+    """Masks are not scored then, which must not go unseen."""
+    records = make_records()
+    first = records[0]
+    lost = Instance(first.parts[0].label, first.parts[0].box, None, first.parts[0].parent)
+    records[0] = replace(first, parts=(lost, *first.parts[1:]))
+    total = sum(len(record.objects) + len(record.parts) for record in records)
+    with pytest.warns(UserWarning, match=f"masks are not scored: 1 of {total} annotations"):
+        assert joint_evaluator(records).kinds == ("bbox",)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nothing to tell where all or none have one
+        assert joint_evaluator(make_records()).kinds == ("bbox", "segm")
+        assert joint_evaluator(make_records(masks=False)).kinds == ("bbox",)
