@@ -23,6 +23,7 @@ from partglee.engine.hooks import Hook
 from partglee.engine.optimizer import set_rates
 from partglee.engine.schedule import Multiplier
 from partglee.engine.sharded import ShardedWeights
+from partglee.evaluation.base import gather
 from partglee.modeling import PartGLEE
 from partglee.structures import TrainingBatch
 
@@ -188,11 +189,19 @@ class Trainer:
         return self.accelerator.reduce(torch.tensor(counts, device=self.accelerator.device)).tolist()
 
     def _tolerate(self, batches: Sequence[TrainingBatch], outputs: Sequence[Any]) -> None:
-        bad = [b for b, o in zip(batches, outputs, strict=True) if not torch.isfinite(o.loss).item()] or list(batches)
-        losses = {name: float(value) for output in outputs for name, value in output.terms.items()}
-        file = self.output_dir / f"non_finite_{self.iteration:07d}_{self.accelerator.process_index}.pt"
-        write_dump(file, bad, losses=losses, iteration=self.iteration)
-        error = NonFiniteLoss.of(bad, losses, iteration=self.iteration, file=file)
+        bad = [b for b, o in zip(batches, outputs, strict=True) if not torch.isfinite(o.loss).item()]
+        (lost,) = self._over_processes([len(bad)])
+        error = NonFiniteLoss(f"step {self.iteration}: another process had a non-finite loss, and says more")
+        if bad or not lost:  # where all losses are finite, the gradients of any process may have been the cause
+            bad = bad or list(batches)
+            losses = {name: float(value) for output in outputs for name, value in output.terms.items()}
+            file = self.output_dir / f"non_finite_{self.iteration:07d}_{self.accelerator.process_index}.pt"
+            write_dump(file, bad, losses=losses, iteration=self.iteration)
+            error = NonFiniteLoss.of(bad, losses, iteration=self.iteration, file=file)
+        told = [text for text in gather(str(error) if bad else "") if text]  # the first process speaks for all
+        if told:
+            more = f" ({len(told) - 1} other processes wrote dumps too)" if len(told) > 1 else ""
+            error = NonFiniteLoss(told[0] + more)
         if self.counts["non-finite"] > self.max_non_finite:
             raise error
         for hook in self.hooks:

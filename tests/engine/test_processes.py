@@ -15,6 +15,7 @@ from training_samples import make_batch, small_config
 
 from partglee.checkpoint import read_weights
 from partglee.engine.build import build_accelerator, build_initial_model, build_trainer
+from partglee.engine.failures import NonFiniteLoss
 from partglee.engine.launch import _child, launch, spawn
 from partglee.engine.trainer import endless
 from partglee.structures import HierarchicalTargets, TrainingBatch
@@ -53,7 +54,22 @@ def work(folder: str) -> int:
         if rank == 0:
             torch.save(found, Path(folder) / f"{name}.pt")
     spread(Path(folder), share(CASES["one without targets"], rank))
+    break_second(Path(folder), rank)
     return 0
+
+
+def break_second(folder: Path, rank: int) -> None:
+    """A loss that is not a number in the second process alone."""
+    cfg = small_config(folder, [*EXACT, "OUTPUT_DIR", folder / "broken"])
+    batch = share(CASES["no parts in one"], rank)
+    trainer = build_trainer(cfg, join(cfg), endless([batch]), model=fill_weights(build_initial_model(cfg)))
+    if rank == 1:
+        with torch.no_grad():
+            trainer.model.object_decoder.heads.box_mlp.layers[-1].bias.fill_(float("nan"))
+    try:
+        trainer.run_step(iter(endless([batch])(0)))
+    except NonFiniteLoss as error:
+        (folder / f"broken {rank}.txt").write_text(str(error))
 
 
 def join(cfg: CN) -> Accelerator:
@@ -104,6 +120,10 @@ def test_two_processes_take_the_step_of_one(tmp_path: Path) -> None:
             torch.testing.assert_close(together[0][key], gradient, atol=1e-4, rtol=1e-3, msg=f"{name} {key}")
         assert sum(float(g.abs().sum()) for g in alone[0].values()) > 1
     compare_spread(tmp_path)
+    said = (tmp_path / "broken 0.txt").read_text()
+    assert "image_3_1.jpg" in said and "image_3_0.jpg" not in said and "gradients" not in said
+    assert "image_3_1.jpg" in (tmp_path / "broken 1.txt").read_text()
+    assert [file.name for file in (tmp_path / "broken").glob("*.pt")] == ["non_finite_0000000_1.pt"]
 
 
 def compare_spread(folder: Path) -> None:
