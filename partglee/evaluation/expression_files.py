@@ -7,6 +7,7 @@ A line is one of `Prediction.to_json` with `image_id`, `object` (row of the refe
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,8 @@ def score_expressions(
         rules: of the mask metrics.
 
     Raises:
-        PredictionError: for an unknown or repeated expression, or a mask that cannot be read, when strict.
+        PredictionError: for an unknown or repeated expression, a score that is no finite number, or a mask that cannot
+            be read, when strict.
         ValueError: for a line of another kind, or records without expressions.
     """
     images = [records[row] for row in (range(len(records)) if rows is None else rows)]
@@ -87,24 +89,33 @@ def _read(
             try:
                 entry = json.loads(line)
                 key = (int(entry["image_id"]), int(entry["object"]), int(entry["sentence"]))
-                best = max(entry["results"], key=lambda row: row["score"], default=None)
-            except (json.JSONDecodeError, KeyError, TypeError) as error:
+                scores = [float(row["score"]) for row in entry["results"]]
+            except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
                 raise ValueError(f"{where} is no answer to an expression ({error!r}): {line[:60]!r}") from error
             if key not in known:
                 issues.add("unknown image", f"{where}: no expression (image id, object, sentence) = {key}")
             elif key in answers:
                 issues.add("image given twice", f"{where}: expression {key}; the first one is kept")
-            elif best is not None:
-                answers[key] = _answer(best, images[key[0]], where, issues)
             else:
+                if wrong := sum(not math.isfinite(score) for score in scores):
+                    issues.add("score not finite", f"{where}: {wrong} of {len(scores)} results", count=wrong)
+                found = [row for row, score in zip(entry["results"], scores, strict=True) if math.isfinite(score)]
+                best = max(found, key=lambda row: float(row["score"]), default=None)
                 answers[key] = (np.zeros((0, 4)), np.zeros(0), None)
+                if best is not None:
+                    answers[key] = _answer(best, images[key[0]], where, issues)
     return answers
 
 
 def _answer(
     row: dict[str, Any], record: ImageRecord, where: str, issues: InputIssues
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_] | None]:
-    x, y, w, h = row["bbox"]
+    try:
+        x, y, w, h = row["bbox"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{where}: the best result needs a bbox of four numbers xywh, got {row.get('bbox')!r}"
+        ) from error
     mask = None
     if (found := row.get("segmentation")) is not None:
         size = (record.height, record.width)

@@ -117,7 +117,7 @@ class GroundTruth:
             object_names: to split names such as "Quadruped Head".
 
         Raises:
-            ValueError: for annotations of unknown images or categories, or an id given twice.
+            ValueError: for annotations of unknown images or categories or without a box, or an id given twice.
         """
         for key in ("images", "annotations", "categories"):
             if key not in content:
@@ -145,7 +145,12 @@ class GroundTruth:
                 )
             image[row] = image_row[entry["image_id"]]
             category[row] = categories.index[entry["category_id"]]
-            boxes[row] = entry["bbox"]
+            try:
+                boxes[row] = [float(value) for value in entry["bbox"]]
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(
+                    f"annotation {entry.get('id', row)} needs a bbox of four numbers xywh, got {entry.get('bbox')!r}"
+                ) from error
             area[row] = entry["area"] if "area" in entry else boxes[row, 2] * boxes[row, 3]
             crowd[row], ignore[row] = bool(entry.get("iscrowd", 0)), bool(entry.get("ignore", 0))
             link = entry.get("parent_id", entry.get("obj_ann_id"))

@@ -85,3 +85,11 @@ def test_category_without_annotations_is_left_out():
     assert results["bbox/AP"] == pytest.approx(100)
     assert np.isnan(results["bbox/AP-b"])
     assert np.isnan(results["bbox/APl"])
+
+
+def test_an_annotation_without_a_box() -> None:
+    entry = {"id": 3, "image_id": 1, "category_id": 1, "area": 4.0}
+    for more in ({}, {"bbox": None}, {"bbox": [1, 2, 3]}, {"bbox": "a"}):
+        content = {"images": [{"id": 1}], "categories": [{"id": 1, "name": "dog"}], "annotations": [{**entry, **more}]}
+        with pytest.raises(ValueError, match="annotation 3 needs a bbox"):
+            CocoEvaluator(ground_truth=content)

@@ -187,6 +187,26 @@ def test_bad_answers(kind: str, tmp_path: Path) -> None:
         assert score_expressions(file, referred(), strict=False)[f"mask/issues/{kind}"] == 1
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_score_that_is_no_number_is_found_wherever_it_stands(place: int, tmp_path: Path) -> None:
+    """NaN is neither more nor less than a score, so a maximum depends on the order."""
+    lines = answers()
+    lines[0]["results"].insert(place, {**lines[0]["results"][0], "score": float("nan")})
+    file = write(tmp_path / "a.jsonl", lines)
+    with pytest.raises(PredictionError, match="score not finite"):
+        score_expressions(file, referred())
+    with pytest.warns(UserWarning, match="score not finite"):
+        results = score_expressions(file, referred(), strict=False)
+    assert results["mask/issues/score not finite"] == 1 and results["box/P@0.5"] == pytest.approx(100)
+
+
+def test_an_answer_without_a_box(tmp_path: Path) -> None:
+    lines = answers()
+    del lines[0]["results"][1]["bbox"]
+    with pytest.raises(ValueError, match="needs a bbox of four numbers, got None"):
+        score_expressions(write(tmp_path / "a.jsonl", lines), referred())
+
+
 def test_lines_of_another_kind(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"line 1 .* is no answer"):
         score_expressions(write(tmp_path / "a.jsonl", [{"image_id": 7, "results": []}]), referred())
