@@ -39,6 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
 def work(cfg: Any, resume: bool, eval_only: bool, cpu: bool) -> int:
     """What one process does."""
     from partglee.data.build import register_custom
+    from partglee.data.files import whole_file
     from partglee.engine.build import build_accelerator, build_initial_model, build_trainer, train_batches
     from partglee.engine.evaluate import evaluate
     from partglee.engine.logging import LOGGER, set_up_logging
@@ -52,14 +53,15 @@ def work(cfg: Any, resume: bool, eval_only: bool, cpu: bool) -> int:
     register_custom(cfg)
     check_config(cfg, world_size=accelerator.num_processes, train=not eval_only)
     set_up_logging(output, process=accelerator.process_index)
-    if accelerator.is_main_process:
-        (output / "config.yaml").write_text(cfg.dump(), encoding="utf-8")
     model = build_initial_model(cfg, complete=eval_only)
     check_names(cfg, model, train=not eval_only)
     if eval_only:
         evaluate(cfg, model.to(accelerator.device), accelerator, folder=output / "predictions")
         return 0
     trainer = build_trainer(cfg, accelerator, train_batches(cfg, accelerator), model=model, resume=resume)
+    if accelerator.is_main_process:  # not before: what an earlier run wrote stays until this one may go on
+        with whole_file(output / "config.yaml") as beside:
+            beside.write_text(cfg.dump(), encoding="utf-8")
     LOGGER.info(f"{accelerator.num_processes} x {accelerator.device}, {cfg.SOLVER.BATCH_SIZE} images a step")
     trainer.train()
     return 0

@@ -77,7 +77,8 @@ def build_trainer(
         extra_hooks: after the logs, before checkpoints are saved.
 
     Raises:
-        ValueError: when `OUTPUT_DIR` holds the checkpoints of an earlier run and `resume` is False.
+        ValueError: when `OUTPUT_DIR` holds the checkpoints of an earlier run and `resume` is False, or is not the same
+            folder for all processes.
     """
     s = cfg.SOLVER
     output_dir = Path(cfg.OUTPUT_DIR)
@@ -85,6 +86,7 @@ def build_trainer(
         folder=output_dir / "checkpoints", keep=s.KEEP_CHECKPOINTS, metadata={CONFIG_TEXT: cfg.dump()}
     )
     earlier = checkpointer.list()
+    _see_the_same(accelerator, earlier[0].name if earlier else "", output_dir)
     if earlier and not resume:
         raise ValueError(f"{earlier[0]} is of an earlier run; go on with it (--resume), or set another OUTPUT_DIR")
     model = build_initial_model(cfg) if model is None else model
@@ -128,6 +130,19 @@ def build_trainer(
     if cfg.DATASETS.TEST:
         trainer.hooks.append(Evaluate(cfg=cfg, metrics=metrics, board=board, metadata=checkpointer.metadata))
     return trainer
+
+
+def _see_the_same(accelerator: Accelerator, newest: str, folder: Path) -> None:
+    """The first process saves, all resume: on a machine with a folder of its own, some would start anew."""
+    if accelerator.num_processes == 1:
+        return
+    steps = torch.tensor([int(newest.rpartition("_")[2] or 0)], device=accelerator.device)
+    found = sorted(set(accelerator.gather(steps).tolist()))
+    if len(found) > 1:
+        raise ValueError(
+            f"processes find different newest checkpoints in OUTPUT_DIR {folder} (of steps {found}, 0 = none); it must "
+            "be one folder that all machines share"
+        )
 
 
 def build_initial_model(cfg: CN, *, complete: bool = False) -> PartGLEE:

@@ -55,6 +55,11 @@ def test_train_resume_evaluate(place: Path, tmp_path: Path, capsys: pytest.Captu
     assert train(place, one, "SOLVER.MAX_ITER", 4) == 0
     assert (one / "model_best.safetensors").is_file() and (one / "config.yaml").is_file()
     assert "object/box" in capsys.readouterr().out
+    # A run that is refused, and an evaluation, leave the configuration of the training alone.
+    assert train(place, one, "SOLVER.MAX_ITER", 5) == 2 and "--resume" in capsys.readouterr().err
+    best = ["MODEL.WEIGHTS", one / "model_best.safetensors"]
+    assert train(place, one, *best, "SOLVER.MAX_ITER", 6, options=["--eval-only"]) == 0
+    assert "MAX_ITER: 4\n" in (one / "config.yaml").read_text()
     # Stopped at 2 and resumed: the same images, the same losses.
     assert train(place, two, "SOLVER.MAX_ITER", 2, "DATASETS.TEST", [], "TEST.BEST", "", "SOLVER.SCHEDULE", "step") == 0
     (two / "metrics.jsonl").unlink()

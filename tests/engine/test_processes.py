@@ -59,7 +59,7 @@ def work(folder: str) -> int:
 
 
 def break_second(folder: Path, rank: int) -> None:
-    """A loss that is not a number in the second process alone."""
+    """A loss that is not a number in the second process alone, and output folders that are not one."""
     cfg = small_config(folder, [*EXACT, "OUTPUT_DIR", folder / "broken"])
     batch = share(CASES["no parts in one"], rank)
     trainer = build_trainer(cfg, join(cfg), endless([batch]), model=fill_weights(build_initial_model(cfg)))
@@ -70,6 +70,14 @@ def break_second(folder: Path, rank: int) -> None:
         trainer.run_step(iter(endless([batch])(0)))
     except NonFiniteLoss as error:
         (folder / f"broken {rank}.txt").write_text(str(error))
+    # A folder that the machines do not share: the first has a checkpoint, the second has none.
+    cfg.OUTPUT_DIR = str(folder / f"own {rank}")
+    if rank == 0:
+        (folder / "own 0" / "checkpoints" / "step_0000002").mkdir(parents=True)
+    try:
+        build_trainer(cfg, join(cfg), endless([batch]), model=trainer.model, resume=True)
+    except ValueError as error:
+        (folder / f"own {rank}.txt").write_text(str(error))
 
 
 def join(cfg: CN) -> Accelerator:
@@ -123,6 +131,7 @@ def test_two_processes_take_the_step_of_one(tmp_path: Path) -> None:
     said = (tmp_path / "broken 0.txt").read_text()
     assert "image_3_1.jpg" in said and "image_3_0.jpg" not in said and "gradients" not in said
     assert "image_3_1.jpg" in (tmp_path / "broken 1.txt").read_text()
+    assert all("all machines share" in (tmp_path / f"own {rank}.txt").read_text() for rank in (0, 1))
     assert [file.name for file in (tmp_path / "broken").glob("*.pt")] == ["non_finite_0000000_1.pt"]
 
 
