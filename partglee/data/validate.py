@@ -183,8 +183,8 @@ def _check_box(report: Report, what: str, box: Any, size: tuple[int, int]) -> bo
 
 def _hierarchy(report: Report, good: Mapping[Any, Mapping[str, Any]], categories: Mapping[Any, _Category]) -> None:
     for key, entry in good.items():
-        link = entry.get("parent_id", entry.get("obj_ann_id"))
-        if link is None or link == key:
+        link = _parent(entry)
+        if link is None:
             continue
         what, category = f"annotation {key} ({categories[entry['category_id']].name})", categories[entry["category_id"]]
         if not category.is_part:
@@ -208,6 +208,14 @@ def _hierarchy(report: Report, good: Mapping[Any, Mapping[str, Any]], categories
                 )
 
 
+def _parent(entry: Mapping[str, Any]) -> Any:
+    """Id of the annotation that this one names, as readers take it: None where it names none, 0 or itself."""
+    link = entry.get("parent_id")
+    if link is None:
+        link = entry.get("obj_ann_id")
+    return None if link in (None, 0, entry["id"]) else link
+
+
 def _containment(part: Any, parent: Any) -> float:
     """Intersection over the area of the part, boxes xywh."""
     width = min(part[0] + part[2], parent[0] + parent[2]) - max(part[0], parent[0])
@@ -222,7 +230,7 @@ def _summarise(
     categories: Mapping[Any, _Category],
 ) -> None:
     parts = [entry for entry in good.values() if categories[entry["category_id"]].is_part]
-    linked = sum(entry.get("parent_id", entry.get("obj_ann_id")) is not None for entry in parts)
+    linked = sum(_parent(entry) is not None for entry in parts)
     report.summary.update(
         {
             "images": len(content["images"]),

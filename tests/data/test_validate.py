@@ -140,6 +140,18 @@ def test_first_examples_alone_are_kept() -> None:
     assert "error: 10 x annotation of an unknown image" in text and f"... {10 - EXAMPLES} more" in text
 
 
+@pytest.mark.parametrize(("link", "known"), [(0, 0), (None, 0), (1, 1)])
+def test_a_link_to_0_is_no_parent_and_pacos_link_is_one(link: int | None, known: int) -> None:
+    for key in ("parent_id", "obj_ann_id"):
+        content = good()
+        entry = content["annotations"][1]
+        entry["parent_id"] = None
+        entry[key] = link
+        report = validate(content)
+        assert not report.errors and not report.warnings
+        assert report.summary["parts with a parent"] == known
+
+
 def test_image_files(tmp_path: Path) -> None:
     content = good()
     content["images"] += [{"id": n, "file_name": f"{n}.jpg", "height": 20, "width": 30} for n in (3, 4, 5)]
