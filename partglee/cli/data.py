@@ -63,10 +63,20 @@ def run_list(arguments: argparse.Namespace) -> int:
 
 
 def _counted(spec: Any) -> str:
-    found = len(spec.read())
-    if spec.num_images is None:
-        return f"{found} images"
-    return f"{found} images" + ("" if found == spec.num_images else f" OF {spec.num_images} PUBLISHED")
+    """What the files hold beside the published counts; why they cannot be read, where they cannot."""
+    try:
+        records = spec.read()
+    except ValueError as error:
+        return f"NOT READABLE: {error}"
+    images = _beside(len(records), "images", spec.num_images)
+    columns = [part.columns for part in getattr(records, "shards", (records,)) if hasattr(part, "columns")]
+    if not columns:  # label maps: their annotations are counted by reading all of them
+        return images
+    return f"{images}, {_beside(sum(len(c.annotation_id) for c in columns), 'annotations', spec.num_annotations)}"
+
+
+def _beside(found: int, what: str, published: int | None) -> str:
+    return f"{found} {what}" + ("" if published in (None, found) else f" OF {published} PUBLISHED")
 
 
 def run_show(arguments: argparse.Namespace) -> int:

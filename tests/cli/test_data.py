@@ -35,13 +35,22 @@ def test_toy_writes_the_registered_data_sets(toy: Path, capsys: pytest.CaptureFi
 def test_list_says_what_is_there(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "list", "--count"]) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert lines["toy_val"].endswith("val.json, 2 images")
+    count = len(json.loads((toy / "val.json").read_text())["annotations"])
+    assert lines["toy_val"].endswith(f"val.json, 2 images, {count} annotations")
     assert "missing:" in lines["coco_2017_val"] and "5000 images published" in lines["coco_2017_val"]
     (toy.parent / "coco" / "annotations").mkdir(parents=True)
     (toy / "val.json").rename(toy.parent / "coco" / "annotations" / "instances_val2017.json")
     assert main(["data", "list", "--count"]) == 0
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("coco_2017_val"))
     assert "images missing:" in line and "2 images OF 5000 PUBLISHED" in line
+    assert line.endswith(f"{count} annotations OF 36781 PUBLISHED")
+
+
+def test_list_goes_on_after_a_damaged_file(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (toy / "train.json").write_text('{"images": [')
+    assert main(["data", "list", "--count"]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert "NOT READABLE: annotation file" in lines["toy_train"] and "2 images" in lines["toy_val"]
 
 
 def test_check_draws_images_from_all_over_the_file(
