@@ -42,6 +42,8 @@ def export_weights(
     cfg = config_from_text(metadata[CONFIG_TEXT], source=str(file))
     state = read_weights(file)
     told = {key: str(value) for key, value in (remarks or {}).items()}
+    if taken := sorted({TABLE_NAMES, CONFIG_TEXT, "format", "trained_steps"} & set(told)):
+        raise ValueError(f"the remark {taken[0]!r} is an entry of the file itself; choose another key")
     if cfg.MODEL.TEXT.BACKEND == "table":
         names, state[TABLE_KEY] = _projected_table(cfg, state)
         told[TABLE_NAMES] = "\n".join(names)

@@ -88,6 +88,8 @@ def test_export_on_the_command_line(checkpoint: Path, tmp_path: Path, capsys: py
     assert "from_pretrained" in capsys.readouterr().out and read_metadata(out)["training_data"] == "noise, for tests"
     assert main(["export", str(checkpoint), str(out), "--remark", "noise"]) == 2
     assert "KEY=TEXT" in capsys.readouterr().err
+    assert main(["export", str(checkpoint), str(out), "--remark", "names=mine"]) == 2
+    assert "choose another key" in capsys.readouterr().err
     assert main(["export", str(tmp_path / "nothing"), str(out)]) == 2
     assert "checkpoint folder" in capsys.readouterr().err
 
