@@ -54,6 +54,9 @@ def _check_training(cfg: CN, world_size: int) -> None:
         )
     if s.MAX_ITER < 1:
         raise ValueError(f"SOLVER.MAX_ITER must be at least 1, got {s.MAX_ITER}")
+    for key in ("SEED", "BASE_LR", "WEIGHT_DECAY", "CLIP_GRADIENTS", "MAX_NON_FINITE"):
+        if not s[key] >= 0:
+            raise ValueError(f"SOLVER.{key} must be at least 0, got {s[key]}")
     if s.SHARDED and (s.PRECISION == "fp16" or not cfg.DATALOADER.SAME_DATASET):
         raise ValueError("SOLVER.SHARDED needs SOLVER.PRECISION bf16 or no, and DATALOADER.SAME_DATASET True")
     if s.SHARDED and s.EMA_DECAY:
