@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 import sys
 import warnings
@@ -157,6 +158,11 @@ def _expressions(arguments: argparse.Namespace, options: dict[str, Any]) -> tupl
     from partglee.evaluation.referring import ReferringRules
 
     spec = get_dataset(arguments.dataset)
+    if arguments.objects is not None or arguments.kinds:
+        raise ValueError("answers to expressions are scored by boxes and masks, without --kinds and --objects")
+    known = [field.name for field in dataclasses.fields(ReferringRules)]
+    if unknown := [key for key in options if key not in known]:
+        raise ValueError(f"referring expressions have no option {unknown[0]!r}; there are {', '.join(known)}")
     rules = ReferringRules(**options)
     results = score_expressions(arguments.predictions, spec.read(), rules=rules, strict=not arguments.lenient)
     return f"{spec.name}: referring expressions", results

@@ -174,6 +174,8 @@ def test_bad_predictions_end_with_one_line(kind: str, tmp_path: Path, capsys: py
         (["--annotations", "lost.json"], "lost.json' does not exist"),
         (["--dataset", "toy_val", "--evaluator", "cocoo"], "no evaluator 'cocoo'; did you mean 'coco'"),
         (["--dataset", "toy_val", "--evaluator", "referring"], "has no referring expressions"),
+        (["--dataset", "toy_val", "--evaluator", "referring", "--option", "foo=1"], "no option 'foo'; there are"),
+        (["--dataset", "toy_val", "--evaluator", "referring", "--kinds", "bbox"], "without --kinds"),
         (["--dataset", "toy_val", "--evaluator", "semantic_parts"], "scores a folder of label images"),
         (["--dataset", "toy_val", "--option", "max_dets"], "takes KEY=VALUE"),
         (["--dataset", "toy_val", "--evaluator", "coco", "--option", "max_det=1"], "it has max_dets, per_category"),
