@@ -87,11 +87,12 @@ class DetectionBuffer:
         links: list[tuple[int, Any]] = []
         rows = list(rows)
         damaged = self._damaged(image, rows)
+        linked = any(entry.get("parent_id") is not None for entry in rows)
         for position, entry in enumerate(rows):
             if position in damaged:
                 self.issues.add("mask unreadable", f"image {image_id!r}: {damaged[position]}")
                 continue
-            if links and entry.get("id") in row_of:  # parents are named by these ids, so they must be unique
+            if linked and entry.get("id") in row_of:  # parents are named by these ids, so they must be unique
                 detail = f"image {image_id!r} has two results with id {entry['id']!r}; the first is kept"
                 self.issues.add("image given twice", detail)
                 continue
@@ -104,6 +105,10 @@ class DetectionBuffer:
                 links.append((row, entry["parent_id"]))
         for row, parent_id in links:
             self._parent[row] = row_of.get(parent_id, -1)
+        lost = [parent_id for _, parent_id in links if parent_id not in row_of]
+        if lost and not self.ground_truth.categories.is_part.all():
+            detail = f"image {image_id!r} has no result with id {lost[0]!r} that a parent_id names"
+            self.issues.add("parent not found", detail, count=len(lost))
         self.seen[image] = (start, len(self._image))
         if again := self._count_repeated(start):
             detail = f"image {image_id!r}: equal category, score, box and mask; was the image predicted twice?"

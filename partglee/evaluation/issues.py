@@ -3,7 +3,7 @@
 Kinds (the same words appear in errors, warnings and results): `unknown image`, `unknown category`, `unknown name`,
 `score not finite`, `box not finite`, `mask of the wrong size`, `mask unreadable`, `image given twice`,
 `no mask`, `no box`, `no predictions`, `image without prediction`, `detection given twice`, `repeated by the sampler`,
-`level not annotated`.
+`level not annotated`, `parent not found`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ NOTES = frozenset(
         "detection given twice",
         "repeated by the sampler",
         "level not annotated",
+        "parent not found",
     }
 )
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from evaluation_worlds import dataset, feed, image, rect, result
 
-from partglee.evaluation import HierarchicalEvaluator
+from partglee.evaluation import HierarchicalEvaluator, PredictionError
 from partglee.evaluation.average_precision import RECALL_POINTS
 
 SIZE = (20, 20)
@@ -167,3 +167,24 @@ def test_equals_plain_loops(seed):
 def test_needs_part_categories():
     with pytest.raises(ValueError, match="no part categories"):
         HierarchicalEvaluator(ground_truth=dataset([image(1)], [], [{"id": 1, "name": "dog"}]))
+
+
+def test_objects_of_one_id_do_not_take_parts_from_each_other() -> None:
+    """The first is kept, as documented, also where the parts that name it come last."""
+    rows = [*objects(), result(1, 3, HEAD_L, 0.7, id=3, parent_id=1)]
+    rows[1]["id"] = 1
+    with pytest.raises(PredictionError, match="two results with id 1; the first is kept"):
+        feed(HierarchicalEvaluator(ground_truth=two_dogs()), rows)
+    evaluator = HierarchicalEvaluator(ground_truth=two_dogs(), strict=False)
+    feed(evaluator, rows)
+    with pytest.warns(UserWarning, match="image given twice"):
+        assert evaluator.evaluate()["bbox/parent_accuracy"] == 100
+
+
+def test_parents_that_are_no_result_are_told() -> None:
+    rows = [*objects(), result(1, 3, HEAD_L, 0.7, id=3, parent_id=1), result(1, 3, HEAD_R, 0.7, id=4, parent_id=77)]
+    evaluator = HierarchicalEvaluator(ground_truth=two_dogs())
+    feed(evaluator, rows)
+    with pytest.warns(UserWarning, match="1 x parent not found; first: image 1 has no result with id 77"):
+        results = evaluator.evaluate()
+    assert results["issues/parent not found"] == 1 and results["bbox/parent_accuracy"] == 50
