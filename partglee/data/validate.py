@@ -88,7 +88,8 @@ def _images(report: Report, entries: list[Any], folder: Path | None, progress: b
         named_by_url = isinstance(entry, Mapping) and not entry.get("file_name") and "coco_url" in entry  # LVIS
         if not _has_keys(report, "image", place, entry, ("id", "coco_url" if named_by_url else "file_name")):
             continue
-        file_name = image_file_name(entry)
+        named = bool(entry.get("file_name") or entry.get("coco_url"))  # a scene in memory has the key without a name
+        file_name = image_file_name(entry) if named else ""
         what = f"image {entry['id']} ({file_name})"
         if entry["id"] in sizes:
             report.error("image id given twice", what)
@@ -98,7 +99,9 @@ def _images(report: Report, entries: list[Any], folder: Path | None, progress: b
         else:
             report.error("image without height and width in pixels", f"{what}: {size}")
             sizes[entry["id"]] = (0, 0)
-        if folder is not None:
+        if folder is not None and not named:
+            report.error("image without a file name", what)
+        elif folder is not None:
             rule, detail = check_image_file(folder / file_name, sizes[entry["id"]])
             if rule:
                 report.error(rule, f"{what}: {detail}")

@@ -199,3 +199,10 @@ def test_run_lengths_against_pycocotools() -> None:
         assert _run_lengths(segmentation, (height, width)) == ([], rle.toBbox(encoded).tolist())
         segmentation["counts"] = counts.tolist()
         assert _run_lengths(segmentation, (height, width)) == ([], rle.toBbox(encoded).tolist())
+
+
+def test_an_image_without_a_name_is_one_in_memory_unless_files_are_looked_for(tmp_path: Path) -> None:
+    content = good()
+    content["images"][0]["file_name"] = ""
+    assert "image without a file name" not in validate(content).errors
+    assert "image without a file name" in validate(content, images=tmp_path).errors
