@@ -23,9 +23,7 @@ def main() -> None:
     parser.add_argument("--output", default="demo_output")
     parser.add_argument("--threshold", type=float, default=0.25, help="lowest score that is drawn")
     parser.add_argument("photos", nargs="*", metavar="PHOTO", help="your own, instead of those of scikit-image")
-    parser.add_argument(
-        "--vocabulary", help="for your own photos; default: partglee_tiny"
-    )
+    parser.add_argument("--vocabulary", help="for your own photos; default: partglee_tiny")
     arguments = parser.parse_args()
     predictor = Predictor.from_pretrained(arguments.weights)
     output = Path(arguments.output)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from partglee.data.build import build_test_loader
 from partglee.data.catalog import get_dataset
+from partglee.data.files import whole_file
 from partglee.data.records import ImageRecord
 from partglee.engine.evaluate_maps import evaluate_expressions, evaluate_part_maps
 from partglee.engine.logging import LOGGER
@@ -78,8 +78,8 @@ def evaluate_dataset(
         file = file.with_suffix("")
         results = evaluate_part_maps(predictor, spec, loader, folder=file, queries=cfg.TEST.PART_QUERIES)
         return _told(results, name, file, accelerator), {}
+    share = _share(file, accelerator.process_index, accelerator.num_processes)
     if spec.evaluator in ("referring", "refcoco_boxes"):
-        share = file if accelerator.num_processes == 1 else file.with_suffix(f".{accelerator.process_index}.jsonl")
         results = evaluate_expressions(predictor, loader, file=share)
         _join_shares(file, accelerator)
         return _told(results, name, file, accelerator), {}
@@ -93,17 +93,13 @@ def evaluate_dataset(
         ),
         masks="segm" in evaluator.kinds,
     )
-    share = file if accelerator.num_processes == 1 else file.with_suffix(f".{accelerator.process_index}.jsonl")
     drawn: dict[str, Any] = {}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    beside = share.with_name(f".{share.name}.tmp")
-    with beside.open("w", encoding="utf-8") as lines:
+    with whole_file(share) as beside, beside.open("w", encoding="utf-8") as lines:
         for record, pixels in loader:
             prediction = next(predictor.stream([pixels], vocabulary, options))
             lines.write(_line(record, prediction, vocabulary) + "\n")
             if len(drawn) < pictures:
                 drawn[record.file.name or str(record.image_id)] = _picture(predictor, pixels, vocabulary)
-    os.replace(beside, share)
     results = score(share, evaluator)
     _join_shares(file, accelerator)
     return _told(results, name, file, accelerator), drawn
@@ -155,11 +151,15 @@ def _picture(predictor: Predictor, pixels: NDArray[np.uint8], vocabulary: Vocabu
     return np.asarray(found.draw(scale=1.0).convert("RGB"))
 
 
+def _share(file: Path, process: int, num_processes: int) -> Path:
+    """What one process writes of `file`."""
+    return file if num_processes == 1 else file.with_suffix(f".{process}.jsonl")
+
+
 def _join(file: Path, num_processes: int) -> None:
     """The shares of all processes, one file."""
-    shares = [file.with_suffix(f".{i}.jsonl") for i in range(num_processes)]
-    beside = file.with_name(f".{file.name}.tmp")
-    beside.write_text("".join(share.read_text(encoding="utf-8") for share in shares), encoding="utf-8")
-    os.replace(beside, file)
+    shares = [_share(file, i, num_processes) for i in range(num_processes)]
+    with whole_file(file) as beside:
+        beside.write_text("".join(share.read_text(encoding="utf-8") for share in shares), encoding="utf-8")
     for share in shares:
         share.unlink()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
+from partglee.data.files import whole_file
 from partglee.structures import TrainingBatch
 
 _SHOWN = 8
@@ -59,7 +59,5 @@ def write_dump(file: Path, batches: Sequence[TrainingBatch], *, losses: Mapping[
             for batch in batches
         ],
     }  # fmt: skip
-    file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_name(f".{file.name}.tmp")
-    torch.save(content, beside)
-    os.replace(beside, file)
+    with whole_file(file) as beside:
+        torch.save(content, beside)

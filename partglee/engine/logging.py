@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from partglee.data.files import whole_file
 
 LOGGER = logging.getLogger("partglee")
 
@@ -44,9 +45,8 @@ class MetricsFile:
         file.parent.mkdir(parents=True, exist_ok=True)
         if file.is_file():
             kept = [line for line in file.read_text(encoding="utf-8").splitlines() if _iteration(line) <= start]
-            beside = file.with_name(f".{file.name}.tmp")
-            beside.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-            os.replace(beside, file)
+            with whole_file(file) as beside:
+                beside.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
     def write(self, iteration: int, values: Mapping[str, Any]) -> None:
         """Append one line."""

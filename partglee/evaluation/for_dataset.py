@@ -45,6 +45,11 @@ def dataset_evaluator(
     name = spec.evaluator if key is None else key
     joint = name in (_JOINT if key is None else ("", "joint"))
     check_options("joint" if joint else name, options)
+    if joint and key is None and len(records) and records[0].negative_objects is not None:
+        raise ValueError(
+            f"data set {spec.name!r} is federated: plain AP would count names that nobody looked for as wrong; "
+            "choose an evaluator, such as 'lvis'"
+        )
     if joint:
         return joint_evaluator(records, by_label=by_label, kinds=kinds, strict=strict)
     if not issubclass(EVALUATORS[name], InstanceEvaluator):
