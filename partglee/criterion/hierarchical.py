@@ -178,7 +178,12 @@ class HierarchicalCriterion:
             return {}
         predictions = stack_predictions(noised, layer_names(len(noised)))
         values = self.level.denoising_losses(
-            predictions, source, level.targets, normaliser=normaliser, negatives=level.supervision.negatives
+            predictions,
+            source,
+            level.targets,
+            normaliser=normaliser,
+            negatives=level.supervision.negatives,
+            background=level.supervision.background,
         )
         return self._named(level.name, values, [f"denoising.{name}" for name in predictions.names])
 

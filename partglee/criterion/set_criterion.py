@@ -96,20 +96,30 @@ class SetCriterion:
         *,
         normaliser: Tensor,
         negatives: Tensor | None = None,
+        background: Sequence[bool] | None = None,
     ) -> dict[str, Tensor]:
         """Class and box losses of denoising queries, which know their target.
 
+        A negative should be predicted as nothing, as an unmatched query should: not where the background is unlabelled,
+        for an instance that nobody annotated may be what it sees. Where only some regions are labelled it is told so
+        wherever its prediction ends up: its box began around a point of its target, so at a place that was looked at.
+
         Args:
             predictions: of the M denoising queries.
-            source: (B, M) long, target row in the image; -1 = padding, no loss; -2 = negative, nothing is there.
+            source: (B, M) long, target row in the image; -1 = padding, no loss; -2 = negative.
             normaliser: scalar, number of copies of targets.
             negatives: (B, C) bool, names whose absence is meaningful; None = all.
+            background: B bools, what is not annotated is nothing; None = in all images.
         """
         copies = source >= 0
         rows = (targets.offsets[:, None] + source.clamp(min=0)).clamp(max=len(targets) - 1)
         positive = torch.zeros_like(predictions.logits[0], dtype=torch.bool)
         positive.scatter_(-1, targets.labels[rows].unsqueeze(-1), copies.unsqueeze(-1))
-        weight = (source != -1).unsqueeze(-1)
+        punished = source != -1
+        for image, known in enumerate(background or ()):
+            if not known:
+                punished[image] = copies[image]
+        weight = punished.unsqueeze(-1)
         if negatives is not None:
             weight = weight & negatives[:, None].to(weight.device)
         weight = (weight | positive).expand_as(predictions.logits)

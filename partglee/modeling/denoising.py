@@ -24,7 +24,10 @@ class DenoisingBuilder:
         num_queries: about how many; G = num_queries // N, and images with more targets than this get none.
         label_noise: probability that a label is replaced by a random one.
         box_noise: centres move by at most this share of half a side, sides change by at most this share.
-        contrastive: add as many negatives, noised further, that should be predicted as nothing (DINO); released: off.
+        contrastive: add as many negatives, noised further, that should be predicted as nothing (DINO), since the copy
+            beside them takes the target; released: off. With `box_noise` up to 0.5 their centres stay in the target's
+            box, so at a place that was annotated in all data but those of unlabelled background, where the criterion
+            leaves them out.
     """
 
     def __init__(

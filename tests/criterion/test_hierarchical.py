@@ -177,6 +177,21 @@ def test_an_unlabelled_background_does_not_punish_unmatched_queries() -> None:
     assert int((logits.grad.abs().sum(-1) > 0).sum()) == 2  # the matched ones
 
 
+def test_contrastive_negatives_are_punished_where_their_targets_place_was_looked_at() -> None:
+    """Like unmatched queries on an unlabelled background; wherever they end up where some regions are labelled."""
+    source = torch.tensor([[0, 1, -2, -2], [0, -1, -2, -1]])
+    region = torch.tensor([[0.5, 0.5, 0.01, 0.01]])  # no predicted box lies in it
+    level = LevelSupervision(background=(True, False), labelled=(region, None))
+    output, targets = random_output(noised=(source, source)), [random_targets(2, 3), random_targets(1, 1)]
+    total(make_criterion()(output, targets, Supervision(level, level)).values()).backward()
+    for decoder in (output.objects, output.parts):
+        assert decoder is not None
+        for layer in decoder.denoising:
+            assert layer.logits.grad is not None
+            punished = (layer.logits.grad != 0).any(-1)
+            assert punished.tolist() == [[True] * 4, [True, False, False, False]]
+
+
 def test_only_queries_inside_a_labelled_region_are_punished() -> None:
     output, targets = random_output(1), [random_targets(2, 2, masks=False)]
     half = torch.tensor([[0.25, 0.5, 0.5, 1.0]])  # the left half

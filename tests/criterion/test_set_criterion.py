@@ -61,19 +61,22 @@ def test_matched_losses_equal_loops(background: list[bool] | None, federated: bo
     assert set(losses) == {"class", "box_l1", "box_giou"}
 
 
-def test_denoising_losses_equal_loops() -> None:
+@pytest.mark.parametrize("background", [None, [True, True, False], [False, True, True]])
+def test_denoising_losses_equal_loops(background: list[bool] | None) -> None:
     targets = [random_level(2, 3, masks=False), random_level(0, 3, masks=False), random_level(1, 3, masks=False)]
     batch = batch_targets(targets, num_names=3, device=CPU)
     source = torch.tensor([[0, 1, -2, -2], [-1, -1, -1, -1], [0, -1, -2, -1]])
     stack = stack_predictions(random_decoder(3, 4, 3, noised=source).denoising, layer_names(3))
     negatives = torch.tensor([[True, True, False], [True, True, True], [False, True, True]])
-    losses = SetCriterion().denoising_losses(stack, source, batch, normaliser=torch.tensor(3.0), negatives=negatives)
+    losses = SetCriterion().denoising_losses(
+        stack, source, batch, normaliser=torch.tensor(3.0), negatives=negatives, background=background
+    )
     for layer in range(3):
         classes = l1 = giou = 0.0
         for image in range(3):
             for query in range(4):
                 row = int(source[image, query])
-                if row == -1:
+                if row == -1 or (row == -2 and background is not None and not background[image]):
                     continue
                 label = int(targets[image].labels[row]) if row >= 0 else None
                 for name in range(3):

@@ -220,6 +220,10 @@ def test_contrastive_negatives_lie_further_out() -> None:
     moved = (noised.boxes[0] - target.boxes).abs() / torch.tensor([0.04, 0.08, 0.08, 0.16])
     negative = noised.source[0] == -2
     assert negative.sum() == 50 and moved[negative].min() >= 1 - 1e-5 and moved[~negative].max() <= 1 + 1e-5
+    # The criterion takes it for granted that they begin around a point of their target.
+    noised = DenoisingBuilder(num_queries=50, box_noise=0.5, contrastive=True).build([target], torch.randn(2, 8))
+    assert noised is not None
+    assert ((noised.boxes[0] - target.boxes).abs()[:, :2] <= target.boxes[:, 2:] / 2 + 1e-6).all()
 
 
 @pytest.mark.parametrize("count", [0, 11])
