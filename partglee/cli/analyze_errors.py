@@ -61,21 +61,24 @@ def write_report(
     """
     from partglee.data import get_dataset
     from partglee.data.files import whole_file
-    from partglee.evaluation import dataset_evaluator, score_file
+    from partglee.evaluation import JointEvaluator, dataset_evaluator, score_file
     from partglee.evaluation.detections import merge_states
     from partglee.evaluation.error_report import chosen_images, examples, markdown_report
     from partglee.evaluation.errors import analyse
 
     spec = get_dataset(dataset)
     records = spec.read()
+    federated = len(records) > 0 and records[0].negative_objects is not None
     evaluator = dataset_evaluator(
-        spec, records, key="joint", by_label=False, kinds=None if kind is None else (kind,), strict=not lenient
-    )
+        spec, records, key="federated" if federated else "joint", by_label=False,
+        kinds=None if kind is None else (kind,), strict=not lenient,
+    )  # fmt: skip
+    assert isinstance(evaluator, JointEvaluator)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # notes of the evaluator; `partglee eval` tells them
         results = score_file(predictions, evaluator)
         truth = evaluator.ground_truth
-        detections = merge_states([evaluator.state()], evaluator.issues, len(truth.image_ids))
+        detections = evaluator.judged(merge_states([evaluator.state()], evaluator.issues, len(truth.image_ids)))
     analysis = analyse(truth, detections, kind=evaluator.kinds[-1], threshold=score_threshold)
     best, worst = chosen_images(analysis, number)
     wanted = list(dict.fromkeys([*best, *worst, *examples(analysis, truth, detections).values()]))

@@ -7,7 +7,7 @@ from partglee.evaluation.ground_truth import GroundTruth
 from partglee.evaluation.hierarchical import HierarchicalEvaluator
 from partglee.evaluation.instances import CocoEvaluator, LvisEvaluator
 from partglee.evaluation.issues import PredictionError
-from partglee.evaluation.joint import JointEvaluator, joint_evaluator
+from partglee.evaluation.joint import FederatedEvaluator, JointEvaluator, joint_evaluator
 from partglee.evaluation.paco import PacoEvaluator
 from partglee.evaluation.part_sets import PartImageNetEvaluator, PartSetEvaluator, PascalPartEvaluator
 from partglee.evaluation.prediction_files import detect_format, score_file, score_label_images
@@ -20,6 +20,7 @@ __all__ = [
     "CategoryMap",
     "CocoEvaluator",
     "Evaluator",
+    "FederatedEvaluator",
     "GroundTruth",
     "GroundingBoxEvaluator",
     "HierarchicalEvaluator",

@@ -11,11 +11,12 @@ from partglee.data.files import read_json
 from partglee.data.records import Records
 from partglee.evaluation.category_map import CategoryMap
 from partglee.evaluation.instances import InstanceEvaluator
-from partglee.evaluation.joint import category_ids_of, joint_evaluator, kinds_of
+from partglee.evaluation.joint import category_ids_of, evaluator_of_records, kinds_of
 from partglee.evaluation.registry import EVALUATORS, build_evaluator
 from partglee.structures.vocabulary_files import nearest
 
-_JOINT = ("", "hierarchical", "joint")  # as a data set's own evaluator: one table for both levels and their links
+_JOINT = ("hierarchical", "joint")  # as a data set's own evaluator: one table for both levels and their links
+_OF_RECORDS = ("federated", "hierarchical", "joint")  # ours: scored against what the reader makes of the file
 
 
 def dataset_evaluator(
@@ -32,26 +33,34 @@ def dataset_evaluator(
 
     Args:
         records: of the spec, read.
-        key: evaluator; None = the data set's own. Both levels and their links (`joint`) are scored against the records,
-            every other protocol against the annotation file as it is, reduced to the images of this split.
+        key: evaluator; None = the data set's own, for a set without one both levels and their links (`joint`, or
+            `federated` where the images say which names were looked for). These and `hierarchical` are scored against
+            the records, every other protocol against the annotation file as it is, reduced to the images of this split.
         by_label: labels of predictions are those of the records' vocabulary; False: categories are found by name.
         kinds: of "bbox" and "segm"; None: masks too when every annotation has one.
         options: keyword arguments of the evaluator.
 
     Raises:
-        ValueError: for an evaluator that does not exist or takes no detections (referring expressions, part maps), and
-            for an option that it does not have.
+        ValueError: for an evaluator that does not exist, takes no detections (referring expressions, part maps) or
+            is for federated data when these are not, and for an option that it does not have.
     """
-    name = spec.evaluator if key is None else key
-    joint = name in (_JOINT if key is None else ("", "joint"))
-    check_options("joint" if joint else name, options)
-    if joint and key is None and len(records) and records[0].negative_objects is not None:
+    name = (spec.evaluator if key is None else key) or "joint"
+    federated = len(records) > 0 and records[0].negative_objects is not None
+    if key is None and name in _JOINT:  # plain AP would count names that nobody looked for as wrong
+        name = "federated" if federated else "joint"
+    check_options(name, options)
+    if name == "federated" and not federated:
         raise ValueError(
-            f"data set {spec.name!r} is federated: plain AP would count names that nobody looked for as wrong; "
-            "choose an evaluator, such as 'lvis'"
+            f"data set {spec.name!r} is not federated: its images have no 'neg_category_ids' that say which names were "
+            "looked for and not found; choose 'joint' or 'coco'"
         )
-    if joint:
-        return joint_evaluator(records, by_label=by_label, kinds=kinds, strict=strict)
+    if name in _OF_RECORDS:
+        if name == "hierarchical":
+            options.setdefault("federated", federated)
+        known: dict[str, Any] = {"by_label": by_label, "kinds": kinds, "strict": strict}
+        kind = EVALUATORS[name]
+        assert issubclass(kind, InstanceEvaluator)
+        return evaluator_of_records(kind, records, **known, **options)
     if not issubclass(EVALUATORS[name], InstanceEvaluator):
         takers = [n for n, kind in EVALUATORS.items() if issubclass(kind, InstanceEvaluator)]
         raise ValueError(
@@ -78,7 +87,7 @@ def check_options(name: str, options: dict[str, Any]) -> None:
             f"there is no evaluator {name!r}{nearest(name, EVALUATORS)} There are {', '.join(sorted(EVALUATORS))}"
         )
     known: set[str] = set()
-    if name != "joint":  # it is made of records, with no choice
+    if name not in ("federated", "joint"):  # tables of fixed metrics
         for kind in EVALUATORS[name].__mro__:
             known |= set(inspect.signature(kind).parameters) if "__init__" in vars(kind) else set()
     known -= {"ground_truth", "kinds", "category_map", "strict", "options", "args", "kwargs"}

@@ -24,6 +24,7 @@ from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignor
 from partglee.evaluation.average_precision import accumulate
 from partglee.evaluation.base import Results
 from partglee.evaluation.detections import Detections
+from partglee.evaluation.federated import judgeable, not_exhaustive
 from partglee.evaluation.ground_truth import GroundTruth
 from partglee.evaluation.instances import InstanceEvaluator
 from partglee.evaluation.matching import box_iou, match
@@ -48,6 +49,8 @@ class HierarchicalEvaluator(InstanceEvaluator):
         same_object: the parent must be of the class that the part's category names (`dog:head` -> dog), where it names
             one ("derived").
         max_dets: part detections for each image and category.
+        federated: detections of names that nobody looked for in their image are dropped, and unmatched ones of names
+            that are not exhaustively annotated there are ignored. `dataset_evaluator` sets it where the data is.
     """
 
     name = "hierarchical"
@@ -60,6 +63,7 @@ class HierarchicalEvaluator(InstanceEvaluator):
         min_object_score: float = 0.0,
         same_object: bool = True,
         max_dets: int = 100,
+        federated: bool = False,
         **options: Any,
     ) -> None:
         if parents not in PARENTS:
@@ -69,12 +73,15 @@ class HierarchicalEvaluator(InstanceEvaluator):
         self.min_object_score = min_object_score
         self.same_object = same_object
         self.max_dets = max_dets
+        self.federated = federated
         super().__init__(**options)
         if not self.ground_truth.categories.is_part.any():
             raise ValueError("the annotations have no part categories; give part_category_ids to GroundTruth.load")
 
     def score(self, detections: Detections, kind: str) -> Results:
         truth = self.ground_truth
+        if self.federated:
+            detections = detections.select(np.flatnonzero(judgeable(truth, detections)))
         if self.parents == "derived":
             detections = replace(detections, parent=self.derive(detections, kind))
         is_part = truth.categories.is_part
@@ -84,7 +91,7 @@ class HierarchicalEvaluator(InstanceEvaluator):
         orphan = agreement.truth_parent < 0
         common: dict[str, Any] = {
             "kind": kind, "max_per_cell": self.max_dets, "use_truth": is_part[truth.category], "crowd": truth.crowd,
-            "ignore_truth": truth.crowd | orphan,
+            "ignore_truth": truth.crowd | orphan, "ignore_unmatched": self.ignore_unmatched(parts, kind),
         }  # fmt: skip
 
         def agrees(rows: NDArray[np.int64], truth_rows: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -105,6 +112,10 @@ class HierarchicalEvaluator(InstanceEvaluator):
         }  # fmt: skip
         counts = {"num_matched_parts": float(hit.sum()), "num_parts_without_parent": float((scored & orphan).sum())}
         return {**{key: 100 * value for key, value in rates.items()}, **counts}
+
+    def ignore_unmatched(self, detections: Detections, kind: str) -> NDArray[np.bool_] | None:
+        del kind
+        return not_exhaustive(self.ground_truth, detections)[:, None] if self.federated else None
 
     def derive(self, detections: Detections, kind: str) -> NDArray[np.int64]:
         """(N,) parent of each part: the smallest object that contains it (equal sizes: the better score), else -1."""

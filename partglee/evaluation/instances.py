@@ -17,6 +17,7 @@ from partglee.evaluation.average_precision import PrecisionTable, accumulate
 from partglee.evaluation.base import Evaluator, Results
 from partglee.evaluation.category_map import CategoryMap
 from partglee.evaluation.detections import DetectionBuffer, Detections, merge_states
+from partglee.evaluation.federated import judgeable, not_exhaustive
 from partglee.evaluation.ground_truth import GroundTruth
 from partglee.evaluation.matching import match
 from partglee.structures import Prediction
@@ -109,6 +110,11 @@ class InstanceEvaluator(Evaluator):
             results.update({f"{kind}/{key}": value for key, value in self.score(detections, kind).items()})
         return results
 
+    def ignore_unmatched(self, detections: Detections, kind: str) -> NDArray[np.bool_] | None:
+        """(N, T) or (N, 1) detections that are ignored when they match nothing; None = none of them."""
+        del detections, kind
+        return None
+
     def score(self, detections: Detections, kind: str) -> Results:
         """Metrics of one kind ("bbox" or "segm"), rates in percent."""
         raise NotImplementedError(f"{type(self).__name__} must define score(detections, kind)")
@@ -136,8 +142,9 @@ class CocoEvaluator(InstanceEvaluator):
         """Precision of each category."""
         truth = self.ground_truth
         matches = match(
-            truth, detections, kind=kind, max_per_cell=self.max_dets, ignore_truth=truth.crowd, crowd=truth.crowd
-        )
+            truth, detections, kind=kind, max_per_cell=self.max_dets, ignore_truth=truth.crowd, crowd=truth.crowd,
+            ignore_unmatched=self.ignore_unmatched(detections, kind),
+        )  # fmt: skip
         return accumulate(matches, max_dets=(1, 10, self.max_dets))
 
     def score(self, detections: Detections, kind: str) -> Results:
@@ -181,17 +188,14 @@ class LvisEvaluator(InstanceEvaluator):
         super().__init__(**options)
 
     def ignore_unmatched(self, detections: Detections, kind: str) -> NDArray[np.bool_]:
-        """(N, T) or (N, 1) detections that are ignored when they match nothing."""
         del kind
-        sets = self.ground_truth.not_exhaustive
-        pairs = zip(detections.image.tolist(), detections.category.tolist(), strict=True)
-        return np.fromiter((k in sets[i] for i, k in pairs), bool, len(detections))[:, None]
+        return not_exhaustive(self.ground_truth, detections)[:, None]
 
     def table(self, detections: Detections, kind: str) -> PrecisionTable:
         """Precision of each category."""
         truth = self.ground_truth
         detections = detections.select(best_of_image(detections, self.max_dets))
-        detections = detections.select(np.flatnonzero(_judgeable(truth, detections)))
+        detections = detections.select(np.flatnonzero(judgeable(truth, detections)))
         matches = match(
             truth, detections, kind=kind, ignore_truth=truth.ignore,
             ignore_unmatched=self.ignore_unmatched(detections, kind),
@@ -224,14 +228,6 @@ def best_of_image(detections: Detections, limit: int) -> NDArray[np.int64]:
     image = detections.image[order]
     rank = np.arange(len(order)) - np.searchsorted(image, image, side="left")
     return np.sort(order[rank < limit])
-
-
-def _judgeable(truth: GroundTruth, detections: Detections) -> NDArray[np.bool_]:
-    """Whether the class of a detection is annotated in its image, as present or as absent."""
-    num_categories = len(truth.categories.ids)
-    absent = [image * num_categories + k for image, negative in enumerate(truth.negative) for k in negative]
-    cells = np.union1d(truth.image * num_categories + truth.category, np.array(absent, np.int64))
-    return np.isin(detections.image * num_categories + detections.category, cells)
 
 
 def _named(truth: GroundTruth, values: NDArray[np.float64]) -> Results:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
 
 from partglee.data.records import ImageRecord, Instance, Records
 from partglee.data.segmentation import encode_segmentation
 from partglee.evaluation.base import Results
 from partglee.evaluation.category_map import CategoryMap
-from partglee.evaluation.detections import merge_states
+from partglee.evaluation.detections import Detections, merge_states
+from partglee.evaluation.federated import judgeable, not_exhaustive
 from partglee.evaluation.ground_truth import GroundTruth
 from partglee.evaluation.hierarchical import HierarchicalEvaluator
-from partglee.evaluation.instances import CocoEvaluator
+from partglee.evaluation.instances import CocoEvaluator, InstanceEvaluator
 
 _SHOWN = {"bbox": "box", "segm": "mask"}
 
@@ -30,10 +32,15 @@ class JointEvaluator(CocoEvaluator):
     """
 
     name = "objects and parts"
+    federated = False
+
+    def judged(self, detections: Detections) -> Detections:
+        """The detections that the annotations can judge."""
+        return detections
 
     def compute(self, states: list[Any]) -> Results:
         truth = self.ground_truth
-        detections = merge_states(states, self.issues, len(truth.image_ids))
+        detections = self.judged(merge_states(states, self.issues, len(truth.image_ids)))
         is_part = truth.categories.is_part
         results: Results = {}
         for kind in self.kinds:
@@ -44,29 +51,66 @@ class JointEvaluator(CocoEvaluator):
                 for name, iou in (("AP", None), ("AP50", 0.5), ("AP75", 0.75)):
                     results[f"{level}/{_SHOWN[kind]}/{name}"] = 100 * table.ap(iou=iou, categories=columns.tolist())
             if (truth.parent[is_part[truth.category]] >= 0).any():
-                linked = HierarchicalEvaluator(ground_truth=truth, kinds=(kind,), max_dets=self.max_dets)
+                linked = HierarchicalEvaluator(
+                    ground_truth=truth, kinds=(kind,), max_dets=self.max_dets, federated=self.federated
+                )
                 scores = linked.score(detections, kind)
                 results.update({f"hierarchy/{_SHOWN[kind]}/{key}": value for key, value in scores.items()})
         return results
 
 
-def joint_evaluator(
-    records: Records, *, by_label: bool = True, kinds: Sequence[str] | None = None, strict: bool = True
-) -> JointEvaluator:
+class FederatedEvaluator(JointEvaluator):
+    """`JointEvaluator` for images in which only some names were looked for, such as those of Open Images.
+
+    A detection counts only in images whose annotations have its name, as present or as verified absent; an unmatched
+    detection of a name that is not exhaustively annotated in the image is ignored. A box around a group is a crowd:
+    detections that lie in it (intersection over detection at the IoU threshold) are ignored. The rest is COCO's rule,
+    100 detections for each image and category. This is not the AP of the Open Images challenge.
+    """
+
+    name = "objects and parts, federated"
+    federated = True
+
+    def judged(self, detections: Detections) -> Detections:
+        return detections.select(np.flatnonzero(judgeable(self.ground_truth, detections)))
+
+    def ignore_unmatched(self, detections: Detections, kind: str) -> NDArray[np.bool_]:
+        del kind
+        return not_exhaustive(self.ground_truth, detections)[:, None]
+
+
+_Made = TypeVar("_Made", bound=InstanceEvaluator)
+
+
+def joint_evaluator(records: Records, **options: Any) -> JointEvaluator:
+    """A `JointEvaluator` for what a data set's records hold; options as for `evaluator_of_records`."""
+    return evaluator_of_records(JointEvaluator, records, **options)
+
+
+def evaluator_of_records(
+    kind: type[_Made],
+    records: Records,
+    *,
+    by_label: bool = True,
+    kinds: Sequence[str] | None = None,
+    strict: bool = True,
+    **options: Any,
+) -> _Made:
     """An evaluator for what a data set's records hold.
 
     Args:
+        kind: its class.
         by_label: labels of predictions are those of the records' vocabulary; False: categories are found by name.
         kinds: of "bbox" and "segm"; None: masks too when every annotation has one.
+        options: of the class.
     """
     truth = ground_truth_of(records)
     objects, parts = category_ids_of(records)
     if kinds is None:
         kinds = kinds_of([segmentation is not None for segmentation in truth.segmentation])
     labels: dict[str, Any] = {"object_category_ids": objects, "part_category_ids": parts} if by_label else {}
-    return JointEvaluator(
-        ground_truth=truth, kinds=kinds, category_map=CategoryMap(ground_truth=truth, **labels), strict=strict
-    )
+    category_map = CategoryMap(ground_truth=truth, **labels)
+    return kind(ground_truth=truth, kinds=kinds, category_map=category_map, strict=strict, **options)
 
 
 def kinds_of(with_mask: Sequence[bool]) -> tuple[str, ...]:
@@ -108,9 +152,17 @@ def ground_truth_of(records: Records) -> GroundTruth:
     annotations: list[dict[str, Any]] = []
     for index in range(len(records)):
         record = records[index]
+        looked_for = {
+            key: [*(ids[0][label] for label in objects or ()), *(ids[1][label] for label in parts or ())]
+            for key, objects, parts in (
+                ("neg_category_ids", record.negative_objects, record.negative_parts),
+                ("not_exhaustive_category_ids", record.not_exhaustive_objects, record.not_exhaustive_parts),
+            )
+        }
         images.append(
-            {"id": record.image_id, "height": record.height, "width": record.width, "file_name": str(record.file)}
-        )
+            {"id": record.image_id, "height": record.height, "width": record.width, "file_name": str(record.file),
+             **looked_for}
+        )  # fmt: skip
         annotations += _entries(record, ids, first_id=len(annotations) + 1)
     content = {"images": images, "annotations": annotations, "categories": categories}
     part_ids = [int(str(entry["id"])) for entry in categories if entry["level"] == "part"]

@@ -7,7 +7,7 @@ from typing import Any
 from partglee.evaluation.base import Evaluator
 from partglee.evaluation.hierarchical import HierarchicalEvaluator
 from partglee.evaluation.instances import CocoEvaluator, LvisEvaluator
-from partglee.evaluation.joint import JointEvaluator
+from partglee.evaluation.joint import FederatedEvaluator, JointEvaluator
 from partglee.evaluation.paco import PacoEvaluator
 from partglee.evaluation.part_sets import PartImageNetEvaluator, PartSetEvaluator, PascalPartEvaluator
 from partglee.evaluation.referring import GroundingBoxEvaluator, ReferringEvaluator
@@ -15,6 +15,7 @@ from partglee.evaluation.semantic_parts import SemanticPartEvaluator
 
 EVALUATORS: dict[str, type[Evaluator]] = {
     "coco": CocoEvaluator,
+    "federated": FederatedEvaluator,
     "hierarchical": HierarchicalEvaluator,
     "joint": JointEvaluator,
     "lvis": LvisEvaluator,
