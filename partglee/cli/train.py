@@ -45,6 +45,7 @@ def work(cfg: Any, resume: bool, eval_only: bool, cpu: bool) -> int:
     from partglee.engine.logging import LOGGER, set_up_logging
     from partglee.engine.memory import keep_freed_memory
     from partglee.engine.preflight import check_config, check_names
+    from partglee.engine.preflight_data import check_data
 
     accelerator = build_accelerator(cfg, cpu=cpu)
     if accelerator.device.type == "cpu":
@@ -53,6 +54,7 @@ def work(cfg: Any, resume: bool, eval_only: bool, cpu: bool) -> int:
     register_custom(cfg)
     check_config(cfg, world_size=accelerator.num_processes, train=not eval_only)
     set_up_logging(output, process=accelerator.process_index)
+    check_data(cfg, train=not eval_only)
     model = build_initial_model(cfg, complete=eval_only)
     check_names(cfg, model, train=not eval_only)
     if eval_only:

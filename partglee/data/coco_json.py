@@ -115,6 +115,16 @@ class CocoRecords:
             expressions=self._expressions(image, len(objects)),
         )
 
+    def counts(self) -> dict[str, int]:
+        """What the whole file holds, by the names of `Counts.told`; annotations that cannot be used do not count."""
+        of_category = np.bincount(self.columns.category, minlength=len(self.columns.categories))
+        parts, annotations = int(of_category[self._is_part].sum()), int(of_category.sum())
+        names = int(self._is_part.sum())
+        return {
+            "images": len(self.columns), "objects": annotations - parts, "parts": parts, "annotations": annotations,
+            "object names": len(self._is_part) - names, "part names": names,
+        }  # fmt: skip
+
     @property
     def category_ids(self) -> tuple[list[int], list[int]]:
         """The file's category id of each object label and of each part label; -1 where the file has none."""
@@ -141,6 +151,12 @@ class CocoRecords:
         image, c = self.rows[index], self.columns
         span = slice(int(c.annotation_start[image]), int(c.annotation_start[image + 1]))
         return self._levels(c.category[span][~c.crowd[span]])
+
+    def rows_with_expressions(self) -> list[int]:
+        """Images whose entry in the file has referring expressions; whether they fit shows when the image is read."""
+        rows, c = np.asarray(self.rows), self.columns
+        found: list[int] = np.flatnonzero(c.image_text_start[rows + 1] > c.file_name_end[rows]).tolist()
+        return found
 
     # -- pieces --------------------------------------------------------------------------------------------------
 
@@ -210,11 +226,19 @@ class CocoRecords:
         if not text:
             return ()
         sentences = json.loads(text)
-        if isinstance(sentences[0], str):
+        if isinstance(sentences, list) and sentences and isinstance(sentences[0], str):
             sentences = [sentences]
+        if not isinstance(sentences, list) or not all(
+            isinstance(entry, list) and all(isinstance(sentence, str) and sentence.strip() for sentence in entry)
+            for entry in sentences
+        ):
+            raise ValueError(
+                f"image {int(c.image_id[image])}: expressions must be a list of sentences for one object, or a list of "
+                f"such lists, got {sentences!s:.80}"
+            )
         if len(sentences) != num_objects:
             raise ValueError(
                 f"image {int(c.image_id[image])} has expressions for {len(sentences)} objects but {num_objects} objects"
                 "; give a list of sentences for one object, or a list of such lists, one for each object"
             )
-        return tuple(tuple(str(sentence) for sentence in entry) for entry in sentences)
+        return tuple(tuple(entry) for entry in sentences)

@@ -6,12 +6,15 @@ from pathlib import Path
 
 from fvcore.common.config import CfgNode as CN
 
+from partglee.data.build import build_augmentation
 from partglee.data.catalog import get_dataset
+from partglee.engine.preflight_values import check_values
+from partglee.engine.schedule import build_schedule
 from partglee.modeling import PartGLEE
 
 
 def check_config(cfg: CN, *, world_size: int, train: bool = True) -> None:
-    """Values that contradict each other, unknown data sets, missing files.
+    """Values that no key may have or that contradict each other, unknown data sets, missing files.
 
     Args:
         train: False: only what evaluation needs.
@@ -19,17 +22,15 @@ def check_config(cfg: CN, *, world_size: int, train: bool = True) -> None:
     Raises:
         ValueError: for the first that is found, with what to do.
     """
-    if cfg.SOLVER.PRECISION not in ("no", "bf16", "fp16"):
-        raise ValueError(f"SOLVER.PRECISION must be no, bf16 or fp16, got {cfg.SOLVER.PRECISION!r}")
+    check_values(cfg)
+    if cfg.INPUT.TEST.SHORT_SIDE > cfg.INPUT.TEST.MAX_SIDE:
+        raise ValueError(
+            f"INPUT.TEST.SHORT_SIDE {cfg.INPUT.TEST.SHORT_SIDE} must not exceed MAX_SIDE {cfg.INPUT.TEST.MAX_SIDE}"
+        )
     if train:
         _check_training(cfg, world_size)
     elif not cfg.DATASETS.TEST or not cfg.MODEL.WEIGHTS:
         raise ValueError("--eval-only needs MODEL.WEIGHTS and at least one data set in DATASETS.TEST")
-    if cfg.TEST.BEST and not any(cfg.TEST.BEST.startswith(f"{name}/") for name in cfg.DATASETS.TEST):
-        raise ValueError(
-            f"TEST.BEST {cfg.TEST.BEST!r} must begin with a data set of DATASETS.TEST {list(cfg.DATASETS.TEST)}, "
-            "such as NAME/part/mask/AP50"
-        )
     names = (*(cfg.DATASETS.TRAIN if train else ()), *cfg.DATASETS.TEST)
     for name in names:
         spec = get_dataset(name)
@@ -46,17 +47,15 @@ def check_config(cfg: CN, *, world_size: int, train: bool = True) -> None:
 def _check_training(cfg: CN, world_size: int) -> None:
     s = cfg.SOLVER
     passes = world_size * s.ACCUMULATE
-    if s.ACCUMULATE < 1 or s.BATCH_SIZE < 1 or s.BATCH_SIZE % passes:
+    if s.BATCH_SIZE % passes:
+        near = [count for count in (s.BATCH_SIZE // passes * passes, (s.BATCH_SIZE // passes + 1) * passes) if count]
         raise ValueError(
             f"SOLVER.BATCH_SIZE {s.BATCH_SIZE} must be a multiple of {passes} ({world_size} processes x "
-            f"SOLVER.ACCUMULATE {s.ACCUMULATE}); the nearest are {max(1, s.BATCH_SIZE // passes) * passes} and "
-            f"{(s.BATCH_SIZE // passes + 1) * passes}"
+            f"SOLVER.ACCUMULATE {s.ACCUMULATE}); the nearest {'is' if len(near) == 1 else 'are'} "
+            f"{' and '.join(map(str, near))}"
         )
-    if s.MAX_ITER < 1:
-        raise ValueError(f"SOLVER.MAX_ITER must be at least 1, got {s.MAX_ITER}")
-    for key in ("SEED", "BASE_LR", "WEIGHT_DECAY", "CLIP_GRADIENTS", "MAX_NON_FINITE"):
-        if not s[key] >= 0:
-            raise ValueError(f"SOLVER.{key} must be at least 0, got {s[key]}")
+    build_schedule(cfg)
+    build_augmentation(cfg)
     if s.SHARDED and (s.PRECISION == "fp16" or not cfg.DATALOADER.SAME_DATASET):
         raise ValueError("SOLVER.SHARDED needs SOLVER.PRECISION bf16 or no, and DATALOADER.SAME_DATASET True")
     if s.SHARDED and s.EMA_DECAY:
@@ -69,10 +68,17 @@ def _check_training(cfg: CN, world_size: int) -> None:
                 f"DATASETS.{key} has {len(values)} numbers for {len(cfg.DATASETS.TRAIN)} data sets of DATASETS.TRAIN; "
                 "give one each, or []"
             )
+    if cfg.DATASETS.RATIOS and not any(cfg.DATASETS.RATIOS):
+        raise ValueError(f"DATASETS.RATIOS must not all be 0, got {list(cfg.DATASETS.RATIOS)}")
     if s.SHARDED and cfg.DATASETS.TEST:
         raise ValueError(
             "weights that SOLVER.SHARDED spreads are not evaluated while training; set DATASETS.TEST [] and run "
             "--eval-only on model_final.safetensors afterwards"
+        )
+    if cfg.TEST.BEST and not any(cfg.TEST.BEST.startswith(f"{name}/") for name in cfg.DATASETS.TEST):
+        raise ValueError(
+            f"TEST.BEST {cfg.TEST.BEST!r} must begin with a data set of DATASETS.TEST {list(cfg.DATASETS.TEST)}, "
+            "such as NAME/part/mask/AP50; the better of raw and averaged weights counts, without 'ema/' in the name"
         )
 
 

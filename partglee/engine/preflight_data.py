@@ -1,0 +1,94 @@
+"""What the annotations themselves show to be wrong, before the first step."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+from fvcore.common.config import CfgNode as CN
+
+from partglee.data.catalog import get_dataset
+from partglee.data.records import ImageRecord, Records
+from partglee.evaluation import EVALUATORS, dataset_evaluator
+from partglee.evaluation.part_map_files import part_map_evaluator
+from partglee.structures.vocabulary_files import nearest
+
+_SHOWN = 30  # metrics that an error lists
+_REFERRING = ("referring", "refcoco_boxes")
+
+
+def check_data(cfg: CN, *, train: bool = True) -> None:
+    """Referring expressions fit their objects, data sets can be scored, and `TEST.BEST` is one of their metrics.
+
+    Args:
+        train: False: only what evaluation needs.
+
+    Raises:
+        ValueError: for the first that is found, with the data set, the image or the nearest metric.
+    """
+    names = tuple(dict.fromkeys((*(cfg.DATASETS.TRAIN if train else ()), *cfg.DATASETS.TEST)))
+    for name in names:
+        try:
+            _check_expressions(get_dataset(name).read(), every=train and name in cfg.DATASETS.TRAIN)
+        except ValueError as error:
+            raise ValueError(f"data set {name!r}: {error}") from error
+    if not train:  # evaluators are made next anyway
+        return
+    metrics = [f"{name}/{metric}" for name in cfg.DATASETS.TEST for metric in metric_names(name)]
+    if cfg.TEST.BEST and cfg.TEST.BEST not in metrics:
+        own = [metric for metric in metrics if metric.split("/")[0] == cfg.TEST.BEST.split("/")[0]]
+        raise ValueError(
+            f"TEST.BEST {cfg.TEST.BEST!r} is no metric of its data set{nearest(cfg.TEST.BEST, own) or ';'} "
+            f"there are {', '.join(own[:_SHOWN])}{f' and {len(own) - _SHOWN} more' if len(own) > _SHOWN else ''}"
+        )
+
+
+def metric_names(name: str) -> tuple[str, ...]:
+    """The metrics of a registered data set, as evaluation while training names them behind `NAME/`.
+
+    Raises:
+        ValueError: when the data set cannot be scored by its evaluator.
+    """
+    spec = get_dataset(name)
+    records = spec.read()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # evaluation will tell them
+        if spec.evaluator in _REFERRING:
+            if not _rows_with_expressions(records):
+                raise ValueError(
+                    f"data set {name!r} is scored by {spec.evaluator!r} but has no referring expressions; choose an "
+                    "evaluator of detections"
+                )
+            pairs = (("box", EVALUATORS["refcoco_boxes"]()), ("mask", EVALUATORS["referring"]()))
+            return tuple(f"{kind}/{key}" for kind, made in pairs for key in made.compute([made.state()]))
+        if spec.evaluator == "semantic_parts":
+            maps = part_map_evaluator(spec, records)
+            return tuple(maps.compute([maps.state()]))
+        evaluator = dataset_evaluator(spec, records)
+        return tuple(evaluator.compute([evaluator.state()]))
+
+
+def _check_expressions(records: Records, *, every: bool) -> None:
+    rows = _rows_with_expressions(records)
+    told = [row for row in rows if speaks(records[row])]  # reading a record checks that its lists fit its objects
+    if every and told and len(told) < len(records):
+        silent = records[min(set(range(len(records))) - set(told))]
+        raise ValueError(
+            f"{len(told)} of {len(records)} images have a referring expression, but '{silent.file}' has none; data "
+            "sets for training have one in every image or in no image: remove the others, or the expressions"
+        )
+
+
+def speaks(record: ImageRecord) -> bool:
+    """Whether a sentence means an object of the image that is no crowd."""
+    pairs = zip(record.expressions, record.objects, strict=True)
+    return any(bool(sentences) and not thing.crowd for sentences, thing in pairs)
+
+
+def _rows_with_expressions(records: Records) -> Sequence[int]:
+    """Of records that do not know, the first image stands for all: looking at each may mean to draw it."""
+    known = getattr(records, "rows_with_expressions", None)
+    if known is not None:
+        found: Sequence[int] = known()
+        return found
+    return [row for row in range(min(1, len(records))) if records[row].expressions]

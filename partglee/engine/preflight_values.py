@@ -1,0 +1,154 @@
+"""Which values a configuration key may have. What depends on data or on several keys is in `preflight`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from fvcore.common.config import CfgNode as CN
+
+
+class Span(NamedTuple):
+    """Numbers from `low` to `high`, both included unless said; never NaN or infinite."""
+
+    low: float
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+
+    def __contains__(self, value: object) -> bool:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            return False
+        above = value > self.low if self.open_low else value >= self.low
+        return above and (value < self.high if self.open_high else value <= self.high)
+
+    def __str__(self) -> str:
+        if self.high == math.inf:
+            return f"{'more than' if self.open_low else 'at least'} {self.low:g}"
+        return f"in {'(' if self.open_low else '['}{self.low:g}, {self.high:g}{')' if self.open_high else ']'}"
+
+
+POSITIVE, COUNT = Span(0, open_low=True), Span(1)
+FROM_ZERO, SHARE, BELOW_ONE = Span(0), Span(0, 1), Span(0, 1, open_high=True)
+
+NUMBERS: dict[str, Span] = {
+    **dict.fromkeys(
+        (
+            "MODEL.EMBED_DIM", "MODEL.NUM_HEADS", "MODEL.NUM_LEVELS", "MODEL.NUM_POINTS", "MODEL.FFN_DIM",
+            "MODEL.SIZE_DIVISIBILITY", "MODEL.TEXT.TABLE.WIDTH", "MODEL.EARLY_FUSION.INNER_DIM",
+            "MODEL.EARLY_FUSION.NUM_HEADS", "MODEL.ENCODER.NUM_LAYERS", "MODEL.OBJECT_DECODER.NUM_LAYERS",
+            "MODEL.OBJECT_DECODER.NUM_QUERIES", "MODEL.OBJECT_DECODER.NUM_PARSED", "MODEL.QFORMER.NUM_LAYERS",
+            "MODEL.QFORMER.NUM_QUERIES", "MODEL.PART_DECODER.NUM_LAYERS", "CRITERION.NUM_POINTS",
+            "CRITERION.OVERSAMPLE", "INPUT.TRAIN.MAX_SIDE", "INPUT.TRAIN.MAX_INSTANCES", "INPUT.TEST.SHORT_SIDE",
+            "INPUT.TEST.MAX_SIDE", "SOLVER.MAX_ITER", "SOLVER.BATCH_SIZE", "SOLVER.ACCUMULATE",
+            "SOLVER.CHECKPOINT_PERIOD", "SOLVER.KEEP_CHECKPOINTS", "SOLVER.LOG_PERIOD", "TEST.DETECTIONS",
+        ),
+        COUNT,
+    ),
+    **dict.fromkeys(
+        (
+            "MODEL.DENOISING.NUM_QUERIES", "CRITERION.FOCAL_GAMMA", "CRITERION.WEIGHT.CLASS", "CRITERION.WEIGHT.L1",
+            "CRITERION.WEIGHT.GIOU", "CRITERION.WEIGHT.MASK", "CRITERION.WEIGHT.DICE", "CRITERION.WEIGHT.RESTRICTION",
+            "CRITERION.WEIGHT.DISTILLATION", "CRITERION.COST.CLASS", "CRITERION.COST.L1", "CRITERION.COST.GIOU",
+            "CRITERION.COST.MASK", "CRITERION.COST.DICE", "DATALOADER.NUM_WORKERS", "DATALOADER.MAX_CORRUPT",
+            "INPUT.TRAIN.COLOR", "INPUT.TRAIN.MIN_AREA", "SOLVER.BASE_LR", "SOLVER.WEIGHT_DECAY",
+            "SOLVER.BACKBONE_MULTIPLIER", "SOLVER.TEXT_MULTIPLIER", "SOLVER.CLIP_GRADIENTS", "SOLVER.GAMMA",
+            "SOLVER.FINAL_FACTOR", "SOLVER.WARMUP_ITERS", "SOLVER.MAX_NON_FINITE", "SOLVER.SEED", "TEST.PERIOD",
+            "TEST.IMAGES", "TEST.OBJECT_QUERIES", "TEST.PART_QUERIES",
+        ),
+        FROM_ZERO,
+    ),
+    **dict.fromkeys(
+        (
+            "MODEL.EARLY_FUSION.DROPOUT", "MODEL.DENOISING.LABEL_NOISE", "MODEL.DENOISING.BOX_NOISE",
+            "CRITERION.FOCAL_ALPHA", "CRITERION.IMPORTANCE", "INPUT.TRAIN.FLIP", "SOLVER.WARMUP_FACTOR",
+            "TEST.SCORE_THRESHOLD",
+        ),
+        SHARE,
+    ),
+    **dict.fromkeys(("MODEL.PRIOR_PROB", "MODEL.BACKBONE.DROP_PATH", "SOLVER.EMA_DECAY"), BELOW_ONE),
+}  # fmt: skip
+"""Every key that is a number."""
+
+
+class Numbers(NamedTuple):
+    """A list of numbers."""
+
+    each: Span
+    whole: bool = False
+    length: int | None = None
+
+    def __str__(self) -> str:
+        count = "a list of" if self.length is None else f"{self.length}"
+        return f"{count} {'whole numbers' if self.whole else 'numbers'} {self.each}"
+
+    def __contains__(self, values: object) -> bool:
+        if not isinstance(values, (list, tuple)) or (self.length is not None and len(values) != self.length):
+            return False
+        return all(value in self.each and (not self.whole or isinstance(value, int)) for value in values)
+
+
+LISTS: dict[str, Numbers] = {
+    "MODEL.PIXEL_MEAN": Numbers(FROM_ZERO, length=3),
+    "MODEL.PIXEL_STD": Numbers(POSITIVE, length=3),
+    "DATASETS.RATIOS": Numbers(FROM_ZERO),
+    "DATASETS.REPEAT_THRESHOLDS": Numbers(SHARE),
+    "INPUT.TRAIN.SIZE": Numbers(COUNT, whole=True, length=2),
+    "INPUT.TRAIN.SCALE": Numbers(POSITIVE, length=2),
+    "INPUT.TRAIN.SHORT_SIDES": Numbers(COUNT, whole=True),
+    "SOLVER.STEPS": Numbers(COUNT, whole=True),
+}
+"""Every key that is a list of numbers."""
+
+WORDS: dict[str, tuple[str, ...]] = {
+    "MODEL.TEXT.BACKEND": ("clip", "table"),
+    "MODEL.TEXT.MODE": ("frozen", "trainable", "distill"),
+    "CRITERION.PART_MATCHING": ("global", "within_parent"),
+    "CRITERION.RESTRICTION_NORM": ("released", "paper", "mean"),
+    "INPUT.TRAIN.MODE": ("jitter", "resize"),
+    "SOLVER.SCHEDULE": ("step", "cosine"),
+    "SOLVER.PRECISION": ("no", "bf16", "fp16"),
+}
+"""Keys that are one of a few words."""
+
+
+def check_values(cfg: CN) -> None:
+    """Every value by itself; its type has been checked when it was merged.
+
+    Raises:
+        ValueError: for the first value that its key may not have, with those that it may.
+    """
+    kinds: tuple[Mapping[str, Any], ...] = (NUMBERS, LISTS)
+    for kind in kinds:
+        for key, wanted in kind.items():
+            value = value_of(cfg, key)
+            if value not in wanted:
+                raise ValueError(f"{key} must be {wanted}, got {_shown(value)}")
+    for key, words in WORDS.items():
+        if value_of(cfg, key) not in words:
+            raise ValueError(f"{key} must be {', '.join(words[:-1])} or {words[-1]}, got {value_of(cfg, key)!r}")
+    for key in ("DATASETS.TRAIN", "DATASETS.TEST"):
+        if wrong := [name for name in value_of(cfg, key) if not isinstance(name, str)]:
+            raise ValueError(f"{key} must be a list of names of data sets, got {wrong[0]!r} among them")
+
+
+def value_of(cfg: CN, key: str) -> Any:
+    """The value of `SECTION.KEY`."""
+    node: Any = cfg
+    for name in key.split("."):
+        node = node[name]
+    return node
+
+
+def leaves(cfg: CN, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key with its value."""
+    for name, value in cfg.items():
+        if isinstance(value, CN):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _shown(value: Any) -> str:
+    return repr(list(value) if isinstance(value, tuple) else value)
