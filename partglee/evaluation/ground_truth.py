@@ -64,7 +64,7 @@ class GroundTruth:
     area: NDArray[np.float64]  # (M,)
     crowd: NDArray[np.bool_]  # (M,)
     ignore: NDArray[np.bool_]  # (M,) LVIS `ignore`; COCO's rule reads only `crowd`
-    parent: NDArray[np.int64]  # (M,) row of the object a part belongs to, -1 without
+    parent: NDArray[np.int64]  # (M,) row of the object a part belongs to, through parts of parts; -1 without
     segmentation: tuple[Any, ...]  # M, as in the file; None without
     _masks: dict[int, RLE] = field(default_factory=dict, repr=False)
 
@@ -153,9 +153,11 @@ class GroundTruth:
                 ) from error
             area[row] = entry["area"] if "area" in entry else boxes[row, 2] * boxes[row, 3]
             crowd[row], ignore[row] = bool(entry.get("iscrowd", 0)), bool(entry.get("ignore", 0))
-            link = entry.get("parent_id", entry.get("obj_ann_id"))
+            link = entry.get("parent_id")
+            link = entry.get("obj_ann_id") if link is None else link
             if link is not None and link != entry.get("id") and categories.is_part[category[row]]:
                 parent[row] = row_of.get(link, -1)
+        parent = _objects_above(parent, image, categories.is_part[category])
         return cls(
             categories=categories,
             image_ids=np.array([entry["id"] for entry in images], np.int64),
@@ -166,6 +168,17 @@ class GroundTruth:
             image=image, category=category, boxes=boxes, area=area, crowd=crowd, ignore=ignore, parent=parent,
             segmentation=tuple(entry.get("segmentation") for entry in anns),
         )  # fmt: skip
+
+
+def _objects_above(
+    parent: NDArray[np.int64], image: NDArray[np.int64], is_part: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """(M,) the object that a part belongs to, through parts of parts, as the reader of data sets follows them: links to
+    other images and circles lead nowhere."""
+    parent = np.where((parent >= 0) & (image[parent] == image), parent, -1) if len(parent) else parent
+    for _ in range(4):  # each round doubles the steps that a link spans: 16 levels in all
+        parent = np.where((parent >= 0) & is_part[parent], parent[parent], parent) if len(parent) else parent
+    return np.where((parent >= 0) & is_part[parent], -1, parent) if len(parent) else parent
 
 
 def _category_sets(
