@@ -35,7 +35,7 @@ def score_expressions(
 ) -> Results:
     """Masks (`mask/oIoU`, `mask/mIoU`, `mask/Pr@X`, ...) and boxes (`box/P@0.5`) of every expression.
 
-    An expression without a line has an empty answer, and is counted.
+    An expression without a line is a miss, and is counted.
 
     Args:
         rows: images of this process; None = all.
@@ -64,7 +64,9 @@ def score_expressions(
             box, score, mask = answers.get(key, (np.zeros((0, 4)), np.zeros(0), None))
             without += key not in answers
             empty = np.zeros((record.height, record.width), bool)
-            if truth is not None:
+            if truth is not None and key not in answers:
+                masks.process_missing(key, truth)
+            elif truth is not None:
                 masks.process(key, empty if mask is None else mask, truth)
             boxes.process(key, box, score, np.array(target.box))
     if without:

@@ -3,7 +3,7 @@
 Kinds (the same words appear in errors, warnings and results): `unknown image`, `unknown category`, `unknown name`,
 `score not finite`, `box not finite`, `mask of the wrong size`, `mask unreadable`, `image given twice`,
 `no mask`, `no box`, `no predictions`, `image without prediction`, `detection given twice`, `repeated by the sampler`,
-`level not annotated`, `parent not found`.
+`level not annotated`, `parent not found`, `box of negative size`, `pixels without a predicted part`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ NOTES = frozenset(
         "repeated by the sampler",
         "level not annotated",
         "parent not found",
+        "pixels without a predicted part",
     }
 )
 

@@ -81,7 +81,9 @@ def score_part_maps(
         if by_object and not file.is_file():
             file = folder / part_map_name(record, by_object=False)
         if not file.is_file():
-            evaluator.issues.add("unknown image", f"there is no predicted map for {record.file.name} ('{file.name}')")
+            detail = f"there is no predicted map for {record.file.name} ('{file.name}'); its parts count as missed"
+            evaluator.issues.add("unknown image", detail)
+            evaluator.process_missing(record.image_id, truth)
             continue
         found = read_label_image(file)
         evaluator.process(record.image_id, np.where(found == none, _NONE, found), truth, object_mask=mask)

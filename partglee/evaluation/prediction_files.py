@@ -208,7 +208,9 @@ def score_label_images(
         truth = read_label_image(path)
         for key, file, annotated, mask in _samples(name, truth, evaluator, objects, found):
             if file not in found:
-                evaluator.issues.add("unknown image", f"there is no predicted map for {key!r} ('{file}')")
+                detail = f"there is no predicted map for {key!r} ('{file}'); its parts count as missed"
+                evaluator.issues.add("unknown image", detail)
+                evaluator.process_missing(key, annotated)
                 continue
             used.add(file)
             evaluator.process(key, read_label_image(predictions / file), annotated, object_mask=mask)

@@ -108,16 +108,17 @@ class ReferringEvaluator(Evaluator):
             ignore: (H, W) pixels that do not count.
 
         Raises:
-            PredictionError: for a mask of the wrong size or a key given twice, when strict.
+            PredictionError: for a mask of the wrong size or a key given twice, when strict; otherwise the first counts
+                as `process_missing` says.
         """
-        if key in self._samples:
-            self.issues.add("image given twice", f"expression {key!r}; the first one is kept")
+        if self._is_repeated(key):
             return
         found = np.asarray(prediction, bool)
         annotated = np.zeros(found.shape, bool) if truth is None else np.asarray(truth, bool)
         if found.shape != annotated.shape:
             kind = "mask of the wrong size"
             self.issues.add(kind, f"expression {key!r}: {found.shape}, the annotation has {annotated.shape}")
+            self.process_missing(key, truth)
             return
         if found.sum() < self.rules.min_pixels:
             found = np.zeros_like(found)
@@ -129,6 +130,17 @@ class ReferringEvaluator(Evaluator):
             found = np.zeros_like(found)
         inter, union = mask_counts(found, annotated, ignore)
         self._samples[key] = (inter, union, not annotated.any(), bool(rejected))
+
+    def process_missing(self, key: Any, truth: NDArray[np.bool_] | None) -> None:
+        """Add one expression that has no usable answer: wrong in every metric, also where an empty mask was right."""
+        if not self._is_repeated(key):
+            size = 0 if truth is None else int(np.asarray(truth, bool).sum())
+            self._samples[key] = (0, size, size == 0, size > 0)
+
+    def _is_repeated(self, key: Any) -> bool:
+        if key in self._samples:
+            self.issues.add("image given twice", f"expression {key!r}; the first one is kept")
+        return key in self._samples
 
     def state(self) -> Any:
         return self._samples

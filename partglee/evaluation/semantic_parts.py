@@ -60,8 +60,8 @@ class SemanticPartEvaluator(Evaluator):
         num_classes: K.
         base_classes: class numbers of base objects; the rest is novel. Empty: only `mIoU` is reported.
         mode: "oracle_obj": the annotated object mask is given, predictions outside it are not read, and pixels without
-            a predicted part inside do not count. "pred_all": K in the prediction means background, and background
-            on a part pixel is a miss.
+            a predicted part inside do not count (a note says in how many samples). "pred_all": K in the prediction
+            means background, and background on a part pixel is a miss.
         ignore_label: annotated pixels without a part.
         boundary_width: of the boundary band, as a share of the image diagonal; None = no boundary IoU.
     """
@@ -97,6 +97,7 @@ class SemanticPartEvaluator(Evaluator):
         k = self.num_classes
         self._confusion = np.zeros((k + 1, k + 1), np.int64)  # [predicted, annotated]
         self._boundary = np.zeros((3, k), np.int64)  # intersection, annotated, predicted
+        self._missed = np.zeros(k, np.int64)  # annotated pixels of samples without a usable prediction
         self._samples: dict[Any, bool] = {}  # key -> has part labels
 
     def process(
@@ -117,27 +118,30 @@ class SemanticPartEvaluator(Evaluator):
 
         Raises:
             ValueError: without an object mask in mode "oracle_obj", or for an annotated class that does not exist.
-            PredictionError: for a map of the wrong size, an unknown class or a sample given twice, when strict.
+            PredictionError: for a map of the wrong size, an unknown class or a sample given twice, when strict;
+                otherwise the first two count as `process_missing` says.
         """
-        if key in self._samples:
-            self.issues.add("image given twice", f"sample {key!r}; the first one is kept")
+        if self._is_repeated(key):
             return
         if prediction.shape != truth.shape:
             self.issues.add("mask of the wrong size", f"sample {key!r}: {prediction.shape}, expected {truth.shape}")
+            self.process_missing(key, truth)
             return
         k = self.num_classes
         predicted = np.where(prediction == self.ignore_label, k, prediction).astype(np.int64)
-        annotated = np.where(truth == self.ignore_label, k, truth).astype(np.int64)
-        if annotated.min() < 0 or annotated.max() > k:
-            raise ValueError(f"sample {key!r}: annotated class {annotated.max()} is not below {k}")
+        annotated = self._annotated(key, truth)
         if self.mode == "oracle_obj":
             if object_mask is None:
                 raise ValueError("mode 'oracle_obj' needs object_mask, the annotated object")
             predicted = np.where(object_mask, predicted, k)
+            if (open_pixels := int((object_mask & (predicted == k) & (annotated < k)).sum())) > 0:
+                kind = "pixels without a predicted part"
+                self.issues.add(kind, f"sample {key!r}: {open_pixels} annotated ones, which do not count in this mode")
         else:
             predicted = np.where(annotated == k, k, predicted)
         if predicted.min() < 0 or predicted.max() > k:
             self.issues.add("unknown category", f"sample {key!r}: classes must lie in [0, {k}], K = no part")
+            self.process_missing(key, truth)
             return
         self._samples[key] = bool((annotated < k).any())
         if not self._samples[key]:
@@ -146,6 +150,34 @@ class SemanticPartEvaluator(Evaluator):
         self._confusion += np.bincount(pairs.ravel(), minlength=(k + 1) ** 2).reshape(k + 1, k + 1)
         if self.boundary_width is not None:
             self._add_boundary(predicted, annotated)
+
+    def process_missing(self, key: Any, truth: NDArray[np.integer[Any]]) -> None:
+        """Add one sample that has no usable prediction: every annotated pixel is a miss, in either mode.
+
+        Raises:
+            ValueError: for an annotated class that does not exist.
+            PredictionError: for a sample given twice, when strict.
+        """
+        if self._is_repeated(key):
+            return
+        annotated = self._annotated(key, truth)
+        self._samples[key] = bool((annotated < self.num_classes).any())
+        self._missed += np.bincount(annotated.ravel(), minlength=self.num_classes + 1)[:-1]
+        if self.boundary_width is not None:
+            self._add_boundary(np.full_like(annotated, self.num_classes), annotated)
+
+    def _is_repeated(self, key: Any) -> bool:
+        if key in self._samples:
+            self.issues.add("image given twice", f"sample {key!r}; the first one is kept")
+        return key in self._samples
+
+    def _annotated(self, key: Any, truth: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+        """Classes, K where there is none."""
+        k = self.num_classes
+        annotated = np.where(truth == self.ignore_label, k, truth).astype(np.int64)
+        if annotated.min() < 0 or annotated.max() > k:
+            raise ValueError(f"sample {key!r}: annotated class {annotated.max()} is not below {k}")
+        return annotated
 
     def _add_boundary(self, predicted: NDArray[np.int64], annotated: NDArray[np.int64]) -> None:
         labelled = annotated < self.num_classes
@@ -157,11 +189,11 @@ class SemanticPartEvaluator(Evaluator):
             self._boundary[:, k] += [(bands[0] & bands[1]).sum(), bands[1].sum(), bands[0].sum()]
 
     def state(self) -> Any:
-        return self._confusion, self._boundary, self._samples
+        return self._confusion, self._boundary, self._missed, self._samples
 
     def compute(self, states: list[Any]) -> Results:
         seen: dict[Any, bool] = {}
-        for _, _, samples in states:
+        for *_, samples in states:
             # Only sums are kept, so a sample that two processes saw cannot be taken out again: use a sampler
             # that does not repeat. It is an error of the run, not of the predictions.
             repeated = [key for key in samples if key in seen]
@@ -172,7 +204,8 @@ class SemanticPartEvaluator(Evaluator):
             seen.update(samples)
         confusion = np.sum([state[0] for state in states], axis=0)
         boundary = np.sum([state[1] for state in states], axis=0)
-        true, annotated, predicted = self.counts(confusion)
+        missed = np.sum([state[2] for state in states], axis=0)
+        true, annotated, predicted = self.counts(confusion, missed)
         results: Results = {}
         for variant in VARIANTS:
             results.update(_prefixed(variant, self.summarise(true, annotated, predicted, variant), "IoU"))
@@ -187,12 +220,13 @@ class SemanticPartEvaluator(Evaluator):
         return results
 
     def counts(
-        self, confusion: NDArray[np.int64] | None = None
+        self, confusion: NDArray[np.int64] | None = None, missed: NDArray[np.int64] | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """(K,) true positive, annotated and predicted pixels by the rule of the mode; None = this process's own."""
         table = self._confusion if confusion is None else confusion
         rows = table[:-1] if self.mode == "oracle_obj" else table
-        return np.diag(table)[:-1], rows[:, :-1].sum(axis=0), table[:-1, :-1].sum(axis=1)
+        annotated = rows[:, :-1].sum(axis=0) + (self._missed if missed is None else missed)
+        return np.diag(table)[:-1], annotated, table[:-1, :-1].sum(axis=1)
 
     def summarise(
         self, true: NDArray[np.int64], annotated: NDArray[np.int64], predicted: NDArray[np.int64], variant: str
