@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import resource
 import sys
 import time
@@ -70,7 +71,7 @@ class LogMetrics(Hook):
                 self._add(f"loss/{name}", loss)
         self._add("time/step", record.seconds)
         self._add("time/data", record.data_seconds)
-        if record.gradient_norm:
+        if record.gradient_norm and math.isfinite(record.gradient_norm):  # one that is not would spoil the mean
             self._add("gradient_norm", record.gradient_norm)
         if trainer.iteration % self.period and trainer.iteration != trainer.max_iter:
             return

@@ -16,6 +16,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 from torch.distributed.tensor import DTensor
+from torch.nn.utils import get_total_norm
 
 from partglee.engine.ema import WeightAverage
 from partglee.engine.failures import NonFiniteLoss, write_dump
@@ -35,7 +36,7 @@ class StepRecord:
     terms: dict[str, Tensor] = field(default_factory=dict)  # mean over the step's passes of this process
     data_seconds: float = 0.0  # waiting for the loader
     seconds: float = 0.0  # all of it
-    gradient_norm: float = 0.0  # before clipping; 0 where nothing is clipped
+    gradient_norm: float = 0.0  # before clipping; 0 where float16 is not clipped, which scales gradients
     rates: dict[str, float] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
     skipped: str = ""  # why the weights were left alone
@@ -166,11 +167,11 @@ class Trainer:
             return "non-finite"
         if not supervised:
             return "nothing supervised"
-        if self.clip:
-            norm = self.accelerator.clip_grad_norm_(self._parameters, self.clip)
-            record.gradient_norm = float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
-            # Overflow is how float16 finds its scale: the scaler skips such a step by itself.
-            if not np.isfinite(record.gradient_norm) and self.accelerator.scaler is None:
+        # Overflow is how float16 finds its scale: the scaler skips such a step by itself.
+        scaled = self.accelerator.scaler is not None
+        if self.clip or not scaled:
+            record.gradient_norm = self._gradient_norm()
+            if not np.isfinite(record.gradient_norm) and not scaled:
                 return "non-finite"
         self.optimizer.step()
         if self.accelerator.optimizer_step_was_skipped:
@@ -178,6 +179,14 @@ class Trainer:
         if self.average is not None:
             self.average.update()
         return ""
+
+    def _gradient_norm(self) -> float:
+        """Of all gradients together, over all processes, before they are clipped; one pass in any case."""
+        if self.clip:
+            norm = self.accelerator.clip_grad_norm_(self._parameters, self.clip)
+        else:
+            norm = get_total_norm([p.grad for p in self._parameters if p.grad is not None])
+        return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
     def _set_rates(self) -> dict[str, float]:
         set_rates(self.optimizer, self.schedule(self.iteration))

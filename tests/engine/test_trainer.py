@@ -68,6 +68,35 @@ def test_some_non_finite_losses_are_skipped(tmp_path: Path) -> None:
         run_small(small_config(tmp_path / "two", ["SOLVER.MAX_NON_FINITE", 1]), hooks=[BreakLoss((1, 3))])
 
 
+class BreakGradient(Hook):
+    """In the second step a gradient is not a number, though the losses are."""
+
+    def before_train(self, trainer: Trainer) -> None:
+        weight = trainer.model.object_decoder.heads.mask_mlp.layers[-1].weight
+        weight.register_hook(lambda grad: grad * float("nan") if trainer.iteration == 1 else None)
+
+
+@pytest.mark.parametrize("clip", [0.0, 1.0])
+def test_a_non_finite_gradient_never_reaches_the_weights(tmp_path: Path, clip: float) -> None:
+    cfg = small_config(tmp_path, ["SOLVER.CLIP_GRADIENTS", clip, "SOLVER.MAX_NON_FINITE", 1])
+    hook = BreakLoss(())
+    trainer = run_small(cfg, hooks=[BreakGradient(), hook])
+    assert trainer.counts == {"non-finite": 1} and trainer.iteration == 4
+    assert all(p.isfinite().all() for p in trainer.model.parameters())
+    assert "step 1: " in hook.warnings[0] and "all losses are finite, the gradients are not" in hook.warnings[0]
+    norms = [line.get("gradient_norm") for line in losses(tmp_path).values()]
+    assert norms[1] is None and all(norm > 0 for norm in (norms[0], *norms[2:]))
+
+
+def test_the_gradient_norm_is_known_without_clipping(tmp_path: Path) -> None:
+    found = []
+    for clip in (0.0, 1e9):
+        cfg = small_config(tmp_path, ["SOLVER.CLIP_GRADIENTS", clip, "OUTPUT_DIR", tmp_path / str(clip)])
+        trainer = build_trainer(cfg, build_accelerator(cfg, cpu=True), endless([make_batch(0)]))
+        found.append(trainer.run_step(iter(endless([make_batch(0)])(0))).gradient_norm)
+    assert found[0] == found[1] > 0
+
+
 def test_a_batch_without_supervision_is_skipped(tmp_path: Path) -> None:
     seen = {}
 
