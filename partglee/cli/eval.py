@@ -86,6 +86,8 @@ def parse_options(texts: Sequence[str]) -> dict[str, Any]:
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise ValueError(f"--option takes KEY=VALUE, got {text!r}")
+        if key.strip() in options:
+            raise ValueError(f"--option {key.strip()} is given twice")
         try:
             options[key.strip()] = yaml.safe_load(value)
         except yaml.YAMLError as error:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
 
+from partglee.evaluation.box_checks import is_finite, wrong_box
 from partglee.evaluation.ground_truth import RLE, GroundTruth, encode_segmentation
 from partglee.evaluation.issues import InputIssues
 from partglee.evaluation.run_lengths import damaged_run_lengths, wrong_run_list
@@ -155,7 +156,7 @@ class DetectionBuffer:
             )
             return False
         score: Any = entry.get("score")
-        if not _is_finite(score):
+        if not is_finite(score):
             self.issues.add(
                 "score not finite", f"{where}: score {entry.get('score')!r} of category {entry['category_id']}"
             )
@@ -169,7 +170,7 @@ class DetectionBuffer:
             self.issues.add("no mask", f"{where}: a detection has no 'segmentation', but masks are scored")
             return False
         box = entry.get("bbox")
-        if box is None or len(box) == 0:
+        if box is None or (isinstance(box, (list, tuple)) and not box):
             if counts is None:
                 self.issues.add("no box", f"{where}: a detection has neither 'bbox' nor 'segmentation'")
                 return False
@@ -178,8 +179,8 @@ class DetectionBuffer:
                 if self.need_boxes
                 else (math.nan,) * 4
             )
-        elif len(box) != 4 or not all(map(_is_finite, box)):
-            self.issues.add("box not finite", f"{where}: bbox must be four finite numbers xywh, got {box!r}")
+        elif found := wrong_box(box):
+            self.issues.add(found[0], f"{where}: {found[1]}")
             return False
         self._image.append(image)
         self._category.append(category)
@@ -224,13 +225,6 @@ class DetectionBuffer:
         as_numpy["score"] = as_numpy["score"].astype(np.float64)
         boxes = np.array(self._boxes, np.float64).reshape(-1, 4)
         return self.seen, Detections(**as_numpy, boxes=boxes, counts=self._counts, sizes=self.sizes)
-
-
-def _is_finite(value: Any) -> bool:
-    try:
-        return math.isfinite(value)
-    except TypeError:  # None or text
-        return False
 
 
 def merge_states(

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from partglee.data.records import ImageRecord, Records
 from partglee.data.segmentation import decode
 from partglee.evaluation.base import Results
+from partglee.evaluation.box_checks import wrong_box
 from partglee.evaluation.issues import InputIssues
 from partglee.evaluation.referring import GroundingBoxEvaluator, ReferringEvaluator, ReferringRules
 from partglee.evaluation.run_lengths import damaged_run_lengths
@@ -112,12 +113,12 @@ def _read(
 def _answer(
     row: dict[str, Any], record: ImageRecord, where: str, issues: InputIssues
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_] | None]:
-    try:
+    box = np.zeros((0, 4))
+    if wrong := wrong_box(row.get("bbox")):
+        issues.add(wrong[0], f"{where}: {wrong[1]}")
+    else:
         x, y, w, h = row["bbox"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{where}: the best result needs a bbox of four numbers xywh, got {row.get('bbox')!r}"
-        ) from error
+        box = np.array([[x, y, x + w, y + h]], np.float64)
     mask = None
     if (found := row.get("segmentation")) is not None:
         size = (record.height, record.width)
@@ -127,4 +128,4 @@ def _answer(
             issues.add("mask unreadable", f"{where}: {damage[0]}")
         else:
             mask = decode(found, *size)
-    return np.array([[x, y, x + w, y + h]], np.float64), np.array([row["score"]], np.float64), mask
+    return box, np.full(len(box), row["score"], np.float64), mask

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from partglee.data.part_names import is_part_category, split_part_name
 from partglee.data.segmentation import RLE, encode_segmentation
+from partglee.evaluation.box_checks import wrong_box
 
 __all__ = ["RLE", "CategoryTable", "GroundTruth", "encode_segmentation", "split_part_name"]
 
@@ -145,12 +146,9 @@ class GroundTruth:
                 )
             image[row] = image_row[entry["image_id"]]
             category[row] = categories.index[entry["category_id"]]
-            try:
-                boxes[row] = [float(value) for value in entry["bbox"]]
-            except (KeyError, TypeError, ValueError) as error:
-                raise ValueError(
-                    f"annotation {entry.get('id', row)} needs a bbox of four numbers xywh, got {entry.get('bbox')!r}"
-                ) from error
+            if found := wrong_box(entry.get("bbox")):
+                raise ValueError(f"annotation {entry.get('id', row)}: {found[1]}")
+            boxes[row] = entry["bbox"]
             area[row] = entry["area"] if "area" in entry else boxes[row, 2] * boxes[row, 3]
             crowd[row], ignore[row] = bool(entry.get("iscrowd", 0)), bool(entry.get("ignore", 0))
             link = entry.get("parent_id")

@@ -28,6 +28,7 @@ from partglee.evaluation.federated import judgeable, not_exhaustive
 from partglee.evaluation.ground_truth import GroundTruth
 from partglee.evaluation.instances import InstanceEvaluator
 from partglee.evaluation.matching import box_iou, match
+from partglee.evaluation.options import check_choice, check_count, check_flag, check_number
 from partglee.structures.vocabulary_files import humanise, name_key
 
 PARENTS = ("predicted", "derived")
@@ -66,8 +67,12 @@ class HierarchicalEvaluator(InstanceEvaluator):
         federated: bool = False,
         **options: Any,
     ) -> None:
-        if parents not in PARENTS:
-            raise ValueError(f"parents must be one of {PARENTS}, got {parents!r}")
+        check_choice("parents", parents, PARENTS)
+        check_number("containment", containment, most=1)
+        check_number("min_object_score", min_object_score, least=float("-inf"))
+        check_flag("same_object", same_object)
+        check_count("max_dets", max_dets)
+        check_flag("federated", federated)
         self.parents = parents
         self.containment = containment
         self.min_object_score = min_object_score

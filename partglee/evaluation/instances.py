@@ -20,6 +20,7 @@ from partglee.evaluation.detections import DetectionBuffer, Detections, merge_st
 from partglee.evaluation.federated import judgeable, not_exhaustive
 from partglee.evaluation.ground_truth import GroundTruth
 from partglee.evaluation.matching import match
+from partglee.evaluation.options import check_choices, check_count, check_flag
 from partglee.structures import Prediction
 
 KINDS = ("bbox", "segm")
@@ -44,8 +45,7 @@ class InstanceEvaluator(Evaluator):
         strict: bool = True,
     ) -> None:
         super().__init__(strict=strict)
-        if not kinds or set(kinds) - set(KINDS):
-            raise ValueError(f"kinds must be some of {KINDS}, got {tuple(kinds)}")
+        check_choices("kinds", kinds, KINDS)
         self.ground_truth = ground_truth if isinstance(ground_truth, GroundTruth) else GroundTruth.load(ground_truth)
         self.kinds = tuple(kinds)
         self.category_map = category_map or CategoryMap(ground_truth=self.ground_truth)
@@ -134,6 +134,8 @@ class CocoEvaluator(InstanceEvaluator):
     name = "COCO"
 
     def __init__(self, *, max_dets: int = 100, per_category: bool = False, **options: Any) -> None:
+        check_count("max_dets", max_dets)
+        check_flag("per_category", per_category)
         self.max_dets = max_dets
         self.per_category = per_category
         super().__init__(**options)
@@ -183,6 +185,8 @@ class LvisEvaluator(InstanceEvaluator):
     name = "LVIS"
 
     def __init__(self, *, max_dets: int = 300, per_category: bool = False, **options: Any) -> None:
+        check_count("max_dets", max_dets)
+        check_flag("per_category", per_category)
         self.max_dets = max_dets
         self.per_category = per_category
         super().__init__(**options)

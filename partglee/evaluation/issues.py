@@ -1,9 +1,9 @@
 """What to do with bad input: an error that says what is wrong, or a counted warning.
 
 Kinds (the same words appear in errors, warnings and results): `unknown image`, `unknown category`, `unknown name`,
-`score not finite`, `box not finite`, `mask of the wrong size`, `mask unreadable`, `image given twice`,
-`no mask`, `no box`, `no predictions`, `image without prediction`, `detection given twice`, `repeated by the sampler`,
-`level not annotated`, `parent not found`, `box of negative size`, `pixels without a predicted part`.
+`score not finite`, `box not finite`, `box of negative size`, `mask of the wrong size`, `mask unreadable`,
+`image given twice`, `no mask`, `no box`, `no predictions`, `image without prediction`, `detection given twice`,
+`repeated by the sampler`, `level not annotated`, `parent not found`, `pixels without a predicted part`.
 """
 
 from __future__ import annotations

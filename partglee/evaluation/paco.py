@@ -20,6 +20,7 @@ from partglee.evaluation.base import Results
 from partglee.evaluation.detections import Detections
 from partglee.evaluation.instances import LvisEvaluator
 from partglee.evaluation.matching import IOU_THRESHOLDS
+from partglee.evaluation.options import check_choices
 
 RULES = ("lvis", "official")
 
@@ -37,8 +38,7 @@ class PacoEvaluator(LvisEvaluator):
     name = "PACO"
 
     def __init__(self, *, rules: Sequence[str] = ("lvis",), **options: Any) -> None:
-        if not rules or set(rules) - set(RULES):
-            raise ValueError(f"rules must be some of {RULES}, got {tuple(rules)}")
+        check_choices("rules", rules, RULES)
         self.rules = tuple(rules)
         self._rule = self.rules[0]
         super().__init__(**options)

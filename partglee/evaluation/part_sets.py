@@ -14,6 +14,7 @@ from partglee.evaluation.average_precision import PrecisionTable
 from partglee.evaluation.base import Results
 from partglee.evaluation.ground_truth import GroundTruth, split_part_name
 from partglee.evaluation.instances import CocoEvaluator
+from partglee.evaluation.options import check_flag, check_groups, check_names
 from partglee.structures.vocabulary_files import builtin_file, name_key
 
 
@@ -63,6 +64,10 @@ class PartSetEvaluator(CocoEvaluator):
         score_objects: bool = False,
         **options: Any,
     ) -> None:
+        check_groups("groups", groups or {})
+        check_names("object_names", object_names)
+        check_flag("per_object", per_object)
+        check_flag("score_objects", score_objects)
         if not isinstance(ground_truth, GroundTruth):
             ground_truth = GroundTruth.load(ground_truth, object_names=object_names)
         categories = ground_truth.categories

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from partglee.evaluation.base import Evaluator, Results
 from partglee.evaluation.matching import box_iou
+from partglee.evaluation.options import check_choice, check_count, check_flag, check_number, check_numbers
 
 NO_TARGET_RULES = ("classifier", "mask", "either")
 
@@ -36,8 +37,12 @@ class ReferringRules:
     min_pixels: int = 0  # smaller masks are emptied (RES models on GRES data: 50)
 
     def __post_init__(self) -> None:
-        if self.no_target not in NO_TARGET_RULES:
-            raise ValueError(f"no_target must be one of {NO_TARGET_RULES}, got {self.no_target!r}")
+        check_choice("no_target", self.no_target, NO_TARGET_RULES)
+        for flag in ("clear", "strictly_above", "empty_is_right"):
+            check_flag(flag, getattr(self, flag))
+        check_number("eps", self.eps)
+        check_number("eps_intersection", self.eps_intersection)
+        check_count("min_pixels", self.min_pixels, least=0)
 
 
 def mask_counts(
@@ -81,6 +86,7 @@ class ReferringEvaluator(Evaluator):
     ) -> None:
         super().__init__(strict=strict)
         self.rules = rules or ReferringRules()
+        check_numbers("thresholds", thresholds, most=1)
         self.thresholds = tuple(thresholds)
         self.reset()
 
@@ -192,6 +198,7 @@ class GroundingBoxEvaluator(Evaluator):
 
     def __init__(self, *, threshold: float = 0.5, strict: bool = True) -> None:
         super().__init__(strict=strict)
+        check_number("threshold", threshold, most=1)
         self.threshold = threshold
         self.reset()
 
@@ -223,6 +230,10 @@ class GroundingBoxEvaluator(Evaluator):
             )
         if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
             self.issues.add("score not finite", f"expression {key!r}: a box or score is NaN or infinite")
+            self._samples[key] = 0.0
+            return
+        if (boxes[:, 2:] < boxes[:, :2]).any():
+            self.issues.add("box of negative size", f"expression {key!r}: boxes are corners x0 <= x1 and y0 <= y1")
             self._samples[key] = 0.0
             return
         if not len(scores):

@@ -22,6 +22,7 @@ from scipy.ndimage import binary_erosion
 
 from partglee.evaluation.average_precision import mean_defined
 from partglee.evaluation.base import Evaluator, Results, harmonic_mean
+from partglee.evaluation.options import check_choice, check_classes, check_count, check_number
 
 VARIANTS = ("A", "B", "C")
 MODES = ("oracle_obj", "pred_all")
@@ -78,10 +79,12 @@ class SemanticPartEvaluator(Evaluator):
         boundary_width: float | None = 0.02,
         strict: bool = True,
     ) -> None:
-        if mode not in MODES:
-            raise ValueError(f"mode must be one of {MODES}, got {mode!r}")
-        if not all(0 <= k < num_classes for k in base_classes):
-            raise ValueError(f"base_classes must lie in [0, {num_classes}), got {list(base_classes)}")
+        check_count("num_classes", num_classes)
+        check_choice("mode", mode, MODES)
+        check_classes("base_classes", base_classes, num_classes)
+        check_count("ignore_label", ignore_label, least=0)
+        if boundary_width is not None:
+            check_number("boundary_width", boundary_width, most=1)
         if 0 <= ignore_label < num_classes:
             raise ValueError(f"ignore_label {ignore_label} is one of the {num_classes} classes")
         super().__init__(strict=strict)

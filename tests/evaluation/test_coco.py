@@ -91,5 +91,5 @@ def test_an_annotation_without_a_box() -> None:
     entry = {"id": 3, "image_id": 1, "category_id": 1, "area": 4.0}
     for more in ({}, {"bbox": None}, {"bbox": [1, 2, 3]}, {"bbox": "a"}):
         content = {"images": [{"id": 1}], "categories": [{"id": 1, "name": "dog"}], "annotations": [{**entry, **more}]}
-        with pytest.raises(ValueError, match="annotation 3 needs a bbox"):
+        with pytest.raises(ValueError, match="annotation 3: bbox must be four finite numbers"):
             CocoEvaluator(ground_truth=content)

@@ -203,7 +203,7 @@ def test_a_score_that_is_no_number_is_found_wherever_it_stands(place: int, tmp_p
 def test_an_answer_without_a_box(tmp_path: Path) -> None:
     lines = answers()
     del lines[0]["results"][1]["bbox"]
-    with pytest.raises(ValueError, match="needs a bbox of four numbers xywh, got None"):
+    with pytest.raises(ValueError, match="bbox must be four finite numbers xywh, got None"):
         score_expressions(write(tmp_path / "a.jsonl", lines), referred())
 
 

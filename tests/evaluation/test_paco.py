@@ -80,5 +80,5 @@ def test_rules_on_an_image(kind, extra, false_part, ap, official):
 
 
 def test_unknown_rule():
-    with pytest.raises(ValueError, match="rules must be some of"):
+    with pytest.raises(ValueError, match="rules must be a list of lvis and official"):
         PacoEvaluator(ground_truth=world([])[0], rules=("mine",))
