@@ -79,9 +79,7 @@ def build_train_loader(
         divisibility=cfg.MODEL.SIZE_DIVISIBILITY,
         min_canvas=augmentation.size if isinstance(augmentation, JitterCrop) else (1, 1),
     )
-    return TrainingLoader(
-        maker, draws, num_workers=cfg.DATALOADER.NUM_WORKERS, max_unreadable=cfg.DATALOADER.MAX_CORRUPT
-    )
+    return TrainingLoader(maker, draws, num_workers=cfg.DATALOADER.NUM_WORKERS)
 
 
 def build_augmentation(cfg: CN) -> Augmentation:

@@ -1,8 +1,7 @@
-"""Draws to batches, in worker processes; images that cannot be read are replaced and counted."""
+"""Draws to batches, in worker processes; images that cannot be read are replaced and named."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -21,7 +20,6 @@ from partglee.data.transforms import Size
 from partglee.structures import TrainingBatch
 
 _ATTEMPTS = 20  # images that are tried for one place in a batch
-_log = logging.getLogger(__name__)
 
 
 class Source(NamedTuple):
@@ -95,48 +93,30 @@ def _raised(loader: Iterable[Any]) -> Iterator[Any]:
 
 
 class TrainingLoader(Iterable[TrainingBatch]):
-    """Endless batches of one process.
+    """Endless batches of one process. Each names the images that could not be read in `unreadable`; who trains counts.
 
     Args:
         maker: makes a batch of a draw.
         draws: the draws, in order.
         num_workers: processes that make batches ahead of time; 0 = make them when they are asked for.
-        max_unreadable: images that may fail; one more raises ValueError naming them all.
     """
 
-    def __init__(self, maker: BatchMaker, draws: Iterable[Draw], *, num_workers: int, max_unreadable: int) -> None:
+    def __init__(self, maker: BatchMaker, draws: Iterable[Draw], *, num_workers: int) -> None:
         self.maker = maker
         self.draws = draws
         self.num_workers = num_workers
-        self.max_unreadable = max_unreadable
-        self.unreadable: dict[str, str] = {}  # file -> reason, of this process
 
     def __iter__(self) -> Iterator[TrainingBatch]:
-        loader: DataLoader[TrainingBatch] = DataLoader(
-            _Caught(self.maker),
-            batch_size=None,
-            sampler=self.draws,
-            num_workers=self.num_workers,
-            collate_fn=_as_is,
-            generator=Generator().manual_seed(self.maker.seed),  # the global one stays as it is
-        )
-        for batch in _raised(loader):
-            self._count(batch)
-            yield batch
-
-    def _count(self, batch: TrainingBatch) -> None:
-        for file, reason in batch.unreadable:
-            if file not in self.unreadable:
-                self.unreadable[file] = reason
-                _log.warning(
-                    "image %d of at most %d that cannot be read: %s; another of %s took its place",
-                    len(self.unreadable), self.max_unreadable, reason, batch.source,
-                )  # fmt: skip
-        if len(self.unreadable) > self.max_unreadable:
-            raise ValueError(
-                f"{len(self.unreadable)} images cannot be read, more than DATALOADER.MAX_CORRUPT "
-                f"{self.max_unreadable}; mend or remove them: {_listed(self.unreadable)}"
+        yield from _raised(
+            DataLoader(
+                _Caught(self.maker),
+                batch_size=None,
+                sampler=self.draws,
+                num_workers=self.num_workers,
+                collate_fn=_as_is,
+                generator=Generator().manual_seed(self.maker.seed),  # the global one stays as it is
             )
+        )
 
 
 def _listed(unreadable: dict[str, str]) -> str:

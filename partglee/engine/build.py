@@ -113,6 +113,7 @@ def build_trainer(
         clip=s.CLIP_GRADIENTS,
         average=WeightAverage(model=model, decay=s.EMA_DECAY) if s.EMA_DECAY else None,
         max_non_finite=s.MAX_NON_FINITE,
+        max_unreadable=cfg.DATALOADER.MAX_CORRUPT,
         seed=s.SEED,
         sharded=sharded,
     )

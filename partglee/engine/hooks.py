@@ -83,6 +83,8 @@ class LogMetrics(Hook):
         values = _means(shares)
         values.update({f"rate/{name}": rate for name, rate in record.rates.items()})
         values.update({f"skipped/{reason}": count for reason, count in trainer.counts.items()})
+        if trainer.unreadable:
+            values["unreadable_images"] = len(trainer.unreadable)
         values["memory_mib"] = _peak_memory(trainer.accelerator.device)
         if self.metrics is not None:
             self.metrics.write(trainer.iteration, values)
@@ -119,6 +121,7 @@ class LogMetrics(Hook):
             pieces.append(f"norm {values['gradient_norm']:.2f}")
         pieces.append(f"lr {max(trainer.record.rates.values()):.2e}")
         pieces.append(f"mem {values['memory_mib']:.0f}M")
+        pieces += [f"unreadable {len(trainer.unreadable)}"] if trainer.unreadable else []
         pieces += [f"skipped {count} ({reason})" for reason, count in trainer.counts.items()]
         return " | ".join(pieces)
 
@@ -173,6 +176,7 @@ def save(trainer: Trainer, checkpointer: Checkpointer) -> None:
             "optimizer": optimizer,
             "scaler": None if scaler is None else scaler.state_dict(),
             "counts": dict(trainer.counts),
+            "unreadable": dict(trainer.unreadable.reasons),
             "average_updates": 0 if trainer.average is None else trainer.average.num_updates,
         }
         folder = checkpointer.save(
@@ -227,6 +231,7 @@ def restore(trainer: Trainer, checkpointer: Checkpointer) -> bool:
             raise ValueError(f"{found.folder} has no averaged weights; resume with SOLVER.EMA_DECAY 0")
         trainer.average.load_state_dict(found.average, found.state["average_updates"])
     trainer.counts.update(found.state["counts"])
+    trainer.unreadable.reasons.update(found.state.get("unreadable", {}))  # older checkpoints have none
     trainer.iteration = found.state["iteration"]
     LOGGER.info(f"resumed from {found.folder}")
     return True

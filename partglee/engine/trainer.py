@@ -24,6 +24,7 @@ from partglee.engine.hooks import Hook
 from partglee.engine.optimizer import set_rates
 from partglee.engine.schedule import Multiplier
 from partglee.engine.sharded import ShardedWeights
+from partglee.engine.unreadable import UnreadableImages
 from partglee.evaluation.base import gather
 from partglee.modeling import PartGLEE
 from partglee.structures import TrainingBatch
@@ -60,6 +61,8 @@ class Trainer:
         clip: largest norm of all gradients together; 0 = any.
         average: moving average of the weights.
         max_non_finite: steps with a non-finite loss or gradient that are skipped before the run stops.
+        max_unreadable: images that could not be read before the run stops, over all processes; they are summed in
+            every step.
         output_dir: where a batch with a non-finite loss is written.
         sharded: the weights, where they are spread over the processes.
     """
@@ -79,6 +82,7 @@ class Trainer:
         clip: float = 0.0,
         average: WeightAverage | None = None,
         max_non_finite: int = 0,
+        max_unreadable: int = 0,
         seed: int = 0,
         sharded: ShardedWeights | None = None,
         hooks: Sequence[Hook] = (),
@@ -100,6 +104,7 @@ class Trainer:
         self.hooks = list(hooks)
         self.iteration = 0  # steps done
         self.counts: Counter[str] = Counter()  # reasons of skipped steps
+        self.unreadable = UnreadableImages(limit=max_unreadable)
         self.record = StepRecord()
         self._parameters = [p for p in model.parameters() if p.requires_grad]
 
@@ -108,7 +113,7 @@ class Trainer:
 
         Raises:
             NonFiniteLoss: when more steps than allowed were not finite.
-            ValueError: when the loader ends.
+            ValueError: when the loader ends, or more images than allowed cannot be read.
         """
         for hook in self.hooks:
             hook.before_train(self)
@@ -149,7 +154,13 @@ class Trainer:
         for output in outputs:
             for name, value in output.terms.items():
                 record.terms[name] = record.terms.get(name, 0) + value / self.accumulate
-        record.skipped = self._apply(outputs, record)
+        found = self.unreadable.new_in(batches)
+        lost = sum(not torch.isfinite(o.loss).item() for o in outputs)
+        supervised = sum(bool(o.terms) for o in outputs)
+        lost, supervised, unreadable = self._over_processes([lost, supervised, len(found)])
+        if unreadable:
+            self._count_unreadable(found)
+        record.skipped = self._apply(lost, supervised, record)
         self.optimizer.zero_grad(set_to_none=True)
         if record.skipped:
             self.counts[record.skipped] += 1
@@ -158,11 +169,12 @@ class Trainer:
         record.seconds = time.perf_counter() - start
         return record
 
-    def _apply(self, outputs: Sequence[Any], record: StepRecord) -> str:
-        """Change the weights, or say why not; all processes agree."""
-        lost = sum(not torch.isfinite(o.loss).item() for o in outputs)
-        supervised = sum(bool(o.terms) for o in outputs)
-        lost, supervised = self._over_processes([lost, supervised])
+    def _apply(self, lost: int, supervised: int, record: StepRecord) -> str:
+        """Change the weights, or say why not.
+
+        Args:
+            lost, supervised: passes without a finite loss, and with any, of all processes, which therefore agree.
+        """
         if lost:
             return "non-finite"
         if not supervised:
@@ -187,6 +199,13 @@ class Trainer:
         else:
             norm = get_total_norm([p.grad for p in self._parameters if p.grad is not None])
         return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+
+    def _count_unreadable(self, found: dict[str, str]) -> None:
+        told = self.unreadable.add(found, processes=self.accelerator.num_processes)
+        if self.accelerator.is_main_process:  # it speaks for all
+            for message in told:
+                for hook in self.hooks:
+                    hook.on_warning(message)
 
     def _set_rates(self) -> dict[str, float]:
         set_rates(self.optimizer, self.schedule(self.iteration))

@@ -59,9 +59,9 @@ def work(folder: str) -> int:
 
 
 def break_second(folder: Path, rank: int) -> None:
-    """A loss that is not a number in the second process alone, and output folders that are not one."""
+    """A loss that is no number and an unreadable image in the second process, and output folders that are not one."""
     cfg = small_config(folder, [*EXACT, "OUTPUT_DIR", folder / "broken"])
-    batch = share(CASES["no parts in one"], rank)
+    batch = share(CASES["no parts in one"], rank)._replace(unreadable=(("lost.jpg", "cut off"),) * rank)
     trainer = build_trainer(cfg, join(cfg), endless([batch]), model=fill_weights(build_initial_model(cfg)))
     if rank == 1:
         with torch.no_grad():
@@ -70,6 +70,7 @@ def break_second(folder: Path, rank: int) -> None:
         trainer.run_step(iter(endless([batch])(0)))
     except NonFiniteLoss as error:
         (folder / f"broken {rank}.txt").write_text(str(error))
+    (folder / f"unreadable {rank}.json").write_text(json.dumps(trainer.unreadable.reasons))
     # A folder that the machines do not share: the first has a checkpoint, the second has none.
     cfg.OUTPUT_DIR = str(folder / f"own {rank}")
     if rank == 0:
@@ -131,6 +132,8 @@ def test_two_processes_take_the_step_of_one(tmp_path: Path) -> None:
     said = (tmp_path / "broken 0.txt").read_text()
     assert "image_3_1.jpg" in said and "image_3_0.jpg" not in said and "gradients" not in said
     assert "image_3_1.jpg" in (tmp_path / "broken 1.txt").read_text()
+    found = [json.loads((tmp_path / f"unreadable {rank}.json").read_text()) for rank in (0, 1)]
+    assert found == [{"lost.jpg": "cut off"}] * 2  # all processes count what one has met
     assert all("all machines share" in (tmp_path / f"own {rank}.txt").read_text() for rank in (0, 1))
     assert [file.name for file in (tmp_path / "broken").glob("*.pt")] == ["non_finite_0000000_1.pt"]
 
