@@ -39,11 +39,12 @@ def markdown_report(
     lines = [
         f"# {title}",
         "",
-        f"{len(analysis.images)} images, {len(analysis.outcomes)} annotated {analysis.level}s. Everything below is at "
-        f"IoU 0.5 of {shape} and from the score {analysis.threshold:.3f} on. Pictures: annotated at the left, "
-        "predicted at the right.",
+        f"{len(analysis.images)} images, {len(analysis.outcomes)} annotated {analysis.level}s. All detections together:",
         "",
         *_table(("metric", "value"), [(key, f"{value:.2f}") for key, value in _headline(results).items()]),
+        f"Everything below is at IoU 0.5 of {shape} and from the score {analysis.threshold:.3f} on. Pictures: annotated "
+        "at the left, predicted at the right.",
+        "",
         f"## Annotated {analysis.level}s",
         "",
         *_table(
@@ -163,7 +164,7 @@ def _parents(
         "## Parents of the parts that were found",
         "",
         *_table(PARENTS, [tuple(f"{counts[what]}" for what in PARENTS)]),
-        *_table(("part", "annotated parent", "predicted parent", "how often", "example"), rows),
+        *(_table(("part", "annotated parent", "predicted parent", "how often", "example"), rows) if rows else ()),
     ]
 
 
