@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections import Counter
 from pathlib import Path
 from typing import Any
+
+from partglee.cli.data_check import run_check, run_show
 
 
 def add_parser(commands: Any) -> None:
@@ -20,17 +20,19 @@ def add_parser(commands: Any) -> None:
 
     show = actions.add_parser("show", help="one data set: files, what it supervises, how many images have each name")
     show.add_argument("name", metavar="NAME")
+    _add_drawing(show, samples=4)
     show.set_defaults(run=run_show)
 
     check = actions.add_parser(
         "check", help="what is wrong in a hierarchical COCO file (docs/datasets.md); status 1 when it has errors"
     )
     check.add_argument("source", metavar="FILE", help="annotation file, or the name of a data set")
-    check.add_argument("--images", type=Path, metavar="DIR", help="folder of the images; their files are checked too")
     check.add_argument(
-        "--draw", type=Path, metavar="DIR", help="draw some images with their hierarchy into this folder"
-    )
-    check.add_argument("--number", type=int, default=10, metavar="N", help="images to draw (default: %(default)s)")
+        "--images", type=Path, metavar="DIR",
+        help="folder of the images, whose files are checked too (default: that of the data set; of a FILE its own "
+        "folder, the one above, or images/ in either, if the first images are there)",
+    )  # fmt: skip
+    _add_drawing(check, samples=10)
     check.set_defaults(run=run_check)
 
     toy = actions.add_parser("toy", help="write toy scenes: the data sets toy_train and toy_val")
@@ -42,113 +44,54 @@ def add_parser(commands: Any) -> None:
     toy.set_defaults(run=run_toy)
 
 
+def _add_drawing(parser: argparse.ArgumentParser, *, samples: int) -> None:
+    parser.add_argument(
+        "--draw", type=Path, metavar="DIR",
+        help="folder for pictures of some images with their hierarchy (default: NAME_pictures in this folder)",
+    )  # fmt: skip
+    parser.add_argument("--no-draw", action="store_true", help="do not draw")
+    parser.add_argument(
+        "--samples", "--number", type=int, default=samples, metavar="N", help="pictures (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the choice (default: %(default)s)")
+
+
 def run_list(arguments: argparse.Namespace) -> int:
     """Print one line for each data set."""
     from partglee.data import datasets_root, get_dataset, list_datasets
+    from partglee.data.on_disk import missing_files
 
     print(f"root: {datasets_root().resolve()}")
     width = max(len(name) for name in list_datasets())
     for name in list_datasets():
         spec = get_dataset(name)
-        there = spec.annotation_path.exists()
-        text = str(spec.annotation_path) if there else f"missing: {spec.annotation_path}"
-        if there and not spec.image_root.is_dir():
-            text += f", images missing: {spec.image_root}"
+        missing = missing_files(spec)
+        text = f"missing: {missing.pop('annotations')}" if "annotations" in missing else str(spec.annotation_path)
+        there = text == str(spec.annotation_path)
+        if there:
+            text += "".join(f", missing: {path}" for path in missing.values())
         if there and arguments.count:
             text += f", {_counted(spec)}"
-        elif spec.num_images is not None:
-            text += f", {spec.num_images} images published"
+        else:
+            text += "".join(f", {number} images {source}" for number, source in _images_told(spec))
         print(f"{name:<{width}}  {text}")
     return 0
 
 
+def _images_told(spec: Any) -> list[tuple[int, str]]:
+    return [told for what, told in spec.counts.told().items() if what == "images"]
+
+
 def _counted(spec: Any) -> str:
-    """What the files hold beside the published counts; why they cannot be read, where they cannot."""
+    """What the files hold beside the expected counts; why they cannot be read, where they cannot."""
+    from partglee.data.validate_datasets import held_by
+
     try:
         records = spec.read()
     except ValueError as error:
         return f"NOT READABLE: {error}"
-    images = _beside(len(records), "images", spec.num_images)
-    columns = [part.columns for part in getattr(records, "shards", (records,)) if hasattr(part, "columns")]
-    if not columns:  # label maps: their annotations are counted by reading all of them
-        return images
-    return f"{images}, {_beside(sum(len(c.annotation_id) for c in columns), 'annotations', spec.num_annotations)}"
-
-
-def _beside(found: int, what: str, published: int | None) -> str:
-    return f"{found} {what}" + ("" if published in (None, found) else f" OF {published} PUBLISHED")
-
-
-def run_show(arguments: argparse.Namespace) -> int:
-    """Print one data set."""
-    from partglee.data import get_dataset
-
-    spec = get_dataset(arguments.name)
-    print(f"{spec.name}\n  annotations: {spec.annotation_path}\n  images: {spec.image_root}")
-    levels = [name for name, on in (("objects", spec.supervises_objects), ("parts", spec.supervises_parts)) if on]
-    print(f"  supervises: {', '.join(levels)}; evaluator: {spec.evaluator or 'none'}")
-    print(f"  background: objects {spec.object_background}, parts {spec.part_background}")
-    records = spec.read()
-    vocabulary = records.vocabulary
-    objects: Counter[int] = Counter()
-    parts: Counter[int] = Counter()
-    for index in range(len(records)):
-        of_objects, of_parts = records.labels(index)
-        objects.update(of_objects)
-        parts.update(of_parts)
-    published = "" if spec.num_images is None else f" ({spec.num_images} published)"
-    print(f"  {len(records)} images{published}; images with each name:")
-    for row, name in enumerate(vocabulary.object_names):
-        columns = vocabulary.part_columns(name)
-        of_object = ", ".join(f"{vocabulary.part_names[column]} {parts[column]}" for column in columns)
-        print(f"    {name} {objects[row]}" + (f": {of_object}" if of_object else ""))
-    return 0
-
-
-def run_check(arguments: argparse.Namespace) -> int:
-    """Print a report, and draw; status 1 when there are errors."""
-    from partglee.data.files import read_json
-    from partglee.data.validate import validate
-
-    path, images, path_parts = _files(arguments)
-    if arguments.draw is not None and images is None:
-        raise ValueError("--draw needs the pictures: name their folder with --images DIR")
-    content = read_json(path, "annotation file")
-    for entry in content["images"] if path_parts else ():
-        entry["file_name"] = "/".join(entry["file_name"].split("/")[-path_parts:])
-    report = validate(content, images=images, progress=sys.stderr.isatty())
-    print(f"{path}\n{report.text()}")
-    if arguments.draw is not None and images is not None:
-        from partglee.visualization.annotations import draw_annotations
-
-        drawn = draw_annotations(content, images, arguments.draw, number=arguments.number)
-        print(f"drew {len(drawn)} images into {arguments.draw}")
-    return 1 if report.errors else 0
-
-
-def _files(arguments: argparse.Namespace) -> tuple[Path, Path | None, int]:
-    """Annotation file and image folder of what the user named; how many parts of image names count, 0 = all."""
-    from partglee.data import get_dataset, list_datasets
-
-    path = Path(arguments.source)
-    if path.is_file():
-        return path, arguments.images, 0
-    if path.suffix == ".json" and arguments.source not in list_datasets():
-        raise ValueError(f"no file {path}; give an annotation file or the name of a data set")
-    spec = get_dataset(arguments.source)
-    if spec.annotation_path.is_dir():
-        if not any(spec.annotation_path.glob("*.json")):
-            raise ValueError(
-                f"{spec.name} is made of label maps, {spec.annotation_path}; check the joint file that the prepare "
-                "script writes of them"
-            )
-        raise ValueError(
-            f"{spec.name} lies in several files; name one of {spec.annotation_path / '*.json'}, with --images "
-            f"{spec.image_root}"
-        )
-    if not spec.annotation_path.is_file():
-        raise ValueError(f"{spec.name} has no file {spec.annotation_path}; datasets/README.md says how to get it")
-    return spec.annotation_path, arguments.images or spec.image_root, spec.options.get("path_parts", 0)
+    held = held_by(records) or {"images": len(records)}  # annotations of label maps: `check` counts them
+    return ", ".join(compared.text for compared in spec.counts.beside(held))
 
 
 def run_toy(arguments: argparse.Namespace) -> int:

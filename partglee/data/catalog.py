@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from partglee.data.counts import Counts
 from partglee.data.records import Records
 from partglee.structures import Vocabulary
 from partglee.structures.vocabulary_files import nearest
@@ -39,8 +40,8 @@ class DatasetSpec:
     boxes_from_masks: bool = True  # after a crop; False where masks are worse than boxes
     left_right: bool = True  # names that say left or right are swapped by a flip
     evaluator: str = ""  # key of `partglee.evaluation.EVALUATORS`; "" = for training only
-    num_images: int | None = None  # published counts, for `partglee data list`
-    num_annotations: int | None = None
+    counts: Counts = field(default_factory=Counts)  # what `partglee data` compares the files with
+    needs: tuple[str, ...] = ()  # further files and folders that the reader reads, relative to the root
     select: tuple[float, float] = (0.0, 1.0)  # share of the images, in file order, that this split keeps
     options: Mapping[str, Any] = field(default_factory=dict)  # for the reader
 

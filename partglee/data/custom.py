@@ -13,6 +13,7 @@ from partglee.data.catalog import Background, DatasetSpec, register
 from partglee.data.coco_json import read_coco
 from partglee.structures import Vocabulary
 
+_OURS = ("reader", "counts", "needs")  # fields that an entry does not give
 _custom: set[str] = set()  # names that came from a configuration: a later one may describe them anew
 
 
@@ -34,7 +35,7 @@ def register_custom(cfg: CN) -> tuple[DatasetSpec, ...]:
 
 
 def _custom_spec(entry: Any) -> DatasetSpec:
-    known = {field.name.upper(): field for field in fields(DatasetSpec) if field.name != "reader"}
+    known = {field.name.upper(): field for field in fields(DatasetSpec) if field.name not in _OURS}
     if not isinstance(entry, Mapping):
         raise ValueError(f"an entry of DATASETS.CUSTOM must be a mapping {{NAME: .., ANNOTATIONS: ..}}, got {entry!r}")
     values: dict[str, Any] = {}

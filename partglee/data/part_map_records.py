@@ -7,7 +7,8 @@ object in none of its parts carry no label. K part labels of the files, H, W the
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,6 +48,7 @@ class PartMapRecords:
         vocabulary: names that are wanted; others of the files are left out.
         labels: K (object name, part name), what the labels of the part maps mean.
         ignore: label of pixels without a part.
+        issues: what was left out and why -> how often.
     """
 
     def __init__(
@@ -56,8 +58,10 @@ class PartMapRecords:
         vocabulary: Vocabulary,
         labels: Sequence[tuple[str, str]],
         ignore: int,
+        issues: Mapping[str, int] | None = None,
     ) -> None:
         self.samples = samples
+        self.issues = dict(issues or {})
         self.vocabulary = vocabulary
         self.part_labels = labels
         self.ignore = ignore
@@ -171,11 +175,14 @@ def read_instance_maps(spec: DatasetSpec) -> PartMapRecords:
     Raises:
         ValueError: when an instances file is missing or damaged.
     """
-    samples = [sample for source in spec.options["sources"] for sample in _instance_samples(spec, *source)]
-    return _records(spec, samples)
+    issues: Counter[str] = Counter()
+    samples = [sample for source in spec.options["sources"] for sample in _instance_samples(spec, issues, *source)]
+    return _records(spec, samples, issues)
 
 
-def _instance_samples(spec: DatasetSpec, file: str, images: str, maps: str, which: str) -> Iterator[PartSample]:
+def _instance_samples(
+    spec: DatasetSpec, issues: Counter[str], file: str, images: str, maps: str, which: str
+) -> Iterator[PartSample]:
     root = datasets_root()
     content = read_json(root / file, "instances file")
     names = spec.options["object_names"]
@@ -198,6 +205,7 @@ def _instance_samples(spec: DatasetSpec, file: str, images: str, maps: str, whic
                 yield PartSample(root / images / name, part_map, _Instances(group, names))
     if missing:
         _log.warning("%s: %d images of %s are not there (left out)", spec.name, missing, file)
+        issues["images that are not there"] += missing
 
 
 def _has_mask(entry: dict[str, Any]) -> bool:
@@ -220,9 +228,13 @@ class _Instances:
         return found
 
 
-def _records(spec: DatasetSpec, samples: Sequence[PartSample]) -> PartMapRecords:
+def _records(
+    spec: DatasetSpec, samples: Sequence[PartSample], issues: Mapping[str, int] | None = None
+) -> PartMapRecords:
     labels = _part_labels(spec.options["labels"])
-    return PartMapRecords(samples, vocabulary=_vocabulary(spec), labels=labels, ignore=spec.options["ignore"])
+    return PartMapRecords(
+        samples, vocabulary=_vocabulary(spec), labels=labels, ignore=spec.options["ignore"], issues=issues
+    )
 
 
 def _vocabulary(spec: DatasetSpec) -> Vocabulary:

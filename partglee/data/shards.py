@@ -52,6 +52,14 @@ class ShardRecords:
             total.update(shard.issues)
         return total
 
+    def counts(self) -> dict[str, int]:
+        """As of `CocoRecords`, over all shards, which have the same names."""
+        total: Counter[str] = Counter()
+        for shard in self.shards:
+            total.update(shard.counts())
+        first = self.shards[0].counts()
+        return {what: first[what] if "names" in what else count for what, count in total.items()}
+
     def __len__(self) -> int:
         return self._starts[-1]
 

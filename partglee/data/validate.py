@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from partglee.data.counts import Compared
 from partglee.data.image_names import image_file_name
 from partglee.data.part_names import is_part_category, split_part_name
 from partglee.data.validate_files import check_image_file
@@ -26,6 +27,7 @@ class Report:
     errors: Counter[str] = field(default_factory=Counter)  # rule -> how often
     warnings: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)  # rule -> the first ones
+    counts: list[Compared] = field(default_factory=list)  # of a data set: beside what it should hold
 
     def error(self, rule: str, example: str) -> None:
         """Count an error."""
@@ -40,9 +42,20 @@ class Report:
         if len(self.examples.setdefault(rule, [])) < EXAMPLES:
             self.examples[rule].append(example)
 
+    def add(self, other: Report) -> None:
+        """Take over what was found in another file of the same data set, which has the same names."""
+        for what, count in other.summary.items():
+            self.summary[what] = max(self.summary[what], count) if "names" in what else self.summary[what] + count
+        for rule, examples in other.examples.items():
+            self.examples[rule] = [*self.examples.get(rule, []), *examples][:EXAMPLES]
+        self.errors.update(other.errors)
+        self.warnings.update(other.warnings)
+
     def text(self) -> str:
         """The report for people."""
         lines = [", ".join(f"{count} {what}" for what, count in self.summary.items())]
+        if self.counts:
+            lines.append(f"counts: {', '.join(compared.text for compared in self.counts)}")
         for level, counts in (("error", self.errors), ("warning", self.warnings)):
             for rule, count in counts.most_common():
                 more = f"; ... {count - EXAMPLES} more" if count > EXAMPLES else ""
@@ -51,12 +64,15 @@ class Report:
         return "\n".join(lines)
 
 
-def validate(content: Any, *, images: Path | None = None, progress: bool = False) -> Report:
+def validate(
+    content: Any, *, images: Path | None = None, objects: Collection[str] = (), progress: bool = False
+) -> Report:
     """Check the content of an annotation file.
 
     Args:
         content: what `json.load` returned.
         images: folder of the images; None = image files are not looked at.
+        objects: names of objects that the data set's vocabulary has beside the categories of the file.
         progress: show a progress bar on stderr.
     """
     report = Report()
@@ -67,7 +83,7 @@ def validate(content: Any, *, images: Path | None = None, progress: bool = False
         report.error("lists `images`, `annotations` and `categories` are not all there", f"the file has {found}")
         return report
     sizes = _images(report, content["images"], images, progress)
-    categories = _categories(report, content["categories"])
+    categories = _categories(report, content["categories"], objects)
     good = _annotations(report, _bar(content["annotations"], "annotations", progress), sizes, categories)
     _hierarchy(report, good, categories)
     _summarise(report, content, good, categories)
@@ -108,10 +124,12 @@ def _images(report: Report, entries: list[Any], folder: Path | None, progress: b
     return sizes
 
 
-def _categories(report: Report, entries: list[Any]) -> dict[Any, _Category]:
+def _categories(report: Report, entries: list[Any], known: Collection[str]) -> dict[Any, _Category]:
     found: dict[Any, _Category] = {}
     whole = [entry for entry in entries if isinstance(entry, Mapping) and isinstance(entry.get("name"), str)]
-    objects = {str(entry["name"]) for entry in whole if not is_part_category(entry)}
+    objects = {str(entry["name"]) for entry in whole if not is_part_category(entry, tuple(known))}
+    written = {name.casefold() for name in objects}
+    objects.update(name for name in known if name.casefold() not in written)
     names: set[str] = set()
     for place, entry in enumerate(entries):
         if not _has_keys(report, "category", place, entry, ("id", "name")):
@@ -124,7 +142,7 @@ def _categories(report: Report, entries: list[Any]) -> dict[Any, _Category]:
         names.add(entry["name"])
         if entry.get("level") not in (None, "object", "part"):
             report.error("`level` of a category that is not object or part", f"{what}: {entry['level']!r}")
-        is_part = is_part_category({**entry, "name": str(entry["name"])})
+        is_part = is_part_category({**entry, "name": str(entry["name"])}, tuple(known))
         pair = split_part_name(str(entry["name"]), tuple(objects)) if is_part and "owners" not in entry else None
         owners = entry.get("owners", []) if pair is None else [pair[0]]
         if is_part and not owners:

@@ -110,13 +110,13 @@ def register_toy(
     if folder is None:
         spec = DatasetSpec(
             name=name, annotations="", images="", reader=_read_endless, vocabulary=TOY_VOCABULARY,
-            num_images=num_images, options={"num_images": num_images, "seed": seed, "size": size, "kinds": kinds},
+            options={"num_images": num_images, "seed": seed, "size": size, "kinds": kinds},
         )  # fmt: skip
     else:
         file = write_toy_dataset(folder, num_images, seed, size, name=name, kinds=kinds)
         spec = DatasetSpec(
             name=name, annotations=str(file.resolve()), images=str(file.resolve().parent), reader=read_coco,
-            evaluator="hierarchical", num_images=num_images,
+            evaluator="hierarchical",
         )  # fmt: skip
     return register(spec, replace=True)
 

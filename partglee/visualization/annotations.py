@@ -7,12 +7,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from partglee.data.files import write_jpeg
+from partglee.data.image_names import image_file_name
 from partglee.data.images import read_image
 from partglee.data.part_names import is_part_category, split_part_name
+from partglee.data.records import Records
+from partglee.data.records_json import as_content
 from partglee.data.segmentation import encode_segmentation
 from partglee.structures.prediction import Prediction
 from partglee.visualization.draw import draw_prediction
+
+_TRIES = 20  # images looked at for each picture
 
 
 def draw_annotations(content: Mapping[str, Any], images: Path, output: Path, *, number: int = 10) -> list[Path]:
@@ -32,20 +39,50 @@ def draw_annotations(content: Mapping[str, Any], images: Path, output: Path, *, 
     of_image: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
     for entry in content["annotations"]:
         of_image[entry.get("image_id")].append(entry)
-    found = [entry for entry in content["images"] if of_image[entry.get("id")] and "file_name" in entry]
+    found = [
+        entry for entry in content["images"]
+        if of_image[entry.get("id")] and (entry.get("file_name") or entry.get("coco_url"))
+    ]  # fmt: skip
     names = {entry["id"]: entry for entry in content["categories"] if "id" in entry and "name" in entry}
     chosen = [found[place * len(found) // number] for place in range(number)] if len(found) > number else found
     paths: list[Path] = []
     for entry in chosen:
         try:
-            pixels = read_image(images / entry["file_name"])
+            pixels = read_image(images / image_file_name(entry))
         except (OSError, ValueError):
             continue
         prediction = annotated_prediction(of_image[entry["id"]], names, (pixels.shape[0], pixels.shape[1]))
-        path = output / f"{Path(entry['file_name']).stem}_{entry['id']}.jpg"
+        path = output / f"{Path(image_file_name(entry)).stem}_{entry['id']}.jpg"
         write_jpeg(draw_prediction(prediction, pixels, scores=False), path)
         paths.append(path)
     return paths
+
+
+def draw_records(records: Records, output: Path, *, number: int = 10, seed: int = 0) -> list[Path]:
+    """Draw random images of a data set: as it is read, so after the repairs of docs/datasets.md.
+
+    Images without annotations, or whose file is not there, are passed over, up to `_TRIES` for each picture.
+
+    Args:
+        output: folder for the pictures, made when there is one.
+        seed: equal seeds choose equal images.
+
+    Returns:
+        The pictures, JPEG files, `number` of them or fewer.
+    """
+    order = np.random.default_rng(seed).permutation(len(records))
+    chosen: list[int] = []
+    for row in order[: _TRIES * number].tolist():
+        if len(chosen) == number:
+            break
+        try:
+            record = records[row]
+        except (ValueError, OSError):
+            continue
+        if (record.objects or record.parts) and record.file.is_file():
+            chosen.append(row)
+    content, _ = as_content(records, sorted(chosen))
+    return draw_annotations(content, Path(), output, number=number)
 
 
 def annotated_prediction(

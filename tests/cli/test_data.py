@@ -15,6 +15,8 @@ from partglee.visualization.annotations import annotated_prediction
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PARTGLEE_DATASETS", str(tmp_path))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")  # pictures go to the current folder
     return tmp_path
 
 
@@ -27,23 +29,31 @@ def toy(root: Path) -> Path:
 def test_toy_writes_the_registered_data_sets(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(json.loads((toy / "train.json").read_text())["images"]) == 20
     assert len(json.loads((toy / "val.json").read_text())["images"]) == 2
-    assert main(["data", "show", "toy_train"]) == 0
+    assert main(["data", "show", "toy_train", "--samples", "2"]) == 0
     out = capsys.readouterr().out
     assert "20 images; images with each name:" in out and "bicycle" in out and "saddle" in out
+    assert "should hold: nobody says how much" in out and out.endswith("drew 2 images into toy_train_pictures\n")
+    first = sorted(path.name for path in Path("toy_train_pictures").iterdir())
+    assert main(["data", "show", "toy_train", "--samples", "2", "--seed", "1", "--draw", "other"]) == 0
+    assert len(first) == 2 and sorted(path.name for path in Path("other").iterdir()) != first
+    assert main(["data", "show", "toy_train", "--no-draw", "--draw", "none"]) == 0 and not Path("none").exists()
 
 
 def test_list_says_what_is_there(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "list", "--count"]) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     count = len(json.loads((toy / "val.json").read_text())["annotations"])
-    assert lines["toy_val"].endswith(f"val.json, 2 images, {count} annotations")
-    assert "missing:" in lines["coco_2017_val"] and "5000 images published" in lines["coco_2017_val"]
+    content = json.loads((toy / "val.json").read_text())
+    parts = sum("parent_id" in entry for entry in content["annotations"])
+    assert lines["toy_val"].endswith(f"val.json, 2 images, {count - parts} objects, {parts} parts")
+    assert "missing:" in lines["coco_2017_val"] and lines["coco_2017_val"].endswith("5000 images published")
+    assert lines["pascalvoc_joint_val"].endswith("850 images expected, unconfirmed")
     (toy.parent / "coco" / "annotations").mkdir(parents=True)
     (toy / "val.json").rename(toy.parent / "coco" / "annotations" / "instances_val2017.json")
     assert main(["data", "list", "--count"]) == 0
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("coco_2017_val"))
-    assert "images missing:" in line and "2 images OF 5000 PUBLISHED" in line
-    assert line.endswith(f"{count} annotations OF 36781 PUBLISHED")
+    assert f"missing: {toy.parent / 'coco' / 'val2017'}" in line and "2 images INSTEAD OF 5000 (published)" in line
+    assert f"{count - parts} objects INSTEAD OF 36781 (published)" in line
 
 
 def test_list_goes_on_after_a_damaged_file(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -56,9 +66,9 @@ def test_list_goes_on_after_a_damaged_file(toy: Path, capsys: pytest.CaptureFixt
 def test_check_draws_images_from_all_over_the_file(
     toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["data", "check", "toy_train", "--draw", str(tmp_path / "pictures"), "--number", "2"]
+    command = ["data", "check", str(toy / "train.json"), "--draw", str(tmp_path / "pictures"), "--number", "2"]
     assert main(command) == 0
-    assert "0 errors, 0 warnings\ndrew 2 images" in capsys.readouterr().out
+    assert f"0 errors, 0 warnings\nimage files of {toy}\ndrew 2 images" in capsys.readouterr().out
     pictures = sorted((tmp_path / "pictures").iterdir())
     assert [picture.name for picture in pictures] == ["000000_1.jpg", "000010_11.jpg"]
     with Image.open(pictures[0]) as picture:
@@ -86,7 +96,12 @@ def test_what_can_not_be_checked(toy: Path, capsys: pytest.CaptureFixture[str]) 
     ):
         assert main(["data", "check", source]) == 2
         assert message in capsys.readouterr().err
-    assert main(["data", "check", str(toy / "val.json"), "--draw", "x"]) == 2
+    (toy / "alone").mkdir()
+    (toy / "alone" / "val.json").write_text((toy / "val.json").read_text())
+    (toy / "val").rename(toy / "elsewhere")
+    assert main(["data", "check", str(toy / "alone" / "val.json")]) == 0
+    assert "nothing is drawn: name their folder with --images DIR" in capsys.readouterr().out
+    assert main(["data", "check", str(toy / "alone" / "val.json"), "--draw", "x"]) == 2
     assert "--images DIR" in capsys.readouterr().err
     (toy / "val.json").write_text("{")
     assert main(["data", "check", "toy_val"]) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from partglee.data.catalog import DatasetSpec, register
 from partglee.data.coco_json import read_coco
+from partglee.data.counts import Counts
 from partglee.data.part_map_records import read_instance_maps
 from partglee.data.vocabulary_splits import split_vocabulary
 from partglee.structures.vocabulary_files import read_builtin
@@ -23,7 +24,7 @@ for _split, _count in _IMAGES.items():
             vocabulary="ade20k_part_234",
             part_background="inside",  # objects of other classes have parts that nobody labelled here
             evaluator="hierarchical",
-            num_images=_count,
+            counts=Counts(images=_count, object_names=44, part_names=234, unconfirmed=("images",)),
         )
     )
 
@@ -35,7 +36,7 @@ register(
         reader=read_coco,
         vocabulary=_BASE,
         part_background="inside",
-        num_images=_IMAGES["train"],
+        counts=Counts(images=_IMAGES["train"], object_names=33, part_names=176, unconfirmed=("images",)),
     )
 )
 
@@ -55,26 +56,28 @@ _TEST = (_source("val", "all"), _source("train", "novel"))
 _TRAIN = (_source("train", "all"),)
 
 for _name, _sources, _by_object in (
-    ("ade_obj_part_sem_seg_train", _TRAIN, False),
-    ("ade_obj_part_sem_seg_train_obj_condition", _TRAIN, True),
-    ("ade_obj_part_sem_seg_val_obj_condition", _TEST, True),
-    ("ade_obj_part_val_obj_condition", _TEST, True),  # PartGLEE's name of it
+    ("train", _TRAIN, False),
+    ("train_obj_condition", _TRAIN, True),
+    ("val", _TEST, False),  # whole images: Pred-All
+    ("val_obj_condition", _TEST, True),  # Oracle-Obj
 ):
-    register(
-        DatasetSpec(
-            name=_name,
-            annotations=_sources[0][0],
-            images=_sources[0][1],  # of the first source; each has its own
-            reader=read_instance_maps,
-            vocabulary=_BASE if _sources is _TRAIN else "ade20k_part_234",  # training sees the base names alone
-            part_background="inside",
-            evaluator="semantic_parts",
-            options={
-                "sources": _sources,
-                "object_names": tuple(sorted(read_builtin("ade20k_part_234").objects)),
-                "labels": "ade20k_part_234",
-                "ignore": 65535,
-                "by_object": _by_object,
-            },
+    for _prefix in ("ade_obj_part_sem_seg", "ade_obj_part"):  # OV-PARTS' name and PartGLEE's
+        register(
+            DatasetSpec(
+                name=f"{_prefix}_{_name}",
+                annotations=_sources[0][0],
+                images=_sources[0][1],  # of the first source; each has its own
+                reader=read_instance_maps,
+                vocabulary=_BASE if _sources is _TRAIN else "ade20k_part_234",  # training sees the base names alone
+                part_background="inside",
+                evaluator="semantic_parts",
+                needs=tuple(path for source in _sources for path in source[:3])[2:],
+                options={
+                    "sources": _sources,
+                    "object_names": tuple(sorted(read_builtin("ade20k_part_234").objects)),
+                    "labels": "ade20k_part_234",
+                    "ignore": 65535,
+                    "by_object": _by_object,
+                },
+            )
         )
-    )

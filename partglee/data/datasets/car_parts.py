@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from partglee.data.catalog import DatasetSpec, register
 from partglee.data.coco_json import read_coco
+from partglee.data.counts import Counts
 
 for _split, _images, _annotations in (("train", 360, 3342), ("val", 40, 335)):
     register(
@@ -17,7 +18,6 @@ for _split, _images, _annotations in (("train", 360, 3342), ("val", 40, 335)):
             object_background="inside",
             part_background="inside",
             evaluator="hierarchical",
-            num_images=_images,
-            num_annotations=_annotations,
+            counts=Counts(images=_images, annotations=_annotations, source="as the prepare script wrote them here"),
         )
     )

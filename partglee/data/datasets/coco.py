@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from partglee.data.catalog import DatasetSpec, register
 from partglee.data.coco_json import read_coco
+from partglee.data.counts import Counts
 
 for _split, _images, _annotations in (("train", 118287, 860001), ("val", 5000, 36781)):
     register(
@@ -14,8 +15,7 @@ for _split, _images, _annotations in (("train", 118287, 860001), ("val", 5000, 3
             reader=read_coco,
             supervises_parts=False,
             evaluator="coco",
-            num_images=_images,
-            num_annotations=_annotations,
+            counts=Counts(images=_images, objects=_annotations, object_names=80, part_names=0),
         )
     )
     register(

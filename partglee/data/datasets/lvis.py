@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from partglee.data.catalog import DatasetSpec, register
 from partglee.data.coco_json import read_coco
+from partglee.data.counts import Counts
 
 for _name, _file, _images, _annotations in (
     ("train", "lvis_v1_train", 100170, 1270141),
@@ -20,7 +21,12 @@ for _name, _file, _images, _annotations in (
             supervises_parts=False,
             sampled_names=100,
             evaluator="lvis",
-            num_images=_images,
-            num_annotations=_annotations,
+            counts=Counts(
+                images=_images,
+                objects=_annotations,
+                object_names=1203,
+                part_names=0,
+                unconfirmed=("images",) if _name == "minival" else (),
+            ),
         )
     )

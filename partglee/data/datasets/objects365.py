@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from partglee.data.catalog import DatasetSpec, register
 from partglee.data.coco_json import read_coco
+from partglee.data.counts import Counts
 
 for _split, _images in (("train", 1742292), ("val", 80000)):
     register(
@@ -15,7 +16,7 @@ for _split, _images in (("train", 1742292), ("val", 80000)):
             supervises_parts=False,
             sampled_names=100,
             evaluator="coco",
-            num_images=_images,
+            counts=Counts(images=_images, object_names=365, part_names=0),
             options={"path_parts": 2},  # "images/v1/patch8/NAME.jpg" was unpacked to "patch8/NAME.jpg"
         )
     )

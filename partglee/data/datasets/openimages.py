@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from partglee.data.catalog import DatasetSpec, register
 from partglee.data.coco_json import read_coco
+from partglee.data.counts import Counts
 
 for _name, _images, _annotations in (("train", 1743042, 14610229), ("val", 41620, 303980)):
     register(
@@ -16,7 +17,6 @@ for _name, _images, _annotations in (("train", 1743042, 14610229), ("val", 41620
             images="openimages",
             reader=read_coco,
             sampled_names=100,
-            num_images=_images,
-            num_annotations=_annotations,
+            counts=Counts(images=_images, annotations=_annotations, object_names=588, part_names=13),
         )
     )

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from partglee.data.catalog import DatasetSpec, register
 from partglee.data.coco_json import read_coco
+from partglee.data.counts import Counts
 
-_COUNTS = {  # images, and annotations = objects + parts
-    ("lvis", "train"): (45790, 217117 + 395071),
-    ("lvis", "val"): (2410, 10794 + 20945),
-    ("lvis", "test"): (9443, 45861 + 86041),
-    ("ego4d", "train"): (15667, 34835 + 81528),
-    ("ego4d", "val"): (825, 1816 + 4240),
-    ("ego4d", "test"): (9892, 21708 + 53580),
+_COUNTS = {  # images, objects, parts
+    ("lvis", "train"): (45790, 217117, 395071),
+    ("lvis", "val"): (2410, 10794, 20945),
+    ("lvis", "test"): (9443, 45861, 86041),
+    ("ego4d", "train"): (15667, 34835, 81528),
+    ("ego4d", "val"): (825, 1816, 4240),
+    ("ego4d", "test"): (9892, 21708, 53580),
 }
 
-for (_source, _split), (_images, _annotations) in _COUNTS.items():
+for (_source, _split), (_images, _objects, _parts) in _COUNTS.items():
     register(
         DatasetSpec(
             name=f"paco_{_source}_v1_{_split}",
@@ -27,7 +28,6 @@ for (_source, _split), (_images, _annotations) in _COUNTS.items():
             reader=read_coco,
             vocabulary="paco",  # 75 objects, 456 parts, also where a file lists fewer categories
             evaluator="paco",
-            num_images=_images,
-            num_annotations=_annotations,
+            counts=Counts(images=_images, objects=_objects, parts=_parts, object_names=75, part_names=456),
         )
     )

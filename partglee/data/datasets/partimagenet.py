@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from partglee.data.catalog import DatasetSpec, register
 from partglee.data.coco_json import read_coco
+from partglee.data.counts import Counts
 
 for _split, _images in (("train", 16540), ("val", 2957), ("test", 4598)):
     register(
@@ -18,7 +19,7 @@ for _split, _images in (("train", 16540), ("val", 2957), ("test", 4598)):
             vocabulary="partimagenet",
             supervises_objects=False,
             evaluator="partimagenet",
-            num_images=_images,
+            counts=Counts(images=_images, object_names=0, part_names=40),
         )
     )
     register(
@@ -32,7 +33,7 @@ for _split, _images in (("train", 16540), ("val", 2957), ("test", 4598)):
             object_background="inside",
             part_background="inside",
             evaluator="hierarchical",
-            num_images=_images,
+            counts=Counts(images=_images, object_names=11, part_names=40),
         )
     )
 
@@ -47,6 +48,8 @@ for _split, _images in (("train", 20481), ("val", 1206), ("test", 2408)):
             object_background="inside",
             part_background="inside",
             evaluator="hierarchical",
-            num_images=_images,
+            counts=Counts(
+                images=_images, object_names=11, part_names=40, unconfirmed=() if _split == "val" else ("images",)
+            ),
         )
     )

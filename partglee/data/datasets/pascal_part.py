@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from partglee.data.catalog import DatasetSpec, register
 from partglee.data.coco_json import read_coco
+from partglee.data.counts import Counts
 from partglee.data.vocabulary_splits import split_vocabulary
 from partglee.structures import Vocabulary
 from partglee.structures.vocabulary_files import read_builtin
@@ -32,6 +33,7 @@ for _split in ("train", "val"):
             reader=read_coco,
             vocabulary=_VOC,
             evaluator="hierarchical",
+            counts=Counts(object_names=20, part_names=93),
         )
     )
 
@@ -42,6 +44,7 @@ register(
         images=_IMAGES,
         reader=read_coco,
         vocabulary=split_vocabulary("pascal_part", "base"),
+        counts=Counts(object_names=12, part_names=77),
     )
 )
 
@@ -61,5 +64,6 @@ for _name, _file, _base in (
             vocabulary=split_vocabulary("pascal_part", "base") if _base else "pascal_part",
             supervises_objects=False,  # VLPart's files have parts alone
             evaluator="pascal_part" if _file == "val" else "",
+            counts=Counts(object_names=0, part_names=77 if _base else 93),
         )
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from partglee.data.catalog import DatasetSpec, register
 from partglee.data.coco_json import read_coco
+from partglee.data.counts import Counts
 from partglee.data.part_map_records import read_class_maps
 from partglee.data.vocabulary_splits import split_vocabulary
 
@@ -19,7 +20,7 @@ for _split, _count in _IMAGES.items():
             reader=read_coco,
             vocabulary="pascal_part_116",
             evaluator="hierarchical",
-            num_images=_count,
+            counts=Counts(images=_count, object_names=20, part_names=116, unconfirmed=("images",)),
         )
     )
 
@@ -30,7 +31,7 @@ register(
         images=f"{_ROOT}/images/train",
         reader=read_coco,
         vocabulary=split_vocabulary("pascal_part_116", "base"),
-        num_images=_IMAGES["train"],
+        counts=Counts(images=_IMAGES["train"], object_names=15, part_names=74, unconfirmed=("images",)),
     )
 )
 
@@ -46,7 +47,8 @@ for _split in _IMAGES:
                 vocabulary=split_vocabulary("pascal_part_116", "base") if _split == "train" else "pascal_part_116",
                 part_background="inside",
                 evaluator="semantic_parts",
-                num_images=None if _by_object else _IMAGES[_split],
+                counts=Counts(images=None if _by_object else _IMAGES[_split], unconfirmed=("images",)),
+                needs=(f"{_ROOT}/annotations_detectron2_obj/{_split}",),
                 options={
                     "objects": f"{_ROOT}/annotations_detectron2_obj/{_split}",
                     "labels": "pascal_part_116",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from partglee.data.catalog import DatasetSpec, register
 from partglee.data.coco_json import read_coco
+from partglee.data.counts import Counts
 
 REFS = {  # referred objects of each split
     "refcoco-unc": {"train": 42404, "val": 3811, "testA": 1975, "testB": 1810},
@@ -25,7 +26,6 @@ for _name, _splits in REFS.items():
                 reader=read_coco,
                 supervises_parts=False,
                 evaluator="referring",
-                num_images=_count,
-                num_annotations=_count,
+                counts=Counts(images=_count, objects=_count),  # an image entry for each referred object
             )
         )

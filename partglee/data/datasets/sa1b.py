@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from partglee.data.catalog import DatasetSpec, register
+from partglee.data.counts import Counts
 from partglee.data.shards import read_shards
 
 register(
@@ -11,7 +12,6 @@ register(
         annotations="SA1B/annotations",
         images="SA1B/images",
         reader=read_shards,
-        num_images=559300,  # of the first 50 tars
-        num_annotations=25875267,
+        counts=Counts(images=559300, annotations=25875267, object_names=1, part_names=1),  # the first 50 tars
     )
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from partglee.data.catalog import DatasetSpec, register
 from partglee.data.coco_json import read_coco
+from partglee.data.counts import Counts
 
 register(
     DatasetSpec(
@@ -15,6 +16,6 @@ register(
         # little with names drawn from tens of thousands.
         part_background="unlabelled",
         sampled_names=200,
-        num_images=108077,
+        counts=Counts(images=108077),
     )
 )

@@ -135,5 +135,5 @@ def _run(parser: argparse.ArgumentParser, argv: Argv, work: Callable[[argparse.N
             f"{split}: {path}: {len(content['images'])} images, {len(content['annotations']) - parts} objects, "
             f"{parts} parts"
         )
-    print("Look at them: partglee data check FILE --images FOLDER --draw pictures")
+    print("Look at them: partglee data check FILE")
     return 0

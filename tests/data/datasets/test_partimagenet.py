@@ -197,5 +197,5 @@ def test_the_names_of_the_joint_configuration_resolve(root: Path) -> None:
     cfg.merge_from_file(str(root / "configs/joint_r50.yaml"))
     assert get_dataset("partimagenet_joint_train").name in cfg.DATASETS.TRAIN
     names = ("train", "val", "test", "seg_val")
-    published = {name: get_dataset(f"partimagenet_{name}").num_images for name in names}
+    published = {name: get_dataset(f"partimagenet_{name}").counts.images for name in names}
     assert published == {"train": 16540, "val": 2957, "test": 4598, "seg_val": 1206}

@@ -208,9 +208,13 @@ def test_the_names_of_the_joint_configuration_resolve(root: Path) -> None:
     assert get_dataset("pascalvoc_joint_train").name in cfg.DATASETS.TRAIN
 
 
-def test_the_command_says_what_it_can_not_check(prepared: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["data", "check", "voc_obj_part_sem_seg_val"]) != 0
-    assert "is made of label maps" in capsys.readouterr().err
-    assert main(["data", "check", "pascalvoc_joint_val"]) == 0
+def test_the_commands_take_maps_and_files(prepared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("voc_obj_part_sem_seg_val", "pascalvoc_joint_val"):
+        assert main(["data", "check", name, "--no-draw"]) == 0
+        assert "6 images INSTEAD OF 850 (expected, unconfirmed)" in capsys.readouterr().out
+    part_map = next((prepared / "annotations_detectron2_part/val").rglob("*.png"))
+    part_map.write_bytes(b"no picture")
+    assert main(["data", "check", "voc_obj_part_sem_seg_val", "--no-draw"]) == 1
+    assert f"1 x sample that cannot be read: {part_map}" in capsys.readouterr().out
     assert main(["data", "list", "--count"]) == 0
-    assert "6 images OF 850 PUBLISHED" in capsys.readouterr().out
+    assert "6 images INSTEAD OF 850 (expected, unconfirmed)" in capsys.readouterr().out

@@ -27,7 +27,7 @@ def refcoco(data_root: Path) -> Path:
 
 def test_names_and_published_counts() -> None:
     assert set(NAMES) <= set(list_datasets()) and len(NAMES) == 13
-    total = {name: sum(get_dataset(n).num_images or 0 for n in NAMES if n.startswith(f"{name}-")) for name in (
+    total = {name: sum(get_dataset(n).counts.images or 0 for n in NAMES if n.startswith(f"{name}-")) for name in (
         "refcoco-unc", "refcocoplus-unc", "refcocog-umd")}  # fmt: skip
     assert total == {"refcoco-unc": 50000, "refcocoplus-unc": 49856, "refcocog-umd": 49822}
 
