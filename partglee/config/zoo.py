@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 from fvcore.common.config import CfgNode as CN
@@ -14,6 +14,16 @@ from fvcore.common.config import CfgNode as CN
 from partglee.config.defaults import get_cfg
 
 _PACKAGE = Path(__file__).resolve().parents[1]
+
+
+class _File(CN):
+    """A YAML file whose `_BASE_` is looked for beside it, then among the files of the zoo."""
+
+    @classmethod
+    def _open_cfg(cls, filename: str) -> IO[str]:
+        path = Path(filename)
+        inside = config_dir() / path.name
+        return (inside if inside.is_file() and not path.exists() else path).open(encoding="utf-8")
 
 
 def config_dir() -> Path:
@@ -51,13 +61,17 @@ def find_config(name: str | Path) -> Path:
 def load_config(name: str | Path, overrides: Sequence[Any] = ()) -> CN:
     """Defaults, then the file with its `_BASE_` files, then `KEY VALUE` pairs.
 
+    A `_BASE_` is a path relative to the file that names it, or the name of a file of the zoo.
+
     Raises:
         ValueError: for a missing file, an unknown key (the nearest known one is named), or a value of another type.
     """
     cfg = get_cfg()
     file = find_config(name)
     try:
-        loaded = CN.load_yaml_with_base(str(file))
+        loaded = _File.load_yaml_with_base(str(file))
+    except RecursionError as error:
+        raise ValueError(f"{file} is its own _BASE_, directly or through others; rename it") from error
     except (OSError, yaml.YAMLError, AssertionError) as error:
         raise ValueError(f"cannot read {file}: {error}") from error
     merge_config(cfg, loaded, source=str(file))

@@ -161,16 +161,19 @@ def build_initial_model(cfg: CN, *, complete: bool = False) -> PartGLEE:
 
 
 def _find_names(cfg: CN) -> None:
-    """The name table of the configuration, or else the one that exported weights carry."""
+    """The name table of the configuration, else the one that exported weights carry or that a run was trained with."""
     table = cfg.MODEL.TEXT.TABLE
     if table.FILE:
         table.FILE = str(find_table(table.FILE))
     elif cfg.MODEL.WEIGHTS:
         file = find_weights(cfg.MODEL.WEIGHTS)
         metadata = read_metadata(file)
-        if TABLE_NAMES in metadata:
-            carried = config_from_text(metadata[CONFIG_TEXT], source=str(file)).MODEL.TEXT.TABLE
-            table.FILE, table.WIDTH, table.PROJECTED = str(file), carried.WIDTH, carried.PROJECTED
+        if CONFIG_TEXT not in metadata:
+            return
+        trained = config_from_text(metadata[CONFIG_TEXT], source=str(file)).MODEL.TEXT.TABLE
+        source = file if TABLE_NAMES in metadata else Path(trained.FILE)
+        if source.is_file():
+            table.FILE, table.WIDTH, table.PROJECTED = str(source), trained.WIDTH, trained.PROJECTED
 
 
 def train_batches(cfg: CN, accelerator: Accelerator) -> Batches:

@@ -93,6 +93,22 @@ def test_missing_file() -> None:
         load_config("nowhere.yaml")
 
 
+def test_a_base_is_found_beside_the_file_and_else_in_the_zoo(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("_BASE_: finetune_example.yaml\nSOLVER: {MAX_ITER: 7}\n")  # whose own base is in the zoo too
+    cfg, example = load_config(mine), load_config("finetune_example")
+    assert cfg.SOLVER.MAX_ITER == 7 and cfg.MODEL == example.MODEL and cfg.DATASETS == example.DATASETS
+    (tmp_path / "tiny.yaml").write_text("MODEL: {EMBED_DIM: 64}\n")
+    mine.write_text("_BASE_: tiny.yaml\n")
+    assert load_config(mine).MODEL.EMBED_DIM == 64
+    mine.write_text("_BASE_: lost.yaml\n")
+    with pytest.raises(ValueError, match=r"lost\.yaml"):
+        load_config(mine)
+    mine.write_text("_BASE_: mine.yaml\n")
+    with pytest.raises(ValueError, match="is its own _BASE_"):
+        load_config(mine)
+
+
 def test_unknown_key_names_the_nearest() -> None:
     with pytest.raises(ValueError, match=r"MODEL\.EMBED_DIN.*MODEL\.EMBED_DIM"):
         load_config("tiny", ["MODEL.EMBED_DIN", 64])

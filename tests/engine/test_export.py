@@ -82,6 +82,18 @@ def test_training_starts_from_exported_weights_by_name(
     assert "dog tail" in model.text_encoder.backend.names
 
 
+def test_what_was_trained_from_exported_weights_is_evaluated_with_their_table(checkpoint: Path, tmp_path: Path) -> None:
+    """The best weights of a run name the table that they were trained with, though they do not carry it."""
+    start = export_weights(checkpoint, tmp_path / "start.safetensors", half=False)
+    cfg = load_config("tiny", ["MODEL.WEIGHTS", start])
+    trained = build_initial_model(cfg)
+    best = tmp_path / "best.safetensors"
+    write_weights(trained.state_dict(), best, {"partglee_config_text": cfg.dump()})
+    model = build_initial_model(load_config("tiny", ["MODEL.WEIGHTS", best]), complete=True)
+    assert model.text_encoder.backend.names == trained.text_encoder.backend.names
+    assert all(torch.equal(value, trained.state_dict()[key]) for key, value in model.state_dict().items())
+
+
 def test_export_on_the_command_line(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "mine.safetensors"
     assert main(["export", str(checkpoint), str(out), "--remark", "training_data=noise, for tests"]) == 0
