@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
+import threading
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from partglee.criterion import matcher as matcher_module
 from partglee.criterion.boxes import giou_loss
 from partglee.criterion.masks import dice_loss, mask_bce_loss
 from partglee.criterion.matcher import Matcher, assign, focal_cost, mask_point_cost
@@ -117,6 +120,28 @@ def test_matches_of_all_layers_and_images_in_one_call() -> None:
         assert chosen == pytest.approx(best_by_permutations(cost), abs=1e-3)
     final = Matcher().start(stack, batch_targets(targets, num_names=3, device=CPU)).result(layer=2)
     assert final.query.tolist() == matches.query[matches.layer == 2].tolist()
+
+
+def test_one_cost_call_for_all_layers_and_assignments_off_this_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[int, ...]] = []
+    threads: set[str] = set()
+    cost, solve = Matcher.cost, matcher_module.assign
+
+    def counted(self: Matcher, *args: Any) -> Tensor:
+        found = cost(self, *args)
+        calls.append(tuple(found.shape))
+        return found
+
+    def watched(matrix: np.ndarray) -> Any:
+        threads.add(threading.current_thread().name)
+        return solve(matrix)
+
+    monkeypatch.setattr(Matcher, "cost", counted)
+    monkeypatch.setattr(matcher_module, "assign", watched)
+    batch = batch_targets([random_targets(4, masks=False), random_targets(2, masks=False)], num_names=3, device=CPU)
+    Matcher().start(random_stack(layers=3), batch).result()
+    assert calls == [(3, 6, 4), (3, 6, 2)], "one call for each image, whatever the number of layers"
+    assert threads and all(name.startswith("matching") for name in threads)
 
 
 def test_masks_decide_where_classes_and_boxes_do_not() -> None:

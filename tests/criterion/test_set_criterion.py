@@ -127,3 +127,18 @@ def test_gradient_of_a_level() -> None:
 
     inputs = (stack.logits.detach().requires_grad_(), stack.boxes.detach().requires_grad_())
     assert torch.autograd.gradcheck(loss, inputs, fast_mode=True)
+
+
+def test_gradient_of_denoising() -> None:
+    batch = batch_targets([random_level(2, 3, masks=False)], num_names=3, device=CPU)
+    source = torch.tensor([[0, 1, -2, -1]])
+    stack = stack_predictions(random_decoder(1, 4, 3, noised=source).denoising, layer_names(3))
+
+    def loss(logits: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+        values = SetCriterion().denoising_losses(
+            stack._replace(logits=logits, boxes=boxes), source, batch, normaliser=torch.tensor(2.0, dtype=DTYPE)
+        )
+        return torch.stack([v.sum() for v in values.values()]).sum()
+
+    inputs = (stack.logits.detach().requires_grad_(), stack.boxes.detach().requires_grad_())
+    assert torch.autograd.gradcheck(loss, inputs, fast_mode=True)
