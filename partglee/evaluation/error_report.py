@@ -39,11 +39,11 @@ def markdown_report(
     lines = [
         f"# {title}",
         "",
-        f"{len(analysis.images)} images, {len(analysis.outcomes)} annotated {analysis.level}s. All detections together:",
+        f"{len(analysis.images)} images, {len(analysis.outcomes)} annotated {analysis.level}s. All detections:",
         "",
         *_table(("metric", "value"), [(key, f"{value:.2f}") for key, value in _headline(results).items()]),
-        f"Everything below is at IoU 0.5 of {shape} and from the score {analysis.threshold:.3f} on. Pictures: annotated "
-        "at the left, predicted at the right.",
+        f"Everything below is at IoU 0.5 of {shape} and from the score {analysis.threshold:.3f} on. Pictures: "
+        "annotated at the left, predicted at the right.",
         "",
         f"## Annotated {analysis.level}s",
         "",

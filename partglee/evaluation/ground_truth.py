@@ -67,6 +67,7 @@ class GroundTruth:
     ignore: NDArray[np.bool_]  # (M,) LVIS `ignore`; COCO's rule reads only `crowd`
     parent: NDArray[np.int64]  # (M,) row of the object a part belongs to, through parts of parts; -1 without
     segmentation: tuple[Any, ...]  # M, as in the file; None without
+    federated: bool = False  # images say which categories were looked for and not found (LVIS)
     _masks: dict[int, RLE] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
@@ -165,6 +166,7 @@ class GroundTruth:
             not_exhaustive=_category_sets(images, "not_exhaustive_category_ids", categories.index),
             image=image, category=category, boxes=boxes, area=area, crowd=crowd, ignore=ignore, parent=parent,
             segmentation=tuple(entry.get("segmentation") for entry in anns),
+            federated=any("neg_category_ids" in entry for entry in images),
         )  # fmt: skip
 
 

@@ -195,6 +195,12 @@ class LvisEvaluator(InstanceEvaluator):
         del kind
         return not_exhaustive(self.ground_truth, detections)[:, None]
 
+    def compute(self, states: list[Any]) -> Results:
+        if not self.ground_truth.federated:
+            detail = "no image has 'neg_category_ids', so names count only where they are annotated; 'coco' counts them"
+            self.issues.add("not federated", detail)
+        return super().compute(states)
+
     def table(self, detections: Detections, kind: str) -> PrecisionTable:
         """Precision of each category."""
         truth = self.ground_truth

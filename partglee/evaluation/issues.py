@@ -3,7 +3,8 @@
 Kinds (the same words appear in errors, warnings and results): `unknown image`, `unknown category`, `unknown name`,
 `score not finite`, `box not finite`, `box of negative size`, `mask of the wrong size`, `mask unreadable`,
 `image given twice`, `no mask`, `no box`, `no predictions`, `image without prediction`, `detection given twice`,
-`repeated by the sampler`, `level not annotated`, `parent not found`, `pixels without a predicted part`.
+`repeated by the sampler`, `level not annotated`, `not federated`, `parent not found`,
+`pixels without a predicted part`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ NOTES = frozenset(
         "detection given twice",
         "repeated by the sampler",
         "level not annotated",
+        "not federated",
         "parent not found",
         "pixels without a predicted part",
     }

@@ -152,13 +152,17 @@ def ground_truth_of(records: Records) -> GroundTruth:
     annotations: list[dict[str, Any]] = []
     for index in range(len(records)):
         record = records[index]
-        looked_for = {
-            key: [*(ids[0][label] for label in objects or ()), *(ids[1][label] for label in parts or ())]
-            for key, objects, parts in (
-                ("neg_category_ids", record.negative_objects, record.negative_parts),
-                ("not_exhaustive_category_ids", record.not_exhaustive_objects, record.not_exhaustive_parts),
-            )
-        }
+        looked_for = (
+            {}
+            if record.negative_objects is None
+            else {
+                key: [*(ids[0][label] for label in objects or ()), *(ids[1][label] for label in parts or ())]
+                for key, objects, parts in (
+                    ("neg_category_ids", record.negative_objects, record.negative_parts),
+                    ("not_exhaustive_category_ids", record.not_exhaustive_objects, record.not_exhaustive_parts),
+                )
+            }
+        )
         images.append(
             {"id": record.image_id, "height": record.height, "width": record.width, "file_name": str(record.file),
              **looked_for}

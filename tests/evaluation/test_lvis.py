@@ -88,3 +88,13 @@ def test_equals_lvis_on_the_lvis_sample(kind, tmp_path, monkeypatch):
         shape = {"bbox": [float(v) for v in (x, y, max(w, 1), max(h, 1))], "segmentation": encode(mask)}
         rows.append(result(entry["image_id"], category, shape, float(rng.random())))
     np.testing.assert_allclose(ours(truth, rows, kind), lvis_stats(truth, rows, kind, tmp_path, monkeypatch), atol=1e-9)
+
+
+def test_a_file_that_is_not_federated_is_told():
+    """Without the lists of absent names every false positive of a name that is not in the image is dropped."""
+    truth, rows = random_world(0)
+    with pytest.warns(UserWarning, match="not federated"):
+        results = feed(LvisEvaluator(ground_truth=truth, kinds=("bbox",)), rows)
+    assert results["issues/not federated"] == 1
+    truth, rows = random_world(0, lvis=True)
+    assert "issues/not federated" not in feed(LvisEvaluator(ground_truth=truth, kinds=("bbox",)), rows)
