@@ -81,7 +81,7 @@ def score_part_maps(
         if by_object and not file.is_file():
             file = folder / part_map_name(record, by_object=False)
         if not file.is_file():
-            detail = f"there is no predicted map for {record.file.name} ('{file.name}'); its parts count as missed"
+            detail = f"there is no predicted map for {record.file.name} ('{file.name}'); a missing map is all wrong"
             evaluator.issues.add("unknown image", detail)
             evaluator.process_missing(record.image_id, truth)
             continue

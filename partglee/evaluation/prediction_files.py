@@ -208,7 +208,7 @@ def score_label_images(
         truth = read_label_image(path)
         for key, file, annotated, mask in _samples(name, truth, evaluator, objects, found):
             if file not in found:
-                detail = f"there is no predicted map for {key!r} ('{file}'); its parts count as missed"
+                detail = f"there is no predicted map for {key!r} ('{file}'); a missing map is all wrong"
                 evaluator.issues.add("unknown image", detail)
                 evaluator.process_missing(key, annotated)
                 continue
