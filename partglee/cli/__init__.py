@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -22,10 +23,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         status: int = arguments.run(arguments)
+        sys.stdout.flush()
         return status
+    except BrokenPipeError as error:
+        if not _reader_is_gone():
+            print(f"partglee: {error}", file=sys.stderr)
+            return 2
+        return 128 + 13  # as a shell says of a program that SIGPIPE ended
     except (ValueError, TypeError, OSError) as error:
         print(f"partglee: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("partglee: interrupted", file=sys.stderr)
         return 130
+
+
+def _reader_is_gone() -> bool:
+    """Whether what reads our output (`| head`) has ended; what is left of it then goes nowhere, without a word."""
+    try:
+        print(flush=True)  # an unbuffered stream tells only when it is written to
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -120,3 +122,14 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["--version"])
     assert stop.value.code == 0 and "partglee" in capsys.readouterr().out
+
+
+def test_a_reader_that_has_enough_ends_the_command_quietly() -> None:
+    """As `partglee data list | head -1` does: the pipe closes while there is more to write, or at the last flush."""
+    for unbuffered in (["-u"], []):
+        command = [sys.executable, *unbuffered, "-m", "partglee.cli", "data", "list"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stdout is not None and process.stderr is not None
+            process.stdout.close()
+            error = process.stderr.read().decode()
+            assert process.wait() == 141 and error == ""

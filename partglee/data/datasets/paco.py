@@ -19,10 +19,14 @@ _COUNTS = {  # images, objects, parts
     ("ego4d", "test"): (9892, 21708, 53580),
 }
 
-for (_source, _split), (_images, _objects, _parts) in _COUNTS.items():
+_FILES = {f"paco_{source}_v1_{split}": (source, split) for source, split in _COUNTS}
+_FILES["paco_joint_v1_train"] = ("lvis", "train")  # upstream's other name of the same file
+
+for _name, (_source, _split) in _FILES.items():
+    _images, _objects, _parts = _COUNTS[_source, _split]
     register(
         DatasetSpec(
-            name=f"paco_{_source}_v1_{_split}",
+            name=_name,
             annotations=f"paco/annotations/paco_{_source}_v1_{_split}.json",
             images="coco" if _source == "lvis" else "paco/images",
             reader=read_coco,

@@ -52,6 +52,7 @@ for _name, _file, _base in (
     ("train", "train", False),
     ("train_one", "train_one", False),  # images of one object
     ("base_train_one", "train_base_one", True),
+    ("base_train_parts", "train_base", True),  # VLPart's pascal_part_base_train; that name is PartGLEE's joint file
     ("val", "val", False),
     ("open_vocabulary_val", "val", False),  # the same file; the name of PartGLEE's cross-category table
 ):

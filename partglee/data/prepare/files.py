@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from partglee.data.files import write_json
+from partglee.data.files import whole_file, write_json
 from partglee.data.part_names import split_part_name
 from partglee.data.prepare.regions import Region
 
@@ -156,3 +158,28 @@ def to_coco(
         "categories": [dict(entry) for entry in categories],
         "annotations": annotations,
     }
+
+
+class StreamedFile:
+    """A hierarchical COCO file whose annotations go to disk one by one; images are kept until the end."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.images: list[dict[str, Any]] = []
+        self._stream = stream
+        self._separator = ""
+
+    def add(self, annotation: Mapping[str, Any]) -> None:
+        """Write one annotation."""
+        self._stream.write(self._separator + json.dumps(annotation, separators=(",", ":")))
+        self._separator = ","
+
+
+@contextmanager
+def streamed_file(file: Path, *, categories: Sequence[Mapping[str, Any]], description: str) -> Iterator[StreamedFile]:
+    """A file that is written entry by entry and appears when the block ends well."""
+    with whole_file(file) as beside, beside.open("w", encoding="utf-8") as stream:
+        head = {"info": {"made_by": "partglee", "description": description}, "categories": categories}
+        stream.write(json.dumps(head)[:-1] + ', "annotations": [')
+        streamed = StreamedFile(stream)
+        yield streamed
+        stream.write(f'], "images": {json.dumps(streamed.images)}}}')

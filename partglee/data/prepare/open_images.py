@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from partglee.data.files import whole_file
+from partglee.data.prepare.files import streamed_file
 
 HUMAN_PARTS = tuple(
     f"Human {part}" for part in (
@@ -72,10 +71,8 @@ def prepare_split(folder: Path, split: str, output: Path, *, workers: int = 16) 
         for name, number in ids.items()
     ]  # fmt: skip
     counts: Counter[str] = Counter()
-    images: list[dict[str, Any]] = []
-    with whole_file(output) as beside, beside.open("w", encoding="utf-8") as file:
-        head = {"info": {"description": f"Open Images {split}, objects and human parts"}, "categories": categories}
-        file.write(json.dumps(head)[:-1] + ', "annotations": [')
+    title = f"Open Images {split}, objects and human parts"
+    with streamed_file(output, categories=categories, description=title) as file:
         for place, size in enumerate(_sizes([folder / split / f"{name}.jpg" for name in boxes.images], workers)):
             name = boxes.images[place]
             if size is None:
@@ -85,8 +82,8 @@ def prepare_split(folder: Path, split: str, output: Path, *, workers: int = 16) 
             found = _annotations(boxes, rows, size, part_ids, owner_ids)
             crowded = {entry["category_id"] for entry in found if entry["iscrowd"]}
             present = {entry["category_id"] for entry in found}
-            images.append(
-                {"id": len(images) + 1, "file_name": f"{split}/{name}.jpg", "height": size[0], "width": size[1],
+            file.images.append(
+                {"id": len(file.images) + 1, "file_name": f"{split}/{name}.jpg", "height": size[0], "width": size[1],
                  "neg_category_ids": sorted(absent.get(name, set()) - present),
                  "not_exhaustive_category_ids": sorted(crowded), "original_id": name}
             )  # fmt: skip
@@ -94,15 +91,14 @@ def prepare_split(folder: Path, split: str, output: Path, *, workers: int = 16) 
             for number, entry in enumerate(found, first + 1):
                 parent = entry.pop("parent")
                 link = {} if parent is None else {"parent_id": first + parent + 1}
-                entry = {"id": number, "image_id": len(images), **entry, **link}
-                file.write(("," if number > 1 else "") + json.dumps(entry, separators=(",", ":")))
+                entry = {"id": number, "image_id": len(file.images), **entry, **link}
+                file.add(entry)
                 is_part = entry["category_id"] in part_ids
                 counts["parts" if is_part else "objects"] += 1
                 counts["parts without parent"] += is_part and not link
-        if not images:
+        if not file.images:
             raise ValueError(f"none of the {len(boxes.images)} images is in {folder / split}; unpack them there")
-        file.write(f'], "images": {json.dumps(images)}}}')
-    counts["images"] = len(images)
+        counts["images"] = len(file.images)
     return counts
 
 

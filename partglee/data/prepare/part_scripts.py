@@ -90,6 +90,8 @@ def _pascal_split(root: Path, split: str, arguments: argparse.Namespace) -> None
     write(pascal.flat_images(images), f"{split}.json", all_parts, "parts as VLPart has them")
     write(nested, f"voc2010_{split}_joint.json", categories_of(objects), "20 objects and their parts")
     if split == "train":
+        flat = without_objects(pascal.flat_images(images), novel)  # images of novel objects stay, empty
+        write(flat, "train_base.json", base_parts, "base parts as VLPart has them")
         one = list(pascal.flat_images(images, only_one=True))
         write(one, "train_one.json", all_parts, "parts, images of one object")
         base_one = [image for image in one if not _shows(image, novel)]

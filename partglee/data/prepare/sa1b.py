@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from partglee.data.files import whole_file
+from partglee.data.prepare.files import streamed_file
 from partglee.data.prepare.sa1b_rule import hierarchy, shrink
 
 CATEGORIES = [
@@ -58,24 +59,21 @@ def prepare_shard(source: Path, root: Path, *, pool: Pool | None = None, picture
     folder = root / "images" / name
     raw = _of_tar(source, folder, write=pictures) if source.is_file() else _of_folder(source, folder)
     counts: Counter[str] = Counter()
-    images: list[dict[str, Any]] = []
-    with whole_file(root / "annotations" / f"{name}.json") as beside, beside.open("w", encoding="utf-8") as file:
-        head = {"info": {"description": f"SA-1B {name}, objects and parts"}, "categories": CATEGORIES}
-        file.write(json.dumps(head)[:-1] + ', "annotations": [')
+    path = root / "annotations" / f"{name}.json"
+    with streamed_file(path, categories=CATEGORIES, description=f"SA-1B {name}, objects and parts") as file:
         number = 0
         for image, annotations in _sorted(raw, counts, pool):
-            images.append({**image, "file_name": f"{name}/{image['file_name']}"})
+            file.images.append({**image, "file_name": f"{name}/{image['file_name']}"})
             for entry in annotations:
                 row, parent = entry.pop("row"), entry.pop("parent")
                 link = {} if parent < 0 else {"parent_id": number + parent + 1}
                 full = {"id": number + row + 1, "image_id": image["id"], **entry, **link}
-                file.write(("" if full["id"] == 1 else ",") + json.dumps(full, separators=(",", ":")))
+                file.add(full)
                 _count(counts, full)
             number += len(annotations)
-        file.write(f'], "images": {json.dumps(images)}}}')
-        if not images:
+        if not file.images:
             raise ValueError(f"{source} holds no images with annotations (sa_*.jpg with sa_*.json): {dict(counts)}")
-    counts["images"] = len(images)
+        counts["images"] = len(file.images)
     return counts
 
 

@@ -5,7 +5,6 @@ Read are the published `objects.json` with `image_data.json`, or LVIS-style file
 
 from __future__ import annotations
 
-import json
 from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -15,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from partglee.data.files import whole_file
 from partglee.data.json_stream import stream_entries, stream_lists
+from partglee.data.prepare.files import streamed_file
 from partglee.data.prepare.vg_levels import Levels, derive_levels
 
 PHRASE_KEYS = ("caption_with_token", "object_name", "caption")  # tried in this order
@@ -128,9 +127,8 @@ def write_levels(found: PhraseBoxes, path: Path) -> dict[str, int]:
     phrase = np.array(found.phrase, np.int64)
     categories, category_id = _categories(list(found.ids), phrase, levels)
     part = levels.is_part[phrase] if len(phrase) else np.zeros(0, bool)
-    with whole_file(path) as beside, beside.open("w", encoding="utf-8") as file:
-        head = {"info": {"description": "Visual Genome, objects and parts"}, "categories": categories}
-        file.write(json.dumps(head)[:-1] + f', "images": {json.dumps(found.images)}, "annotations": [')
+    with streamed_file(path, categories=categories, description="Visual Genome, objects and parts") as file:
+        file.images.extend(found.images)
         for place, image in enumerate(found.images):
             for row in range(found.start[place], found.start[place + 1]):
                 x, y, w, h = found.box[4 * row : 4 * row + 4]
@@ -140,8 +138,7 @@ def write_levels(found: PhraseBoxes, path: Path) -> dict[str, int]:
                 }  # fmt: skip
                 if levels.parent[row] >= 0:
                     entry["parent_id"] = int(levels.parent[row]) + 1
-                file.write(("," if row else "") + json.dumps(entry, separators=(",", ":")))
-        file.write("]}")
+                file.add(entry)
     return {
         "images": len(found.images),
         "object phrases": int((~levels.is_part).sum()),

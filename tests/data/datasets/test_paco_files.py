@@ -45,6 +45,11 @@ def test_published_counts() -> None:
     ]  # fmt: skip
 
 
+def test_the_name_of_joint_training_is_the_file_of_lvis() -> None:
+    joint, lvis = get_dataset("paco_joint_v1_train"), get_dataset("paco_lvis_v1_train")
+    assert (joint.annotations, joint.images, joint.counts) == (lvis.annotations, lvis.images, lvis.counts)
+
+
 def test_ids_with_gaps_and_irregular_order_become_the_right_names(data_root: Path) -> None:
     """75 objects from LVIS id 23 to 1196, parts from 2000 to 2455 in an order that no rule gives."""
     MINIATURES["paco_lvis"](data_root, num_images=6, seed=2)

@@ -90,6 +90,10 @@ def test_variants_of_the_training_file(prepared: Path) -> None:
     one = load(prepared, "train_base_one.json")
     assert [image["id"] for image in one["images"]] == [2009000003]
     assert [c["id"] for c in one["categories"]] == list(range(1, 78)) and names_of(one) == ["bicycle:wheel"] * 2
+    flat = load(prepared, "train_base.json")
+    assert [image["id"] for image in flat["images"]] == [2008000002, 2008000010, 2009000003]  # those of dogs stay
+    assert flat["categories"] == one["categories"] and names_of(flat) == ["bicycle:wheel"] * 4
+    assert len(get_dataset("pascal_part_base_train_parts").read().vocabulary.part_names) == 77
     joint = load(prepared, "train_base_joint.json")
     assert [c["level"] for c in joint["categories"]] == ["object"] * 12 + ["part"] * 77
     assert [image["id"] for image in joint["images"]] == [2008000002, 2008000010, 2009000003, 2010000004]
