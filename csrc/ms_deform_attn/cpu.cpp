@@ -224,6 +224,9 @@ void run_tasks(int64_t tasks, int64_t points, size_t scratch, const Run& run) {
   });
 }
 
+// A gradient of this size is in no second-level cache when it is needed next.
+constexpr int64_t kPastCaches = 4 << 20;
+
 // ---- operators ----
 
 Tensor ms_deform_attn_cpu(const Tensor& value_, const Tensor& shapes, const Tensor& starts, const Tensor& locations_,
@@ -237,9 +240,9 @@ Tensor ms_deform_attn_cpu(const Tensor& value_, const Tensor& shapes, const Tens
   const Tensor out = empty_of(value, {plan.N, plan.Q, plan.M * plan.D});
   if (out.numel() == 0) return out;
   plan.out = out.mutable_data_ptr();
-  plan.blocks = (plan.Q + 511) / 512;
+  plan.blocks = plan.packed ? (plan.Q + 511) / 512 : (plan.Q + 7) / 8;
   const Kernels& kernels = *chosen_kernels.load();
-  run_tasks(plan.N * plan.M * plan.blocks, plan.N * plan.M * plan.Q * plan.L * plan.P, kernels.forward_scratch(plan),
+  run_tasks(plan.N * (plan.packed ? plan.M : 1) * plan.blocks, plan.N * plan.M * plan.Q * plan.L * plan.P, kernels.forward_scratch(plan),
             [&](int64_t begin, int64_t end, char* scratch) { kernels.forward(plan, begin, end, scratch); });
   return out;
 }
@@ -272,6 +275,12 @@ std::tuple<Tensor, Tensor, Tensor> ms_deform_attn_backward_cpu(const Tensor& gra
   plan.grad_locations = grad_locations.mutable_data_ptr();
   plan.grad_weights = grad_weights.mutable_data_ptr();
   plan.blocks = torch::stable::get_num_threads() > plan.N * plan.M ? plan.L : 1;
+  // One for zeros, one for corners outside, and at most one for each row and each corner of a level.
+  plan.slots = 2;
+  for (const PaddedLevel& level : memory.levels) {
+    plan.slots += std::min(level.height * level.width, 4 * plan.Q * plan.P);
+  }
+  plan.past_caches = bytes_of(grad_value) >= kPastCaches;
   const Kernels& kernels = *chosen_kernels.load();
   run_tasks(plan.N * plan.M * plan.blocks, points, kernels.backward_scratch(plan),
             [&](int64_t begin, int64_t end, char* scratch) { kernels.backward(plan, begin, end, scratch); });
@@ -280,6 +289,18 @@ std::tuple<Tensor, Tensor, Tensor> ms_deform_attn_backward_cpu(const Tensor& gra
 
 }  // namespace
 }  // namespace partglee
+
+// The signatures are here and not in the CUDA library, which a PyTorch without CUDA could not load; fakes and derivatives
+// are registered from Python.
+STABLE_TORCH_LIBRARY(partglee, m) {
+  m.def(
+      "ms_deform_attn(Tensor value, Tensor spatial_shapes, Tensor level_start_index, "
+      "Tensor sampling_locations, Tensor attention_weights) -> Tensor");
+  m.def(
+      "ms_deform_attn_backward(Tensor grad_output, Tensor value, Tensor spatial_shapes, "
+      "Tensor level_start_index, Tensor sampling_locations, Tensor attention_weights) "
+      "-> (Tensor, Tensor, Tensor)");
+}
 
 STABLE_TORCH_LIBRARY_IMPL(partglee, CPU, m) {
   m.impl("ms_deform_attn", TORCH_BOX(&partglee::ms_deform_attn_cpu));

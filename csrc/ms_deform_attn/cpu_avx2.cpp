@@ -9,7 +9,8 @@ namespace partglee {
 namespace {
 #include "cpu_vector.h"
 
-#include "cpu_kernel.h"
+#include "cpu_points.h"
+#include "cpu_rows.h"
 #include "cpu_tasks.h"
 }  // namespace
 

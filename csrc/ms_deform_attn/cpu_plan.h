@@ -1,4 +1,4 @@
-// What one CPU call needs, worked out once by the dispatcher (cpu.cpp) and read by the kernels (cpu_kernel.h).
+// What one CPU call needs, worked out once by the dispatcher (cpu.cpp) and read by the kernels (cpu_tasks.h).
 //
 // N images, S value rows, M heads, D channels per head, Q queries, L levels, P points per level and head.
 #pragma once
@@ -48,10 +48,13 @@ struct Plan {
   const int32_t* order;  // the order in which queries are taken, or null for 0 .. Q-1
   bool packed;           // copy each head's rows together first
   int64_t blocks;        // forward: parts of the query range; backward: 1, or L parts of the level range
+  // Backward of half types, not packed: rows of sums a task may need, and whether the gradient of the value is too large for caches.
+  int64_t slots;
+  bool past_caches;
 };
 
-// Kernels of one instruction set. A task is (image, head, block); a call does tasks [begin, end) on one thread with
-// its own scratch memory, 64-byte aligned.
+// Kernels of one instruction set. A task is (image, head, block), or (image, block) forward if not packed; a call does
+// tasks [begin, end) on one thread with its own scratch memory, 64-byte aligned.
 struct Kernels {
   const char* name;
   size_t (*forward_scratch)(const Plan&);

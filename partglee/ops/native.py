@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,11 +51,17 @@ def load_library(name: str) -> NativeLibrary:
     return NativeLibrary(path, "")
 
 
+@cache
+def _c_library() -> ctypes.CDLL:
+    """Opened once: each CDLL makes a class, which only Python's garbage collector takes away."""
+    return ctypes.CDLL(str(CPU.path))
+
+
 def cpu_instruction_set() -> str | None:
     """The instruction set that the CPU kernels use on this machine: avx512, avx2 or baseline."""
     if not CPU.loaded:
         return None
-    function = ctypes.CDLL(str(CPU.path)).partglee_cpu_instruction_set
+    function = _c_library().partglee_cpu_instruction_set
     function.restype = ctypes.c_char_p
     name: bytes = function()
     return name.decode()
@@ -64,7 +71,7 @@ def use_cpu_instruction_set(name: str) -> bool:
     """Choose another instruction set (tests, benchmarks); False where library or processor lack it."""
     if not CPU.loaded:
         return False
-    return bool(ctypes.CDLL(str(CPU.path)).partglee_use_cpu_instruction_set(name.encode()))
+    return bool(_c_library().partglee_use_cpu_instruction_set(name.encode()))
 
 
 def library_for(device_type: str) -> NativeLibrary | None:
