@@ -1,0 +1,68 @@
+"""Where data sets lie, how much they should hold, and records as the content of a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import coco_files
+import pytest
+
+from partglee.data import datasets_root, get_dataset, list_datasets
+from partglee.data.counts import UNCONFIRMED, Counts
+from partglee.data.on_disk import missing_files
+from partglee.data.records_json import as_content
+from partglee.data.validate import validate
+
+
+def test_roots(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PARTGLEE_DATASETS", raising=False)
+    monkeypatch.delenv("DETECTRON2_DATASETS", raising=False)
+    assert datasets_root() == Path("datasets")
+    monkeypatch.setenv("DETECTRON2_DATASETS", "/theirs")
+    assert get_dataset("coco_2017_val").image_root == Path("/theirs/coco/val2017")
+    monkeypatch.setenv("PARTGLEE_DATASETS", "/ours")
+    assert get_dataset("coco_2017_val").annotation_path == Path("/ours/coco/annotations/instances_val2017.json")
+
+
+def test_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARTGLEE_DATASETS", str(tmp_path))
+    spec = get_dataset("voc_obj_part_sem_seg_val")
+    spec.image_root.mkdir(parents=True)
+    objects = "PascalPart116/annotations_detectron2_obj/val"
+    assert missing_files(spec) == {"annotations": spec.annotation_path, objects: tmp_path / objects}
+
+
+def test_counts_beside_what_is_there() -> None:
+    counts = Counts(images=5, objects=7, part_names=0, unconfirmed=("objects",))
+    assert counts.told() == {"images": (5, "published"), "objects": (7, UNCONFIRMED), "part names": (0, "published")}
+    found = counts.beside({"images": 5, "objects": 6, "parts": 2, "annotations": 8, "part names": 1, "object names": 3})
+    assert found == [
+        ("5 images (published)", True), ("6 objects INSTEAD OF 7 (expected, unconfirmed)", False), ("2 parts", True),
+        ("1 part names INSTEAD OF 0 (published)", False),
+    ]  # fmt: skip
+
+
+def test_counts_that_nobody_confirmed_are_told_apart() -> None:
+    """Of the numbers of spec/part_data_and_evaluation.md those from memory or second hand."""
+    doubtful = {
+        counts.images
+        for counts in (get_dataset(name).counts for name in list_datasets())
+        if "images" in counts.unconfirmed and counts.images is not None
+    }
+    assert doubtful == {8431, 850, 7347, 1016, 20481, 2408, 4809}
+
+
+def test_records_as_content(tmp_path: Path) -> None:
+    """What is read from the example is written again: names, boxes, links, and ids that say the place."""
+    coco_files.write(tmp_path, coco_files.two_images())
+    records = coco_files.spec_of(tmp_path).read()
+    content, problems = as_content(records, [1, 0])
+    report = validate(content, images=tmp_path / "unused")  # file names are absolute
+    assert problems == [] and not report.errors and not report.warnings, report.text()
+    assert [image["id"] for image in content["images"]] == [2, 1]
+    names = {entry["id"]: entry["name"] for entry in content["categories"]}
+    found = [(names[entry["category_id"]], entry["bbox"], entry.get("parent_id")) for entry in content["annotations"]]
+    assert found == [
+        ("dog", [5, 5, 30, 40], None), ("car", [20, 10, 60, 40], None), ("car:wheel", [30, 40, 10, 10], 2),
+        ("car:left mirror", [20, 20, 4, 6], 2),
+    ]  # fmt: skip
