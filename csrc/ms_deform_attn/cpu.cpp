@@ -290,8 +290,8 @@ std::tuple<Tensor, Tensor, Tensor> ms_deform_attn_backward_cpu(const Tensor& gra
 }  // namespace
 }  // namespace partglee
 
-// The signatures are here and not in the CUDA library, which a PyTorch without CUDA could not load; fakes and derivatives
-// are registered from Python.
+// The signatures are here and not in the CUDA library, which a PyTorch without CUDA could not load; fakes and
+// derivatives are registered from Python.
 STABLE_TORCH_LIBRARY(partglee, m) {
   m.def(
       "ms_deform_attn(Tensor value, Tensor spatial_shapes, Tensor level_start_index, "

@@ -20,8 +20,8 @@ inline void corners(const Points<A>& points, const int32_t* stride, int64_t p, c
   }
 }
 
-// Asks for all rows of the points, `bytes` each, ahead of their use: they are scattered over more memory than caches and
-// page tables cover, and the points of one query alone leave too few reads under way.
+// Asks for all rows of the points, `bytes` each, ahead of their use: they are scattered over more memory than caches
+// and page tables cover, and the points of one query alone leave too few reads under way.
 template <class E, class A>
 __attribute__((noinline)) void prefetch_rows(const Points<A>& points, int64_t begin, int64_t end, const E* rows,
                                              int64_t step, int64_t bytes) {

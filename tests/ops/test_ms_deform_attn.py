@@ -83,6 +83,29 @@ def test_native_matches_float64(name: str, dtype: torch.dtype, channels: int, qu
         assert native.use_cpu_instruction_set(str(before))
 
 
+# Half gradients of 4 MB and more are written past the caches, in whole lines: 64 bytes per row do, 32 do not.
+@needs_native
+@pytest.mark.parametrize("channels", [32, 16])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", INSTRUCTION_SETS)
+def test_large_half_gradient_of_few_queries(name: str, dtype: torch.dtype, channels: int) -> None:
+    before = native.cpu_instruction_set()
+    if not native.use_cpu_instruction_set(name):
+        pytest.skip(f"this processor or library has no {name}")
+    try:
+        inputs = make_inputs(1, 4, 2, channels, points=4, shapes=[(260, 270), (9, 7)], dtype=dtype)
+        grad = torch.randn(1, 4, 2 * channels, generator=torch.Generator().manual_seed(1)).to(dtype)
+        assert inputs.value.nbytes >= 4 << 20
+        found = gradients(inputs, grad, "native")
+        exact = Inputs(inputs.value.double(), *inputs[1:3], inputs.locations.double(), inputs.weights.double())
+        expected = gradients(exact, grad.double(), "reference")
+        for f, e in zip(found, expected, strict=True):
+            assert relative_error(f, e) < TOLERANCE[dtype]
+        assert not found[0][expected[0] == 0].any()  # nothing of an earlier tensor shows through
+    finally:
+        assert native.use_cpu_instruction_set(str(before))
+
+
 def loop_oracle_fast(exact: Inputs) -> torch.Tensor:
     """The oracle in float64, which the loops above vouch for."""
     with use_ops("reference"):
