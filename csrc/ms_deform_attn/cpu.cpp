@@ -242,7 +242,8 @@ Tensor ms_deform_attn_cpu(const Tensor& value_, const Tensor& shapes, const Tens
   plan.out = out.mutable_data_ptr();
   plan.blocks = plan.packed ? (plan.Q + 511) / 512 : (plan.Q + 7) / 8;
   const Kernels& kernels = *chosen_kernels.load();
-  run_tasks(plan.N * (plan.packed ? plan.M : 1) * plan.blocks, plan.N * plan.M * plan.Q * plan.L * plan.P, kernels.forward_scratch(plan),
+  run_tasks(plan.N * (plan.packed ? plan.M : 1) * plan.blocks, plan.N * plan.M * plan.Q * plan.L * plan.P,
+            kernels.forward_scratch(plan),
             [&](int64_t begin, int64_t end, char* scratch) { kernels.forward(plan, begin, end, scratch); });
   return out;
 }

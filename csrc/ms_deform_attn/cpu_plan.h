@@ -48,7 +48,8 @@ struct Plan {
   const int32_t* order;  // the order in which queries are taken, or null for 0 .. Q-1
   bool packed;           // copy each head's rows together first
   int64_t blocks;        // forward: parts of the query range; backward: 1, or L parts of the level range
-  // Backward of half types, not packed: rows of sums a task may need, and whether the gradient of the value is too large for caches.
+  // Backward of half types, not packed: rows of sums a task may need, and whether the gradient of the value is too
+  // large for caches.
   int64_t slots;
   bool past_caches;
 };

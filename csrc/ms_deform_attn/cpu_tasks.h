@@ -1,8 +1,8 @@
 // The tasks of one instruction set: which part of a call a thread works on, and the choice of kernel by element type
 // and number of channels. Included after cpu_rows.h, in the same namespace.
 //
-// Many queries: each head's rows are copied together first ("packed", sums in float). Few: rows are read in place. With begin == end a function only returns the scratch
-// memory it needs.
+// Many queries: each head's rows are copied together first ("packed", sums in float). Few: rows are read in place.
+// With begin == end a function only returns the scratch memory it needs.
 
 // What a (query, head) calls is compiled for 8, 16, 32, 64 (float sums) or any number of channels; tasks are compiled
 // once per element type and call it through a pointer: an eighth of the code, at 2 ns of some 100.
