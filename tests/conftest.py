@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -26,6 +28,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="no NVIDIA GPU here"))
         if "detectron2" in item.keywords and importlib.util.find_spec("detectron2") is None:
             item.add_marker(pytest.mark.skip(reason="detectron2 is not installed"))
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """A run in a test sets the project's logger up for its own console, which is closed after the test."""
+    logger = logging.getLogger("partglee")
+    level, propagate, handlers = logger.level, logger.propagate, list(logger.handlers)
+    yield
+    logger.level, logger.propagate, logger.handlers = level, propagate, handlers
 
 
 @pytest.fixture(scope="session")

@@ -68,13 +68,12 @@ def test_a_batch_has_sampled_names_and_knows_which_were_looked_for(lvis: Path, f
     assert not negatives.all() and negatives.any()
 
 
-def test_an_image_that_is_missing_is_named_and_replaced(lvis: Path, first_batch, caplog) -> None:
+def test_an_image_that_is_missing_is_named_and_replaced(lvis: Path, first_batch) -> None:
     records = get_dataset("lvis_v1_train").read()
     gone = records[0].file
     gone.unlink()
     batch = first_batch("lvis_v1_train", 6)
     assert [Path(file) for file, _ in batch.unreadable] == [gone] and str(gone) not in batch.files
-    assert "cannot be read" in caplog.text
 
 
 @pytest.mark.parametrize(
