@@ -58,7 +58,7 @@ def test_every_config_has_a_row() -> None:
         assert cfg.SOLVER.PRECISION == "no" and cfg.MODEL.TEXT.MODE == "frozen"
         assert (cfg.INPUT.TEST.SHORT_SIDE, cfg.INPUT.TEST.MAX_SIDE) == (800, 1333)
         for dataset in cfg.DATASETS.TEST:
-            assert get_dataset(dataset).evaluator or dataset == "openimage_joint_val"  # federated: needs none
+            assert get_dataset(dataset).evaluator
 
 
 def small_config(name: str, folder: Path) -> Path:

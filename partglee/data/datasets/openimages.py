@@ -16,6 +16,7 @@ for _name, _images, _annotations in (("train", 1743042, 14610229), ("val", 41620
             annotations=f"openimages/annotations/openimage_joint_{_name}.json",
             images="openimages",
             reader=read_coco,
+            evaluator="federated",
             sampled_names=100,
             counts=Counts(images=_images, annotations=_annotations, object_names=588, part_names=13),
         )
