@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import difflib
 import re
 from collections.abc import Iterator, Sequence
@@ -109,7 +111,13 @@ def merge_config(cfg: CN, values: dict[str, Any], *, source: str) -> None:
 
 
 def merge_overrides(cfg: CN, overrides: Sequence[Any]) -> None:
-    """Merge `[KEY, VALUE, KEY, VALUE, ...]` into `cfg` in place."""
+    """Merge `[KEY, VALUE, KEY, VALUE, ...]` into `cfg` in place.
+
+    Text is read as Python (`['a', 'b']`, `1e-4`); a list also as YAML, or without brackets (`[a, b]`, `a,b`, `a`).
+
+    Raises:
+        ValueError: for an odd number of items, an unknown key or a value of another type.
+    """
     if len(overrides) % 2:
         raise ValueError(f"overrides come in pairs KEY VALUE, got {len(overrides)} items: {list(overrides)}")
     known = {".".join(k) for k in _leaves(cfg)}
@@ -117,7 +125,7 @@ def merge_overrides(cfg: CN, overrides: Sequence[Any]) -> None:
         _check_key(str(key), known, cfg, "overrides")
     values = [str(v) if isinstance(v, Path) else v for v in overrides]
     for i in range(0, len(values), 2):
-        values[i + 1] = _as_float(_default(cfg, str(values[i])), values[i + 1])
+        values[i + 1] = _typed(str(values[i]), _default(cfg, str(values[i])), values[i + 1])
     try:
         cfg.merge_from_list(values)
     except (ValueError, KeyError, AssertionError) as error:
@@ -137,6 +145,30 @@ def _default(cfg: CN, key: str) -> Any:
     for name in key.split("."):
         node = node.get(name) if isinstance(node, dict) else None
     return node
+
+
+def _typed(key: str, default: Any, value: Any) -> Any:
+    """An override as its key's type where text alone does not say it: lists of bare words, true and false, floats."""
+    if isinstance(default, list) and isinstance(value, str):
+        return _list_in(key, value)
+    if isinstance(default, bool) and isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    return _as_float(default, value)
+
+
+def _list_in(key: str, text: str) -> list[Any]:
+    found: Any = None
+    try:
+        found = ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError):
+        if text.strip():
+            with contextlib.suppress(yaml.YAMLError):
+                found = yaml.safe_load(text if text.strip().startswith("[") else f"[{text}]")
+    if isinstance(found, str):  # one word in quotes
+        found = [found]
+    if not isinstance(found, (list, tuple)):
+        raise ValueError(f'overrides: {key} holds a list; type it as {key} "[A, B]", or "[]" for none, got {text!r}')
+    return list(found)
 
 
 def _as_float(default: Any, value: Any) -> Any:

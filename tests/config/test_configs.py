@@ -141,6 +141,36 @@ def test_odd_overrides() -> None:
         load_config("tiny", ["MODEL.EMBED_DIM"])
 
 
+@pytest.mark.parametrize(
+    ("key", "text", "wanted"),
+    [
+        ("DATASETS.TRAIN", "[toy_train]", ["toy_train"]),
+        ("DATASETS.TRAIN", "[toy_train, refcoco+-unc-train]", ["toy_train", "refcoco+-unc-train"]),
+        ("DATASETS.TRAIN", "toy_train,toy_val", ["toy_train", "toy_val"]),
+        ("DATASETS.TRAIN", "toy_train", ["toy_train"]),
+        ("DATASETS.TRAIN", "'toy_train'", ["toy_train"]),
+        ("DATASETS.TRAIN", "['toy_train', \"toy_val\"]", ["toy_train", "toy_val"]),
+        ("DATASETS.TEST", "[]", []),
+        ("DATASETS.CUSTOM", "[{NAME: mine, SELECT: [0, 0.5]}]", [{"NAME": "mine", "SELECT": [0, 0.5]}]),
+        ("INPUT.TRAIN.SIZE", "96,64", [96, 64]),
+        ("INPUT.TRAIN.SCALE", "[1e-1, 2]", [0.1, 2]),
+        ("SOLVER.SHARDED", "true", True),
+        ("SOLVER.SHARDED", "False", False),
+    ],
+)
+def test_words_of_the_command_line(key: str, text: str, wanted: object) -> None:
+    value: object = load_config("tiny", [key, text])
+    for name in key.split("."):
+        value = getattr(value, name)
+    assert value == wanted and type(value) is type(wanted)
+
+
+@pytest.mark.parametrize("text", ["", " ", "96", "[toy_train", "None", "True"])
+def test_what_to_type_for_a_list(text: str) -> None:
+    with pytest.raises(ValueError, match=r'DATASETS\.TRAIN holds a list; type it as DATASETS\.TRAIN "\[A, B\]"'):
+        load_config("tiny", ["DATASETS.TRAIN", text])
+
+
 def test_broken_yaml(tmp_path: Path) -> None:
     file = tmp_path / "broken.yaml"
     file.write_text("MODEL: [1, 2\n")
