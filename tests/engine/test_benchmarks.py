@@ -43,6 +43,7 @@ ROWS = {
     "pascal_part_116_oracle_obj": ("pascal_part_116", ("A/hIoU", "B/hIoU")),
     "pascal_part_116_pred_all": ("pascal_part_116", ("B/hIoU",)),
     "ade20k_part_234_oracle_obj": ("ade20k_part_234", ("A/hIoU",)),
+    "ade20k_part_234_pred_all": ("ade20k_part_234", ("B/hIoU",)),
     "refcoco": ("refcoco", ("box/P@0.5", "mask/oIoU")),
 }
 IMAGES = {"pascal_part": 4, "pascal_part_116": 6}  # until base and novel objects are among them
