@@ -53,7 +53,10 @@ def _add_drawing(parser: argparse.ArgumentParser, *, samples: int) -> None:
     parser.add_argument(
         "--samples", "--number", type=int, default=samples, metavar="N", help="pictures (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the choice (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N",
+        help="of the choice from a data set (default: %(default)s); of a FILE images from all over it are drawn",
+    )  # fmt: skip
 
 
 def run_list(arguments: argparse.Namespace) -> int:

@@ -211,7 +211,7 @@ def _hierarchy(report: Report, good: Mapping[Any, Mapping[str, Any]], categories
         if not category.is_part:
             report.error("object with a parent", f"{what}: {link}")
             continue
-        parent = good.get(link)
+        parent = good.get(link) if isinstance(link, (int, str)) else None
         if parent is None:
             report.error("parent that is no usable annotation", f"{what}: {link}")
             continue

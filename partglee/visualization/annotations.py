@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from partglee.data.images import read_image
 from partglee.data.part_names import is_part_category, split_part_name
 from partglee.data.records import Records
 from partglee.data.records_json import as_content
-from partglee.data.segmentation import encode_segmentation
+from partglee.data.segmentation import decode, encode_segmentation
 from partglee.structures.prediction import Prediction
 from partglee.visualization.draw import draw_prediction
 
@@ -37,13 +38,14 @@ def draw_annotations(content: Mapping[str, Any], images: Path, output: Path, *, 
         The pictures, JPEG files.
     """
     of_image: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
-    for entry in content["annotations"]:
-        of_image[entry.get("image_id")].append(entry)
+    for entry in _with_keys(content["annotations"], "id", "image_id", "category_id"):
+        of_image[entry["image_id"]].append(entry)
     found = [
-        entry for entry in content["images"]
-        if of_image[entry.get("id")] and (entry.get("file_name") or entry.get("coco_url"))
+        entry for entry in _with_keys(content["images"], "id")
+        if of_image[entry["id"]] and (entry.get("file_name") or entry.get("coco_url"))
     ]  # fmt: skip
-    names = {entry["id"]: entry for entry in content["categories"] if "id" in entry and "name" in entry}
+    named = _with_keys(content["categories"], "id", "name")
+    names = {entry["id"]: entry for entry in named if isinstance(entry["name"], str)}
     chosen = [found[place * len(found) // number] for place in range(number)] if len(found) > number else found
     paths: list[Path] = []
     for entry in chosen:
@@ -98,8 +100,10 @@ def annotated_prediction(
     for entry in entries:
         category = categories.get(entry.get("category_id"))
         box = entry.get("bbox")
-        if category is None or entry.get("iscrowd") or "id" not in entry or not box or len(box) != 4:
+        if category is None or entry.get("iscrowd") or "id" not in entry or not _is_box(box):
             continue
+        link = entry.get("parent_id")
+        link = entry.get("obj_ann_id") if link is None else link
         is_part = is_part_category(category)
         pair = split_part_name(category["name"]) if is_part else None
         rows[entry["id"]] = {
@@ -109,7 +113,7 @@ def annotated_prediction(
             "bbox": box,
             "category_id": category["id"],
             "score": 1.0,
-            "parent_id": entry.get("parent_id", entry.get("obj_ann_id")),
+            "parent_id": link if _is_key(link) else None,
             **_mask(entry.get("segmentation"), size),
         }
     for row in rows.values():
@@ -123,6 +127,21 @@ def _mask(segmentation: Any, size: tuple[int, int]) -> dict[str, Any]:
     """Nothing where there is no mask or a damaged one: then the image is drawn with boxes alone."""
     try:
         encoded = encode_segmentation(segmentation, size, what="annotation")
+        decode(encoded, *size)
     except (ValueError, TypeError, KeyError):
         return {}
     return {"segmentation": {"size": encoded["size"], "counts": encoded["counts"].decode("ascii")}}
+
+
+def _with_keys(entries: Any, *keys: str) -> list[Mapping[str, Any]]:
+    return [entry for entry in entries if isinstance(entry, Mapping) and all(_is_key(entry.get(k)) for k in keys)]
+
+
+def _is_key(value: Any) -> bool:
+    return isinstance(value, (int, float, str))
+
+
+def _is_box(value: Any) -> bool:
+    """Whether something is four finite numbers."""
+    numbers = isinstance(value, (list, tuple)) and all(isinstance(number, (int, float)) for number in value)
+    return numbers and len(value) == 4 and all(map(math.isfinite, value))

@@ -88,6 +88,36 @@ def test_check_fails_on_errors_and_still_draws(toy: Path, tmp_path: Path, capsys
     assert "error: 1 x image file that is missing" in out and "drew 1 images" in out
 
 
+@pytest.mark.parametrize(
+    ("level", "value", "rule"),
+    [
+        ("annotations", None, "annotation without id, image_id, category_id, bbox"),
+        ("annotations", {"id": [3]}, "neither numbers nor text"),
+        ("annotations", {"image_id": [1]}, "neither numbers nor text"),
+        ("annotations", {"category_id": {}}, "neither numbers nor text"),
+        ("annotations", {"bbox": "abcd"}, "box that is not four numbers"),
+        ("annotations", {"bbox": [float("nan")] * 4}, "box that is not four numbers"),
+        ("annotations", {"segmentation": {"size": [64, 80], "counts": "abc"}}, "run lengths that are broken"),
+        ("annotations", {"parent_id": [3]}, "parent that is no usable annotation"),
+        ("images", "a.jpg", "image without id, file_name"),
+        ("images", {"id": {}}, "neither numbers nor text"),
+        ("categories", 3, "category without id, name"),
+        ("categories", {"id": [3]}, "neither numbers nor text"),
+    ],
+)
+def test_drawing_never_hides_the_report(
+    toy: Path, level: str, value: object, rule: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is wrong in one entry is told, and the other images are drawn."""
+    content = json.loads((toy / "train.json").read_text())
+    row = next(i for i, entry in enumerate(content[level]) if level != "annotations" or "parent_id" in entry)
+    content[level][row] = {**content[level][row], **value} if isinstance(value, dict) else value
+    (toy / "bad.json").write_text(json.dumps(content))
+    assert main(["data", "check", str(toy / "bad.json"), "--images", str(toy), "--number", "1"]) == 1
+    out = capsys.readouterr().out
+    assert rule in out and "drew 1 images into bad_pictures" in out
+
+
 def test_what_can_not_be_checked(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for source, message in (
         ("nowhere.json", "give an annotation file or the name of a data set"),
