@@ -24,8 +24,9 @@ class _File(CN):
     @classmethod
     def _open_cfg(cls, filename: str) -> IO[str]:
         path = Path(filename)
-        inside = config_dir() / path.name
-        return (inside if inside.is_file() and not path.exists() else path).open(encoding="utf-8")
+        inside = [config_dir().joinpath(*path.parts[-depth:]) for depth in (2, 1)]  # eval/coco_r50.yaml, tiny.yaml
+        places = [place for place in (path, *inside) if place.is_file()] or [path]
+        return places[0].open(encoding="utf-8")
 
 
 def config_dir() -> Path:

@@ -101,6 +101,8 @@ def test_a_base_is_found_beside_the_file_and_else_in_the_zoo(tmp_path: Path) -> 
     (tmp_path / "tiny.yaml").write_text("MODEL: {EMBED_DIM: 64}\n")
     mine.write_text("_BASE_: tiny.yaml\n")
     assert load_config(mine).MODEL.EMBED_DIM == 64
+    mine.write_text("_BASE_: eval/coco_r50.yaml\n")  # whose own base is ../inference_r50.yaml
+    assert load_config(mine).DATASETS.TEST == ["coco_2017_val"] and load_config(mine).TEST.PART_QUERIES == 0
     mine.write_text("_BASE_: lost.yaml\n")
     with pytest.raises(ValueError, match=r"lost\.yaml"):
         load_config(mine)
