@@ -21,7 +21,7 @@ from partglee.evaluation.base import Results
 from partglee.evaluation.box_checks import wrong_box
 from partglee.evaluation.issues import InputIssues
 from partglee.evaluation.referring import GroundingBoxEvaluator, ReferringEvaluator, ReferringRules
-from partglee.evaluation.run_lengths import damaged_run_lengths
+from partglee.evaluation.run_lengths import damaged_run_lengths, wrong_run_list
 
 Key = tuple[int, int, int]  # image id, object, sentence
 
@@ -121,11 +121,23 @@ def _answer(
         box = np.array([[x, y, x + w, y + h]], np.float64)
     mask = None
     if (found := row.get("segmentation")) is not None:
-        size = (record.height, record.width)
-        if tuple(found["size"]) != size:
-            issues.add("mask of the wrong size", f"{where}: {found['size']}, the image is {size} (height, width)")
-        elif damage := damaged_run_lengths([found["counts"].encode()], [size[0] * size[1]]):
-            issues.add("mask unreadable", f"{where}: {damage[0]}")
+        if wrong := _wrong_mask(found, (record.height, record.width)):
+            issues.add(wrong[0], f"{where}: {wrong[1]}")
         else:
-            mask = decode(found, *size)
+            mask = decode(found, record.height, record.width)
     return box, np.full(len(box), row["score"], np.float64), mask
+
+
+def _wrong_mask(found: Any, size: tuple[int, int]) -> tuple[str, str] | None:
+    """The kind of issue and what is wrong with the run lengths of a mask; None when nothing is."""
+    shape, counts = (found.get("size"), found.get("counts")) if isinstance(found, dict) else (None, None)
+    if not isinstance(shape, list) or not isinstance(counts, (str, list)):
+        return "mask unreadable", f"segmentation must be run lengths with size and counts, got {found!s:.60}"
+    if tuple(shape) != size:
+        return "mask of the wrong size", f"{shape}, the image is {size} (height, width)"
+    pixels = size[0] * size[1]
+    if isinstance(counts, list):
+        damage = wrong_run_list(counts, pixels)
+    else:
+        damage = damaged_run_lengths([counts.encode()], [pixels]).get(0)
+    return None if damage is None else ("mask unreadable", damage)
