@@ -127,6 +127,9 @@ class DetectionBuffer:
             if not isinstance(segmentation, dict):
                 continue
             runs, size = segmentation.get("counts"), segmentation.get("size", ())
+            if not isinstance(runs, (str, bytes, list)) or not isinstance(size, (list, tuple)):
+                damaged[position] = "run lengths need size and counts"
+                continue
             if len(size) != 2 or (known != (0, 0) and tuple(size) != known):
                 continue
             if isinstance(runs, (str, bytes)):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +69,22 @@ def score_file(path: str | Path, evaluator: InstanceEvaluator, *, format: str | 
     evaluator.reset()
     if format == "coco":
         for image_id, rows in read_coco_results(path):
-            evaluator.process(image_id, rows)
+            with _wrong_types(f"image {image_id!r} of '{path}'"):
+                evaluator.process(image_id, rows)
     else:
         for image_id, rows, where in read_json_lines(path, evaluator):
-            evaluator.process_named(image_id, rows, where=where)
+            with _wrong_types(where):
+                evaluator.process_named(image_id, rows, where=where)
     return evaluator.evaluate()
+
+
+@contextmanager
+def _wrong_types(where: str) -> Iterator[None]:
+    """Numbers, texts and lists in each other's place, told with their place; to test each of millions takes long."""
+    try:
+        yield
+    except (AttributeError, TypeError) as error:
+        raise ValueError(f"{where}: a result has a value of the wrong type ({error})") from error
 
 
 def read_coco_results(path: str | Path) -> Iterator[tuple[Any, list[dict[str, Any]]]]:
@@ -92,7 +104,7 @@ def read_coco_results(path: str | Path) -> Iterator[tuple[Any, list[dict[str, An
     groups: dict[Any, list[dict[str, Any]]] = {}
     entry = None
     for i, entry in enumerate(content):
-        if not isinstance(entry, dict) or "image_id" not in entry:
+        if not isinstance(entry, dict) or isinstance(entry.get("image_id"), (type(None), list, dict)):
             raise ValueError(f"result {i} of '{path}' has no image_id: {entry!s:.80}")
         groups.setdefault(entry["image_id"], []).append(entry)
     del content, entry
@@ -122,6 +134,7 @@ def read_json_lines(path: str | Path, evaluator: InstanceEvaluator) -> Iterator[
                 entry = json.loads(line)
                 file_name, rows = entry["file_name"], list(entry["results"])
                 size = (int(entry["height"]), int(entry["width"]))
+                hash((file_name, entry.get("image_id")))  # a list is no name of an image
             except (json.JSONDecodeError, KeyError, TypeError) as error:
                 raise ValueError(f"{where} was not written by Prediction.to_json ({error!r}): {line[:60]!r}") from error
             image_id = entry.get("image_id", None)
