@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import difflib
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,9 +24,11 @@ class _File(CN):
 
     @classmethod
     def _open_cfg(cls, filename: str) -> IO[str]:
-        path = Path(filename)
-        inside = [config_dir().joinpath(*path.parts[-depth:]) for depth in (2, 1)]  # eval/coco_r50.yaml, tiny.yaml
-        places = [place for place in (path, *inside) if place.is_file()] or [path]
+        asked = Path(os.path.normpath(filename))  # a base that came from the zoo names its own base by ../
+        inside = [config_dir().joinpath(*asked.parts[-2:])]  # eval/coco_r50.yaml
+        if asked.parent.is_dir():  # tiny.yaml; a folder that is not there is a mistake
+            inside.append(config_dir() / asked.name)
+        places = [place for place in (Path(filename), *inside) if place.is_file()] or [Path(filename)]
         return places[0].open(encoding="utf-8")
 
 

@@ -103,6 +103,9 @@ def test_a_base_is_found_beside_the_file_and_else_in_the_zoo(tmp_path: Path) -> 
     assert load_config(mine).MODEL.EMBED_DIM == 64
     mine.write_text("_BASE_: eval/coco_r50.yaml\n")  # whose own base is ../inference_r50.yaml
     assert load_config(mine).DATASETS.TEST == ["coco_2017_val"] and load_config(mine).TEST.PART_QUERIES == 0
+    mine.write_text("_BASE_: lost/tiny.yaml\n")  # no such folder, so not the zoo's tiny.yaml either
+    with pytest.raises(ValueError, match="lost"):
+        load_config(mine)
     mine.write_text("_BASE_: lost.yaml\n")
     with pytest.raises(ValueError, match=r"lost\.yaml"):
         load_config(mine)
