@@ -66,6 +66,7 @@ def collate(
         names = BatchNames(
             tuple(vocabulary.object_prompts[label] for label in chosen[0]),
             tuple(vocabulary.part_prompts[label] for label in chosen[1]),
+            tuple(vocabulary.part_names[label] for label in chosen[1]),
         )
     supervises = spec.supervises_objects, spec.supervises_parts and not told and len(chosen[1]) > 0
     return TrainingBatch(

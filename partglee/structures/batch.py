@@ -17,7 +17,8 @@ class BatchNames(NamedTuple):
     """The names of a batch as the text encoder reads them; labels of the targets are positions in these."""
 
     object_prompts: tuple[str, ...]  # Co
-    part_prompts: tuple[str, ...] = ()  # Cp
+    part_prompts: tuple[str, ...] = ()  # Cp, "car wheel"
+    part_names: tuple[str, ...] = ()  # Cp, "wheel", for a name table without the prompt; () = prompts alone
 
 
 class TrainingBatch(NamedTuple):

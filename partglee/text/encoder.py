@@ -69,8 +69,7 @@ class TextEncoder(nn.Module):
 
     def tokenize(self, vocabulary: Vocabulary | BatchNames) -> TextTokens:
         """All names of a vocabulary or of a training batch, objects first, on the encoder's device."""
-        names = [*vocabulary.object_prompts, *vocabulary.part_prompts]
-        ids, mask = self.backend.tokenize(names)
+        ids, mask = self.backend.tokenize(self._texts(vocabulary))
         return TextTokens(ids.to(self.device), mask.to(self.device), len(vocabulary.object_prompts))
 
     def tokenize_expressions(self, expressions: Sequence[str]) -> TextTokens:
@@ -81,6 +80,13 @@ class TextEncoder(nn.Module):
                 raise ValueError(f"expected a referring expression with at least one word, got {raw!r}")
         ids, mask = self.backend.tokenize(cleaned, full_context=True)
         return TextTokens(ids.to(self.device), mask.to(self.device), len(cleaned), expressions=True)
+
+    def _texts(self, names: Vocabulary | BatchNames) -> list[str]:
+        """What the backend reads: the prompts, but for parts that a name table knows by their own name alone."""
+        parts = names.part_prompts
+        if isinstance(self.backend, TableBackend) and names.part_names:
+            parts = self.backend.part_texts(parts, names.part_names)
+        return [*names.object_prompts, *parts]
 
     @property
     def device(self) -> torch.device:
@@ -126,7 +132,7 @@ class TextEncoder(nn.Module):
             self._vocabularies.move_to_end(key)
             return self._vocabularies[key]
         tokens = self.tokenize(vocabulary)
-        names = [*vocabulary.object_prompts, *vocabulary.part_prompts]
+        names = self._texts(vocabulary)
         if self._cache.directory is not None:
             self._cache.open(self.backend.fingerprint())
         fresh = [i for i, name in enumerate(names) if self._cache.get(name) is None]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
+import warnings
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +25,8 @@ class TableBackend(nn.Module):
 
     The file is an `.npz` with arrays `names` (R,) and `embeddings` (R, W), or a `.safetensors` file with a tensor
     `embeddings` and the metadata entry `names` (one name per line). A name is found as written, or else by its plain
-    form: lower case, `:`, `_` and `'s` as spaces, remarks in brackets dropped.
+    form: lower case, `:`, `_` and `'s` as spaces, remarks in brackets dropped. A part that is not there together with
+    its object ("person coat") is found by its own name ("coat").
 
     Without a file the backend has the width alone: weights can be built and loaded, names can not be looked up.
     """
@@ -59,6 +61,18 @@ class TableBackend(nn.Module):
         ids = torch.tensor([self._row(name) for name in names], dtype=torch.long).view(-1, 1)
         return ids, torch.ones_like(ids, dtype=torch.bool)
 
+    def part_texts(self, prompts: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+        """The prompts (Cp) of parts, or where the table lacks one ("person coat") the part's own name ("coat").
+
+        Without both, the prompt stays and `tokenize` refuses it. Each replacement is warned of once.
+        """
+        texts = list(prompts)
+        for column, (prompt, name) in enumerate(zip(prompts, names, strict=True)):
+            if not self._knows(prompt) and self._knows(name):
+                texts[column] = name
+                warnings.warn(f"the name table lacks {prompt!r}; the part is read as {name!r}", stacklevel=2)
+        return tuple(texts)
+
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """(N, 1) rows -> (N, 1, W)."""
         return self.embeddings[ids]
@@ -67,6 +81,9 @@ class TableBackend(nn.Module):
         digest = hashlib.sha256("\n".join(self.names).encode())
         digest.update(self.embeddings.cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]
+
+    def _knows(self, name: str) -> bool:
+        return name in self._exact or plain_name(name) in self._plain
 
     def _row(self, name: str) -> int:
         row = self._exact.get(name, self._plain.get(plain_name(name)))

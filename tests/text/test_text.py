@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from partglee.structures import TextTokens, Vocabulary
+from partglee.structures import BatchNames, TextTokens, Vocabulary
 from partglee.testing import fill_weights, write_name_table
 from partglee.text import ClipBackend, TableBackend, TextCache, TextEncoder, clean_expression
 
@@ -213,6 +214,29 @@ def test_table_vocabulary(table: TableBackend) -> None:
     assert encoder.projection is not None and text.tokens is not None
     torch.testing.assert_close(text.parts[0], table.embeddings[1] @ encoder.projection)
     assert text.tokens.shape == (1, 2, 4)
+
+
+def test_table_reads_a_part_by_its_own_name_where_it_lacks_the_pair(table: TableBackend) -> None:
+    vocabulary = Vocabulary({"dog": ["head", "wheel"]})  # it has "dog:head" and, of the other, "wheel" alone
+    encoder = TextEncoder(backend=table, embed_dim=4)
+    with pytest.warns(UserWarning, match="lacks 'dog wheel'; the part is read as 'wheel'") as caught:
+        assert encoder.tokenize(vocabulary).ids.flatten().tolist() == [0, 1, 4]
+    assert len(caught) == 1
+    with pytest.warns(UserWarning, match="dog wheel"):
+        parts = encoder.embed(vocabulary, with_tokens=False).parts
+    assert encoder.projection is not None
+    torch.testing.assert_close(parts, table.embeddings[[1, 4]] @ encoder.projection)
+    batch = BatchNames(vocabulary.object_prompts, vocabulary.part_prompts, vocabulary.part_names)
+    with pytest.warns(UserWarning, match="dog wheel"):  # training reads the same rows
+        assert encoder.tokenize(batch).ids.flatten().tolist() == [0, 1, 4]
+    with pytest.raises(ValueError, match="unknown name 'dog wheel'"):
+        encoder.tokenize(batch._replace(part_names=()))
+
+
+@pytest.mark.parametrize("names", [{"dog": ["tail"]}, ["dog wheel"]])  # neither has the tail; an object keeps its name
+def test_table_refuses_what_it_has_under_no_name(table: TableBackend, names: Any) -> None:
+    with pytest.raises(ValueError, match="unknown name 'dog "):
+        TextEncoder(backend=table, embed_dim=4).tokenize(Vocabulary(names))
 
 
 def test_projected_table_has_no_projection(tmp_path: Path) -> None:
