@@ -64,14 +64,14 @@ class TableBackend(nn.Module):
     def part_texts(self, prompts: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
         """The prompts (Cp) of parts, or where the table lacks one ("person coat") the part's own name ("coat").
 
-        Without both, the prompt stays and `tokenize` refuses it. Each replacement is warned of once.
+        Without both, the prompt stays and `tokenize` refuses it. One warning names all replacements.
         """
-        texts = list(prompts)
-        for column, (prompt, name) in enumerate(zip(prompts, names, strict=True)):
-            if not self._knows(prompt) and self._knows(name):
-                texts[column] = name
-                warnings.warn(f"the name table lacks {prompt!r}; the part is read as {name!r}", stacklevel=2)
-        return tuple(texts)
+        pairs = list(zip(prompts, names, strict=True))
+        replaced = {prompt: name for prompt, name in pairs if not self._knows(prompt) and self._knows(name)}
+        if replaced:
+            told = ", ".join(f"{prompt!r} as {name!r}" for prompt, name in replaced.items())
+            warnings.warn(f"parts that the name table lacks are read by their own names: {told}", stacklevel=2)
+        return tuple(replaced.get(prompt, prompt) for prompt in prompts)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """(N, 1) rows -> (N, 1, W)."""
