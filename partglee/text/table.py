@@ -67,11 +67,11 @@ class TableBackend(nn.Module):
         Without both, the prompt stays and `tokenize` refuses it. One warning names all replacements.
         """
         pairs = list(zip(prompts, names, strict=True))
-        replaced = {prompt: name for prompt, name in pairs if not self._knows(prompt) and self._knows(name)}
-        if replaced:
-            told = ", ".join(f"{prompt!r} as {name!r}" for prompt, name in replaced.items())
+        texts = tuple(name if not self._knows(prompt) and self._knows(name) else prompt for prompt, name in pairs)
+        if texts != tuple(prompts):
+            told = ", ".join(f"{p!r} as {text!r}" for p, text in zip(prompts, texts, strict=True) if p != text)
             warnings.warn(f"parts that the name table lacks are read by their own names: {told}", stacklevel=2)
-        return tuple(replaced.get(prompt, prompt) for prompt in prompts)
+        return texts
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """(N, 1) rows -> (N, 1, W)."""
