@@ -16,6 +16,12 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--remark", action="append", default=[], metavar="KEY=TEXT", help="kept in the file, such as training_data=..."
     )
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="KEY VALUE",
+        help="INPUT.TEST.*, TEST.* and MODEL.OBJECT_DECODER.NUM_PARSED of the file",
+    )
     parser.set_defaults(run=run)
 
 
@@ -29,6 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
         if not found or not key:
             raise ValueError(f"--remark takes KEY=TEXT, got {entry!r}")
         remarks[key] = text
-    file = export_weights(arguments.checkpoint, arguments.out, half=not arguments.float32, remarks=remarks)
+    file = export_weights(
+        arguments.checkpoint, arguments.out, half=not arguments.float32, remarks=remarks, overrides=arguments.overrides
+    )
     print(f"{file}: {Path(file).stat().st_size / 2**20:.1f} MiB; Predictor.from_pretrained({str(file)!r})")
     return 0

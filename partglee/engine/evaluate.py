@@ -90,6 +90,7 @@ def evaluate_dataset(
             object_queries=cfg.TEST.OBJECT_QUERIES,
             part_queries=cfg.TEST.PART_QUERIES,
             detections=cfg.TEST.DETECTIONS,
+            part_overlap=cfg.TEST.PART_OVERLAP if cfg.TEST.PART_OVERLAP < 1 else None,
         ),
         masks="segm" in evaluator.kinds,
     )

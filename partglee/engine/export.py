@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from fvcore.common.config import CfgNode as CN
@@ -16,10 +17,16 @@ from partglee.text import TableBackend
 
 PROJECTION_KEY = "text_encoder.projection"
 _KEPT_SECTIONS = ("MODEL", "INPUT", "TEST")
+_FREE_KEYS = ("INPUT.TEST.", "TEST.", "MODEL.OBJECT_DECODER.NUM_PARSED")  # no weight depends on these
 
 
 def export_weights(
-    checkpoint: str | Path, out: str | Path, *, half: bool = True, remarks: Mapping[str, str] | None = None
+    checkpoint: str | Path,
+    out: str | Path,
+    *,
+    half: bool = True,
+    remarks: Mapping[str, str] | None = None,
+    overrides: Sequence[Any] = (),
 ) -> Path:
     """Write weights that know their configuration, and their names where they come from a table.
 
@@ -31,15 +38,20 @@ def export_weights(
         out: a `.safetensors` file.
         half: store float16; loading widens them again.
         remarks: text entries for the file, such as the training data and its terms.
+        overrides: configuration keys and values, alternating, that the file shall say in place of those of the
+            training: `INPUT.TEST`, `TEST` and `MODEL.OBJECT_DECODER.NUM_PARSED`.
 
     Raises:
-        ValueError: when the checkpoint does not say its configuration, or its name table is not there.
+        ValueError: when the checkpoint does not say its configuration, its name table is not there, or an override
+            would not fit the weights.
     """
     file = _weights_file(Path(checkpoint))
     metadata = read_metadata(file)
     if CONFIG_TEXT not in metadata:
         raise ValueError(f"{file} does not say its configuration; export a checkpoint that training wrote")
-    cfg = config_from_text(metadata[CONFIG_TEXT], source=str(file))
+    if fixed := [str(key) for key in overrides[::2] if not str(key).startswith(_FREE_KEYS)]:
+        raise ValueError(f"{fixed[0]} belongs to the training; an export may change {', '.join(_FREE_KEYS)} alone")
+    cfg = config_from_text(metadata[CONFIG_TEXT], overrides, source=str(file))
     state = read_weights(file)
     told = {key: str(value) for key, value in (remarks or {}).items()}
     if taken := sorted({TABLE_NAMES, CONFIG_TEXT, "format", "trained_steps"} & set(told)):

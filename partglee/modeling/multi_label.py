@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torchvision.ops import batched_nms
 
 from partglee.modeling.frame import Frame, one_image
 from partglee.structures import LayerPrediction, Level, ModelOutput, Prediction, Vocabulary
@@ -19,18 +20,23 @@ from partglee.structures import LayerPrediction, Level, ModelOutput, Prediction,
 class MultiLabel:
     """What is kept of one image: first queries of each level by their best name, then pairs of both levels together.
 
-    No threshold and no suppression of overlaps. The released numbers differ by data set; the defaults are PACO's.
+    No threshold. The released numbers differ by data set; the defaults are PACO's. The last one is not released: an
+    object that several queries found is parsed as often, and its parts come as often.
     """
 
     object_queries: int = 100
     part_queries: int = 200
     detections: int = 300
+    part_overlap: float | None = None  # of equally named parts whose boxes overlap more, the best stays; None: all
 
     def __post_init__(self) -> None:
         for name in ("object_queries", "part_queries", "detections"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 0:
                 raise ValueError(f"{name} must be a whole number of at least 0, got {value!r}")
+        overlap = self.part_overlap
+        if overlap is not None and not (isinstance(overlap, (int, float)) and 0 <= overlap <= 1):
+            raise ValueError(f"part_overlap must lie in [0, 1], got {overlap!r}; None = off")
 
 
 class _Pairs(NamedTuple):
@@ -59,6 +65,10 @@ def best_pairs(
     if masks and row_of.embed is not None:
         mask, confidence = _masks(row_of.embed, row_of(pairs), output.mask_features[i], frame)
         score = score * confidence
+    if options.part_overlap is not None:
+        stays = _best_of_overlapping(pairs, score, boxes, options.part_overlap)
+        pairs, score, boxes = _Pairs(*(column[stays] for column in pairs)), score[stays], boxes[stays]
+        mask = None if mask is None else mask[stays.cpu()]
     owner = torch.full_like(pairs.query, -1)
     if output.parent is not None:
         owner = _parents(pairs, score, output.parent[i], vocabulary.allowed.to(pairs.label.device))
@@ -97,6 +107,15 @@ def _top(objects: Tensor, parts: Tensor | None, options: MultiLabel) -> _Pairs:
     part, query, label, logit = (torch.cat(column) for column in zip(*found, strict=True))
     best = logit.topk(min(options.detections, len(logit))).indices
     return _Pairs(part[best], query[best], label[best], logit[best].sigmoid())
+
+
+def _best_of_overlapping(pairs: _Pairs, score: Tensor, boxes: Tensor, overlap: float) -> Tensor:
+    """Rows that stay, in their order: all objects, and parts without a better one of their name in the same place."""
+    part_rows = pairs.part.nonzero()[:, 0]
+    best = batched_nms(boxes[part_rows].float(), score[part_rows], pairs.label[part_rows], overlap)
+    stays = ~pairs.part
+    stays[part_rows[best]] = True
+    return stays.nonzero()[:, 0]
 
 
 def _level(logits: Tensor, keep: int, *, part: bool) -> _Pairs:

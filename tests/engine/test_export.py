@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,6 +105,24 @@ def test_export_on_the_command_line(checkpoint: Path, tmp_path: Path, capsys: py
     assert "choose another key" in capsys.readouterr().err
     assert main(["export", str(tmp_path / "nothing"), str(out)]) == 2
     assert "checkpoint folder" in capsys.readouterr().err
+
+
+def test_what_no_weight_depends_on_may_change(checkpoint: Path, tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "mine.safetensors"
+    changes = ["MODEL.OBJECT_DECODER.NUM_PARSED", "3", "INPUT.TEST.SHORT_SIDE", "160"]
+    assert main(["export", str(checkpoint), str(out), *changes]) == 0
+    predictor = Predictor.from_pretrained(out)
+    assert predictor.short_side == 160
+    assert predictor.model.num_parsed_objects == 3
+    for bad, told in (
+        (["MODEL.EMBED_DIM", "64"], "MODEL.EMBED_DIM belongs to the training"),
+        (["TEST.DETECTION", "64"], "TEST.DETECTIONS"),
+        (["TEST.DETECTIONS"], "KEY VALUE"),
+    ):
+        capsys.readouterr()
+        assert main(["export", str(checkpoint), str(tmp_path / "bad.safetensors"), *bad]) == 2
+        assert told in capsys.readouterr().err
+        assert not (tmp_path / "bad.safetensors").exists()
 
 
 def test_a_checkpoint_must_say_its_configuration(table: Path, tmp_path: Path) -> None:

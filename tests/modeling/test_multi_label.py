@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torchvision.ops import box_iou
 
 from partglee.modeling.multi_label import MultiLabel
 from partglee.modeling.postprocess import PostprocessOptions, postprocess
@@ -36,8 +39,8 @@ def make_output(seed: int, *, queries: int = 6, part_queries: int = 8, masks: bo
     return ModelOutput(level(queries, 3), level(part_queries, 4), parent, text, torch.randn(1, 4, 8, 16))
 
 
-def run(output: ModelOutput, **options: int) -> Prediction:
-    chosen = PostprocessOptions(multi_label=MultiLabel(**options))
+def run(output: ModelOutput, **options: float) -> Prediction:
+    chosen = PostprocessOptions(multi_label=MultiLabel(**options))  # type: ignore[arg-type]
     return postprocess(output, VOCABULARY, IMAGES, [SIZE], chosen)[0]
 
 
@@ -120,7 +123,38 @@ def test_without_parts_masks_or_detections() -> None:
     assert len(run(output, detections=0)) == 0
 
 
-@pytest.mark.parametrize("bad", [{"detections": -1}, {"object_queries": 1.5}])
-def test_bad_limits(bad: dict[str, int]) -> None:
+@pytest.mark.parametrize("masks", [True, False])
+def test_overlapping_parts_of_one_name(masks: bool) -> None:
+    output, overlap = make_output(7, masks=masks), 0.3
+    everything, found = run(output), run(output, part_overlap=overlap)
+    order = sorted(range(len(everything)), key=lambda i: -float(everything.scores[i]))
+    stays: list[int] = []
+    for i in order:
+        rivals = [j for j in stays if everything.level[j] == 1 and everything.labels[j] == everything.labels[i]]
+        near = box_iou(everything.boxes[i : i + 1], everything.boxes[rivals]) if rivals else torch.zeros(1, 1)
+        if everything.level[i] == 0 or float(near.max()) <= overlap:
+            stays.append(i)
+    stays.sort()
+    assert 18 < len(stays) < len(everything)  # the 18 pairs of objects, some parts, not all
+    torch.testing.assert_close(found.boxes, everything.boxes[stays])
+    torch.testing.assert_close(found.scores, everything.scores[stays])
+    assert found.names == [everything.names[i] for i in stays]
+    if masks:
+        assert found.masks is not None and everything.masks is not None
+        assert torch.equal(found.masks, everything.masks[stays])
+    for row, i in enumerate(stays):
+        owner = everything.parent[i]
+        assert found.parent[row] == (stays.index(int(owner)) if owner >= 0 else -1)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"detections": -1},
+        {"object_queries": 1.5},
+        {"part_overlap": 2},
+    ],
+)
+def test_bad_limits(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
         MultiLabel(**bad)
