@@ -197,16 +197,16 @@ class HierarchicalCriterion:
         processes: int,
     ) -> dict[str, Tensor]:
         """For matched part queries of every prediction set, against the last box of their object query."""
-        if parts is None or parent is None or not self.weights.restriction:
+        if not self.weights.restriction:
             return {}
-        # Every process takes part in the sum, whatever its own batch holds.
+        # Every process takes part in the sum, whatever its own batch holds, be it a vocabulary without parts. All
+        # prediction sets have equally many pairs, for the same pairs are allowed in each.
+        num_sets = 1 if parts is None else len(parts.predictions.names)
+        own = 0 if matches is None else len(matches.layer) // num_sets
+        count = sum_over_processes(torch.full_like(num_images, own))
+        if parts is None or parent is None or matches is None or len(parts.targets) == 0:
+            return {}
         names = parts.predictions.names
-        count = num_images.new_zeros(len(names))
-        if matches is not None:
-            count = count.index_add(0, matches.layer, torch.ones_like(matches.layer, dtype=count.dtype))
-        count = sum_over_processes(count)
-        if matches is None or len(parts.targets) == 0:
-            return {}
         normaliser = restriction_normaliser(
             self.restriction_norm, num_images=num_images, num_matched=count, num_processes=processes
         )

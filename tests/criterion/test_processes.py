@@ -15,8 +15,10 @@ from criterion_samples import leaves, make_criterion, random_output, random_targ
 
 from partglee.criterion import total
 from partglee.structures import DecoderOutput, HierarchicalTargets, ModelOutput
+from partglee.structures.supervision import LevelSupervision, Supervision
 
 NORMS = ("released", "paper", "mean")
+OBJECT_DATA = "object data in the second process"
 
 
 def batch() -> tuple[ModelOutput, list[HierarchicalTargets]]:
@@ -48,26 +50,35 @@ def gradients(output: ModelOutput) -> list[torch.Tensor]:
     return [torch.zeros_like(t) if t.grad is None else t.grad for t in (*found["object"], *found["part"])]
 
 
+def norm_of(case: str) -> str:
+    return case if case in NORMS else "released"
+
+
 def worker(rank: int, store: str, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    for norm in NORMS:
+    for case in (*NORMS, OBJECT_DATA):
         output, targets = batch()
-        losses = make_criterion(restriction_norm=norm)(image(output, rank), targets[rank : rank + 1])
+        own = image(output, rank)
+        if case == OBJECT_DATA and rank == 1:
+            own = own._replace(parts=None, parent=None)  # its vocabulary has no part names
+        losses = make_criterion(restriction_norm=norm_of(case))(own, targets[rank : rank + 1])
         total(losses.values()).backward()
         averaged = gradients(output)
         for grad in averaged:
             dist.all_reduce(grad)
         if rank == 0:
-            torch.save([g / 2 for g in averaged], Path(folder) / f"{norm}.pt")
+            torch.save([g / 2 for g in averaged], Path(folder) / f"{case}.pt")
     dist.destroy_process_group()
 
 
 @pytest.mark.skipif(not dist.is_available(), reason="torch was built without distributed")
 def test_two_processes_equal_one(tmp_path: Path) -> None:
     mp.spawn(worker, args=(str(tmp_path / "store"), str(tmp_path)), nprocs=2)
-    for norm in NORMS:
+    for case in (*NORMS, OBJECT_DATA):
         output, targets = batch()
-        total(make_criterion(restriction_norm=norm)(output, targets).values()).backward()
-        for one, two in zip(gradients(output), torch.load(tmp_path / f"{norm}.pt"), strict=True):
+        parts = LevelSupervision(background=(True, False) if case == OBJECT_DATA else None)
+        losses = make_criterion(restriction_norm=norm_of(case))(output, targets, Supervision(parts=parts))
+        total(losses.values()).backward()
+        for one, two in zip(gradients(output), torch.load(tmp_path / f"{case}.pt"), strict=True):
             torch.testing.assert_close(one, two, atol=1e-6, rtol=1e-5)
