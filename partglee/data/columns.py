@@ -117,6 +117,9 @@ class _Parser:
 
     def add_category(self, entry: Mapping[str, Any]) -> None:
         keep = ("id", "name", "level", "supercategory", "prompt", "owners", "frequency")
+        owners = entry.get("owners", [])
+        if not isinstance(owners, (list, tuple)) or not all(isinstance(text, str) for text in (entry["name"], *owners)):
+            raise ValueError("its name must be text, and its owners, where it has any, a list of names")
         self.categories.append({key: entry[key] for key in keep if key in entry or key in ("id", "name")})
 
     def add_image(self, entry: Mapping[str, Any]) -> None:

@@ -142,14 +142,17 @@ def _categories(report: Report, entries: list[Any], known: Collection[str]) -> d
         names.add(entry["name"])
         if entry.get("level") not in (None, "object", "part"):
             report.error("`level` of a category that is not object or part", f"{what}: {entry['level']!r}")
-        is_part = is_part_category({**entry, "name": str(entry["name"])}, tuple(known))
-        pair = split_part_name(str(entry["name"]), tuple(objects)) if is_part and "owners" not in entry else None
+        is_part = is_part_category(entry, tuple(known))
+        pair = split_part_name(entry["name"], tuple(objects)) if is_part and "owners" not in entry else None
         owners = entry.get("owners", []) if pair is None else [pair[0]]
+        if not isinstance(owners, (list, tuple)) or not all(isinstance(owner, str) for owner in owners):
+            report.error("`owners` of a category that is no list of names", f"{what}: {owners!r:.40}")
+            owners = []
         if is_part and not owners:
             report.warn("part category whose name is not object:part", what)
         elif not set(owners) <= objects:
             report.warn("part category of an object that is no category", what)
-        found[entry["id"]] = _Category(str(entry["name"]), is_part, frozenset(owners))
+        found[entry["id"]] = _Category(entry["name"], is_part, frozenset(owners))
     return found
 
 
@@ -267,13 +270,18 @@ def _summarise(
 
 
 def _has_keys(report: Report, what: str, place: int, entry: Any, keys: tuple[str, ...]) -> bool:
+    where = f"number {place} of the list"
     missing = [key for key in keys if not isinstance(entry, Mapping) or key not in entry]
     if missing:
-        report.error(f"{what} without {', '.join(missing)}", f"number {place} of the list")
-    elif not all(isinstance(entry[key], (int, str)) for key in keys if key != "bbox"):
-        report.error(f"{what} with ids or names that are neither numbers nor text", f"number {place} of the list")
+        report.error(f"{what} without {', '.join(missing)}", where)
         return False
-    return not missing
+    ids = [key for key in keys if key.endswith("id") and not isinstance(entry[key], int)]
+    if ids:
+        report.error(f"{what} with an id that is no whole number", f"{where}: {ids[0]} {entry[ids[0]]!r:.40}")
+    texts = [key for key in keys if key in ("name", "file_name", "coco_url") and not isinstance(entry[key], str)]
+    if texts:
+        report.error(f"{what} with a {texts[0]} that is no text", f"{where}: {entry[texts[0]]!r:.40}")
+    return not ids and not texts
 
 
 def _is_number(value: Any) -> bool:

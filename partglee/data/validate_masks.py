@@ -67,12 +67,14 @@ def _run_lengths(segmentation: Mapping[str, Any], size: tuple[int, int]) -> tupl
     found = segmentation.get("size")
     if not isinstance(found, list) or len(found) != 2 or "counts" not in segmentation:
         return [("error", "run lengths without size or counts", str(sorted(segmentation)))], None
-    height, width = (int(side) for side in found)
+    if not all(isinstance(side, int) for side in found):
+        return [("error", "run lengths that are broken", f"size {found}")], None
+    height, width = found
     if 0 not in size and (height, width) != size:
         return [("error", "run lengths of another size than the image", f"{found}, the image is {list(size)}")], None
     try:
         counts = _counts(segmentation["counts"])
-    except ValueError as error:
+    except (ValueError, TypeError, OverflowError) as error:
         return [("error", "run lengths that are broken", str(error))], None
     if counts.sum() != height * width or (counts < 0).any():
         detail = f"they cover {counts.sum()} pixels of {height * width}"

@@ -92,17 +92,17 @@ def test_check_fails_on_errors_and_still_draws(toy: Path, tmp_path: Path, capsys
     ("level", "value", "rule"),
     [
         ("annotations", None, "annotation without id, image_id, category_id, bbox"),
-        ("annotations", {"id": [3]}, "neither numbers nor text"),
-        ("annotations", {"image_id": [1]}, "neither numbers nor text"),
-        ("annotations", {"category_id": {}}, "neither numbers nor text"),
+        ("annotations", {"id": [3]}, "an id that is no whole number"),
+        ("annotations", {"image_id": [1]}, "an id that is no whole number"),
+        ("annotations", {"category_id": "1"}, "an id that is no whole number"),
         ("annotations", {"bbox": "abcd"}, "box that is not four numbers"),
         ("annotations", {"bbox": [float("nan")] * 4}, "box that is not four numbers"),
         ("annotations", {"segmentation": {"size": [64, 80], "counts": "abc"}}, "run lengths that are broken"),
         ("annotations", {"parent_id": [3]}, "parent that is no usable annotation"),
         ("images", "a.jpg", "image without id, file_name"),
-        ("images", {"id": {}}, "neither numbers nor text"),
+        ("images", {"id": "1"}, "an id that is no whole number"),
         ("categories", 3, "category without id, name"),
-        ("categories", {"id": [3]}, "neither numbers nor text"),
+        ("categories", {"id": [3]}, "an id that is no whole number"),
     ],
 )
 def test_drawing_never_hides_the_report(

@@ -140,6 +140,9 @@ def test_unknown_images_and_categories_are_left_out(tmp_path: Path) -> None:
         ({"annotations": [{"id": 1, "bbox": [0, 0, 1, 1]}]}, "in annotations: .*image_id"),
         ({"annotations": [annotation(1, "car", (0, 0, 9, 9))]}, "in annotations: .*integer"),  # type: ignore[arg-type]
         ({"images": [{"id": 1}]}, "in images: .*coco_url"),
+        ({"categories": [{"id": 1, "name": 5}]}, "in categories.*'name': 5.*name must be text"),
+        ({"categories": [{"id": 1, "name": "wheel", "owners": "car"}]}, "in categories.*owners.*a list of names"),
+        ({"categories": [{"id": 1, "name": "wheel", "owners": [1]}]}, "in categories.*owners.*a list of names"),
     ],
 )
 def test_files_that_cannot_be_read(tmp_path: Path, change: dict, message: str) -> None:
