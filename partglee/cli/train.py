@@ -29,8 +29,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Check what can be checked, start the processes, train."""
     from partglee.config import load_config
     from partglee.engine.launch import launch
+    from partglee.engine.preflight_values import check_values
 
     cfg = load_config(arguments.config_file, arguments.overrides)
+    check_values(cfg)  # before processes and precision are set up, which would tell a wrong value in other words
     return launch(
         work, (cfg, arguments.resume, arguments.eval_only, arguments.num_gpus == 0), num_gpus=arguments.num_gpus
     )

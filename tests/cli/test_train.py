@@ -97,6 +97,7 @@ def test_the_loader_goes_on_where_it_was(place: Path, tmp_path: Path) -> None:
         (["MODEL.TEXT.TABLE.FILE", "lost.npz"], "lost.npz"),
         (["TEST.BEST", "my_parts_val/part/mask/AP5"], "'my_parts_val/part/mask/AP5' is no metric of its data set; did"),
         (["TEST.PERIOD", -1], "TEST.PERIOD must be at least 0, got -1"),
+        (["SOLVER.PRECISION", "bfloat16"], "SOLVER.PRECISION must be no, bf16 or fp16, got 'bfloat16'"),
     ],
 )
 def test_mistakes_end_before_the_first_step(
