@@ -212,6 +212,7 @@ def restore(trainer: Trainer, checkpointer: Checkpointer) -> bool:
     """
     found = checkpointer.latest(LOGGER.warning)
     if found is None:
+        LOGGER.info(f"no checkpoint to go on from in {checkpointer.folder}: starting at the beginning")
         return False
     try:
         if trainer.sharded is not None:

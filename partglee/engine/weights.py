@@ -15,7 +15,8 @@ _CLASSIFIER = ("classifier.", "fc.", "head.", "head_", "conv_head.", "bn2.", "no
 
 
 def load_initial_weights(cfg: CN, model: PartGLEE, *, complete: bool = False) -> None:
-    """`MODEL.BACKBONE.WEIGHTS`, then `MODEL.WEIGHTS`, each where given; what stayed as initialised is logged.
+    """`MODEL.BACKBONE.WEIGHTS`, then `MODEL.WEIGHTS`, each where given; what stayed as initialised is logged, and a
+    text tower that nothing is loaded into is warned of.
 
     Args:
         complete: every weight must be in `MODEL.WEIGHTS`.
@@ -32,6 +33,11 @@ def load_initial_weights(cfg: CN, model: PartGLEE, *, complete: bool = False) ->
         if not report.loaded:
             raise ValueError(f"{report}\nno tensor of MODEL.WEIGHTS fits this model; is it of another configuration?")
         LOGGER.info(str(report))
+    elif cfg.MODEL.TEXT.BACKEND == "clip":
+        LOGGER.warning(
+            f"MODEL.WEIGHTS is empty: the {cfg.MODEL.TEXT.MODE} text tower is random: names mean nothing to it; "
+            "start from weights that hold one (MODEL_ZOO.md), or use MODEL.TEXT.BACKEND table"
+        )
 
 
 def load_backbone(backbone: Backbone, file: str) -> LoadReport:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -135,8 +136,13 @@ def test_an_earlier_run_is_not_overwritten(whole: Path) -> None:
         run_small(small_config(whole))
 
 
-def test_resume_without_a_checkpoint_starts_at_the_beginning(tmp_path: Path) -> None:
-    assert run_small(small_config(tmp_path, ["SOLVER.MAX_ITER", 1]), resume=True).iteration == 1
+def test_resume_without_a_checkpoint_starts_at_the_beginning_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    logging.getLogger("partglee").propagate = True
+    with caplog.at_level(logging.INFO, logger="partglee"):
+        assert run_small(small_config(tmp_path, ["SOLVER.MAX_ITER", 1]), resume=True).iteration == 1
+    assert f"no checkpoint to go on from in {tmp_path / 'run' / 'checkpoints'}" in caplog.text
 
 
 def test_resume_with_another_architecture(whole: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from training_samples import small_config
 
 from partglee.engine.build import build_initial_model
-from partglee.engine.weights import load_backbone
+from partglee.engine.weights import load_backbone, load_initial_weights
 from partglee.modeling.build import build_backbone
 
 
@@ -82,3 +82,12 @@ def test_initial_weights_may_be_of_part_of_the_model(tmp_path: Path, caplog: pyt
     save_file({"other.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match=r"no tensor of MODEL\.WEIGHTS fits"):
         build_initial_model(small_config(tmp_path, ["MODEL.WEIGHTS", tmp_path / "other.safetensors"]))
+
+
+@pytest.mark.parametrize(("backend", "warned"), [("clip", True), ("table", False)])
+def test_a_text_tower_without_weights_is_told(
+    tmp_path: Path, backend: str, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    logging.getLogger("partglee").propagate = True
+    load_initial_weights(small_config(tmp_path, ["MODEL.TEXT.BACKEND", backend]), torch.nn.Identity())
+    assert ("the frozen text tower is random" in caplog.text) == warned
