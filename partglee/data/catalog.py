@@ -89,7 +89,7 @@ def get_dataset(name: str) -> DatasetSpec:
     _register_built_in()
     if name not in _DATASETS:
         raise ValueError(
-            f"no data set {name!r}{nearest(name, _DATASETS)} `partglee data list` shows all; your own files are "
+            f"no data set {name!r}{nearest(name, _DATASETS) or ';'} `partglee data list` shows all; your own files are "
             "registered by DATASETS.CUSTOM in a config or by partglee.data.register"
         )
     return _DATASETS[name]

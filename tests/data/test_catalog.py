@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import coco_files
@@ -22,6 +23,12 @@ def test_roots(monkeypatch: pytest.MonkeyPatch) -> None:
     assert get_dataset("coco_2017_val").image_root == Path("/theirs/coco/val2017")
     monkeypatch.setenv("PARTGLEE_DATASETS", "/ours")
     assert get_dataset("coco_2017_val").annotation_path == Path("/ours/coco/annotations/instances_val2017.json")
+
+
+@pytest.mark.parametrize(("name", "said"), [("coco_2017_vall", r"; did you mean 'coco_2017_val'.*\? "), ("?", "; ")])
+def test_an_unknown_name(name: str, said: str) -> None:
+    with pytest.raises(ValueError, match=f"no data set {re.escape(repr(name))}{said}`partglee data list` shows all"):
+        get_dataset(name)
 
 
 def test_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
