@@ -16,6 +16,7 @@ from partglee.engine.predictor import CONFIG_TEXT, TABLE_KEY, TABLE_NAMES, find_
 from partglee.text import TableBackend
 
 PROJECTION_KEY = "text_encoder.projection"
+TEACHER = "text_encoder.teacher."  # of training with distillation; nothing else reads it
 _KEPT_SECTIONS = ("MODEL", "INPUT", "TEST")
 _FREE_KEYS = ("INPUT.TEST.", "TEST.", "MODEL.OBJECT_DECODER.NUM_PARSED")  # no weight depends on these
 
@@ -52,7 +53,7 @@ def export_weights(
     if fixed := [str(key) for key in overrides[::2] if not str(key).startswith(_FREE_KEYS)]:
         raise ValueError(f"{fixed[0]} belongs to the training; an export may change {', '.join(_FREE_KEYS)} alone")
     cfg = config_from_text(metadata[CONFIG_TEXT], overrides, source=str(file))
-    state = read_weights(file)
+    state = {key: value for key, value in read_weights(file).items() if not key.startswith(TEACHER)}
     told = {key: str(value) for key, value in (remarks or {}).items()}
     if taken := sorted({TABLE_NAMES, CONFIG_TEXT, "format", "trained_steps"} & set(told)):
         raise ValueError(f"the remark {taken[0]!r} is an entry of the file itself; choose another key")

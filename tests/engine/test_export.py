@@ -64,6 +64,14 @@ def test_the_table_is_projected_and_clip_vectors_stay_out(checkpoint: Path, tabl
     assert all(value.shape != raw.shape for value in state.values())
 
 
+def test_a_teacher_of_the_text_tower_stays_out(checkpoint: Path, tmp_path: Path) -> None:
+    state = load_file(checkpoint / "ema.safetensors")
+    taught = {**state, "text_encoder.teacher.tower.ln_final.bias": torch.zeros(4)}
+    write_weights(taught, tmp_path / "taught.safetensors", read_metadata(checkpoint / "ema.safetensors"))
+    found = load_file(export_weights(tmp_path / "taught.safetensors", tmp_path / "mine.safetensors"))
+    assert found.keys() == load_file(export_weights(checkpoint, tmp_path / "plain.safetensors")).keys()
+
+
 def test_half_precision_is_half_the_size(checkpoint: Path, tmp_path: Path) -> None:
     full = export_weights(checkpoint, tmp_path / "full.safetensors", half=False)
     half = export_weights(checkpoint, tmp_path / "half.safetensors")
