@@ -130,6 +130,8 @@ def merge_overrides(cfg: CN, overrides: Sequence[Any]) -> None:
     values = [str(v) if isinstance(v, Path) else v for v in overrides]
     for i in range(0, len(values), 2):
         values[i + 1] = _typed(str(values[i]), _default(cfg, str(values[i])), values[i + 1])
+        if _default(cfg, str(values[i])) is None:
+            _invent(cfg, str(values[i]))
     try:
         cfg.merge_from_list(values)
     except (ValueError, KeyError, AssertionError) as error:
@@ -149,6 +151,16 @@ def _default(cfg: CN, key: str) -> Any:
     for name in key.split("."):
         node = node.get(name) if isinstance(node, dict) else None
     return node
+
+
+def _invent(cfg: CN, key: str) -> None:
+    """Room for a new key below an open node, which `_check_key` let through: fvcore's lists take known keys alone."""
+    node, last = cfg, key.rpartition(".")[2]
+    for name in key.split(".")[:-1]:
+        if not isinstance(node.setdefault(name, CN(new_allowed=True)), CN):
+            raise ValueError(f"overrides: {key} lies below {name}, which is a value; name one of them alone")
+        node = node[name]
+    node.setdefault(last, None)
 
 
 def _typed(key: str, default: Any, value: Any) -> Any:

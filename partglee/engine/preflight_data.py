@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from fvcore.common.config import CfgNode as CN
 
 from partglee.data.catalog import get_dataset
+from partglee.data.coco_json import CocoRecords
 from partglee.data.records import ImageRecord, Records
 from partglee.evaluation import EVALUATORS, dataset_evaluator
 from partglee.evaluation.part_map_files import part_map_evaluator
@@ -18,7 +19,7 @@ _REFERRING = ("referring", "refcoco_boxes")
 
 
 def check_data(cfg: CN, *, train: bool = True) -> None:
-    """Referring expressions fit their objects, data sets can be scored, and `TEST.BEST` is one of their metrics.
+    """Referring expressions fit their objects, images to evaluate are there, `TEST.BEST` is a metric of its data set.
 
     Args:
         train: False: only what evaluation needs.
@@ -32,6 +33,8 @@ def check_data(cfg: CN, *, train: bool = True) -> None:
             _check_expressions(get_dataset(name).read(), every=train and name in cfg.DATASETS.TRAIN)
         except ValueError as error:
             raise ValueError(f"data set {name!r}: {error}") from error
+    for name in dict.fromkeys(cfg.DATASETS.TEST):
+        _check_images(name, get_dataset(name).read())
     if not train:  # evaluators are made next anyway
         return
     metrics = [f"{name}/{metric}" for name in cfg.DATASETS.TEST for metric in metric_names(name)]
@@ -76,6 +79,18 @@ def _check_expressions(records: Records, *, every: bool) -> None:
         raise ValueError(
             f"{len(told)} of {len(records)} images have a referring expression, but '{silent.file}' has none; data "
             "sets for training have one in every image or in no image: remove the others, or the expressions"
+        )
+
+
+def _check_images(name: str, records: Records) -> None:
+    """Training survives a missing image; an evaluation without it would be another one, so it ends there."""
+    if not isinstance(records, CocoRecords):  # others list the files that they find, or draw
+        return
+    lost = [row for row in range(len(records)) if not (records.images / records.file_name(row)).is_file()]
+    if lost:
+        raise ValueError(
+            f"data set {name!r} is to be evaluated, but {len(lost)} of its {len(records)} images are missing, such as "
+            f"'{records.images / records.file_name(lost[0])}'; bring them, or remove them from the annotations"
         )
 
 

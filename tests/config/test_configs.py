@@ -184,7 +184,11 @@ def test_broken_yaml(tmp_path: Path) -> None:
 
 
 def test_options_may_invent_keys() -> None:
-    assert load_config("tiny", ["MODEL.BACKBONE.OPTIONS.pad_type", "same"]).MODEL.BACKBONE.OPTIONS.pad_type == "same"
+    options = load_config("joint_r50", ["MODEL.BACKBONE.OPTIONS.stem_width", 32, "MODEL.BACKBONE.OPTIONS.a.b", "c"])
+    assert options.MODEL.BACKBONE.OPTIONS.stem_width == 32
+    assert options.MODEL.BACKBONE.OPTIONS.a.b == "c"
+    with pytest.raises(ValueError, match="pad_type, which is a value"):
+        load_config("joint_r50", ["MODEL.BACKBONE.OPTIONS.pad_type", "", "MODEL.BACKBONE.OPTIONS.pad_type.more", 1])
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,8 @@ def referring(folder: Path, expressions: list[Any], **fields: Any) -> CN:
         for i in range(len(images))
         for k in range(2)
     ]
+    for image in images:
+        (folder / str(image["file_name"])).touch()
     file = folder / "file.json"
     categories = [{"id": 1, "name": "object"}]
     file.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
@@ -70,6 +72,19 @@ def test_expressions_that_fit(tmp_path: Path) -> None:
     cfg.DATASETS.TEST = ["said"]
     check_data(cfg)
     check_data(cfg, train=False)
+
+
+def test_images_to_evaluate_must_be_there(tmp_path: Path) -> None:
+    register_toy("toy_lost_image", num_images=3, folder=tmp_path)
+    cfg = get_cfg()
+    cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ["toy_lost_image"]
+    check_data(cfg)
+    victim = sorted(path for path in tmp_path.rglob("*") if path.suffix in (".jpg", ".png"))[1]
+    victim.unlink()
+    with pytest.raises(ValueError, match=rf"'toy_lost_image'.* 1 of its 3 images .*{victim.name}"):
+        check_data(cfg, train=False)
+    cfg.DATASETS.TEST = []
+    check_data(cfg)  # training goes on without it
 
 
 def test_a_data_set_that_its_evaluator_cannot_score(tmp_path: Path) -> None:
