@@ -12,7 +12,7 @@ from partglee.structures import Vocabulary
 PHOTOS = {  # photos that travel with scikit-image (CC0 or public domain), and what to look for
     "chelsea": "cat: head, ear, eye, nose, torso, neck",
     "astronaut": "person: head, hair, eye, nose, mouth, neck, torso, arm, hand",
-    "coffee": ["cup", "spoon", "dining table"],
+    "camera": "person: head, hair, torso, arm, hand, leg",
 }
 
 
