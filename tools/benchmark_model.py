@@ -171,9 +171,7 @@ def report(
     """Table on the screen, everything in the file."""
     title = {k: f"{k[0]} {k[1]}{' compiled' if k[2] else ''}" for k in names}
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu()
-    print(
-        f"{arguments.config}, {arguments.size}, {arguments.vocabulary or arguments.names}, {device}: {hardware}"
-    )
+    print(f"{arguments.config}, {arguments.size}, {arguments.vocabulary or arguments.names}, {device}: {hardware}")
     print(f"torch {torch.__version__}, Python {platform.python_version()}, {torch.get_num_threads()} threads, "
           f"commit {_commit()}, load {os.getloadavg()[0]:.1f}; ops: {status()}")  # fmt: skip
     median = {k: {s: statistics.median(r.get(s, 0.0) for r in samples[k]) for s in STAGES} for k in names}

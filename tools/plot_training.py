@@ -54,7 +54,7 @@ def draw(curves: Curves, output: Path, *, title: str, shown: list[str]) -> None:
         panels[0][2].plot(*zip(*points, strict=True), marker="o", label=name.removeprefix("eval/"))
     if metrics:
         panels[0][2].set(title="validation", xlabel="step", ylim=(0, 100))
-        panels[0][2].legend(fontsize=7, loc="center right")
+        panels[0][2].legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
     figure.suptitle(title)
     figure.tight_layout()
     output.parent.mkdir(parents=True, exist_ok=True)

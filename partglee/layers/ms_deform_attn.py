@@ -91,9 +91,7 @@ class MSDeformAttn(nn.Module):
         )  # (B, S, M, D)
         per_point = (batch, num_queries, self.num_heads, self.num_levels, self.num_points)
         offsets = at_least_float32(self.sampling_offsets(query)).view(*per_point, 2)
-        logits = at_least_float32(self.attention_weights(query)).view(
-            *per_point[:3], self.num_levels * self.num_points
-        )
+        logits = at_least_float32(self.attention_weights(query)).view(*per_point[:3], self.num_levels * self.num_points)
         weights = logits.softmax(dim=-1).view(per_point)
         shapes, _ = level_tensors(spatial_shapes, level_start_index, memory)
         locations = self._locations(offsets, reference_points, shapes)
