@@ -13,6 +13,7 @@ from torch import Tensor
 from partglee.checkpoint import read_metadata, read_weights, write_weights
 from partglee.config import config_from_text
 from partglee.engine.predictor import CONFIG_TEXT, TABLE_KEY, TABLE_NAMES, find_table
+from partglee.engine.preflight_values import check_values
 from partglee.text import TableBackend
 
 PROJECTION_KEY = "text_encoder.projection"
@@ -53,6 +54,8 @@ def export_weights(
     if fixed := [str(key) for key in overrides[::2] if not str(key).startswith(_FREE_KEYS)]:
         raise ValueError(f"{fixed[0]} belongs to the training; an export may change {', '.join(_FREE_KEYS)} alone")
     cfg = config_from_text(metadata[CONFIG_TEXT], overrides, source=str(file))
+    if overrides:
+        check_values(cfg)
     state = {key: value for key, value in read_weights(file).items() if not key.startswith(TEACHER)}
     told = {key: str(value) for key, value in (remarks or {}).items()}
     if taken := sorted({TABLE_NAMES, CONFIG_TEXT, "format", "trained_steps"} & set(told)):

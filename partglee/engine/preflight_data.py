@@ -30,11 +30,12 @@ def check_data(cfg: CN, *, train: bool = True) -> None:
     names = tuple(dict.fromkeys((*(cfg.DATASETS.TRAIN if train else ()), *cfg.DATASETS.TEST)))
     for name in names:
         try:
-            _check_expressions(get_dataset(name).read(), every=train and name in cfg.DATASETS.TRAIN)
+            records = get_dataset(name).read()
+            _check_expressions(records, every=train and name in cfg.DATASETS.TRAIN)
+            if name in cfg.DATASETS.TEST:
+                _check_images(records)
         except ValueError as error:
             raise ValueError(f"data set {name!r}: {error}") from error
-    for name in dict.fromkeys(cfg.DATASETS.TEST):
-        _check_images(name, get_dataset(name).read())
     if not train:  # evaluators are made next anyway
         return
     metrics = [f"{name}/{metric}" for name in cfg.DATASETS.TEST for metric in metric_names(name)]
@@ -82,14 +83,14 @@ def _check_expressions(records: Records, *, every: bool) -> None:
         )
 
 
-def _check_images(name: str, records: Records) -> None:
+def _check_images(records: Records) -> None:
     """Training survives a missing image; an evaluation without it would be another one, so it ends there."""
     if not isinstance(records, CocoRecords):  # others list the files that they find, or draw
         return
     lost = [row for row in range(len(records)) if not (records.images / records.file_name(row)).is_file()]
     if lost:
         raise ValueError(
-            f"data set {name!r} is to be evaluated, but {len(lost)} of its {len(records)} images are missing, such as "
+            f"it is to be evaluated, but {len(lost)} of its {len(records)} images are missing, such as "
             f"'{records.images / records.file_name(lost[0])}'; bring them, or remove them from the annotations"
         )
 

@@ -69,8 +69,7 @@ class TextEncoder(nn.Module):
 
     def tokenize(self, vocabulary: Vocabulary | BatchNames) -> TextTokens:
         """All names of a vocabulary or of a training batch, objects first, on the encoder's device."""
-        ids, mask = self.backend.tokenize(self._texts(vocabulary))
-        return TextTokens(ids.to(self.device), mask.to(self.device), len(vocabulary.object_prompts))
+        return self._tokens(self._texts(vocabulary), len(vocabulary.object_prompts))
 
     def tokenize_expressions(self, expressions: Sequence[str]) -> TextTokens:
         """One referring expression for each image, padded to the full context as the released weights expect."""
@@ -80,6 +79,10 @@ class TextEncoder(nn.Module):
                 raise ValueError(f"expected a referring expression with at least one word, got {raw!r}")
         ids, mask = self.backend.tokenize(cleaned, full_context=True)
         return TextTokens(ids.to(self.device), mask.to(self.device), len(cleaned), expressions=True)
+
+    def _tokens(self, texts: Sequence[str], num_objects: int) -> TextTokens:
+        ids, mask = self.backend.tokenize(texts)
+        return TextTokens(ids.to(self.device), mask.to(self.device), num_objects)
 
     def _texts(self, names: Vocabulary | BatchNames) -> list[str]:
         """What the backend reads: the prompts, but for parts that a name table knows by their own name alone."""
@@ -131,8 +134,8 @@ class TextEncoder(nn.Module):
         if key in self._vocabularies:
             self._vocabularies.move_to_end(key)
             return self._vocabularies[key]
-        tokens = self.tokenize(vocabulary)
         names = self._texts(vocabulary)
+        tokens = self._tokens(names, len(vocabulary.object_prompts))
         if self._cache.directory is not None:
             self._cache.open(self.backend.fingerprint())
         fresh = [i for i, name in enumerate(names) if self._cache.get(name) is None]

@@ -126,6 +126,7 @@ def test_what_no_weight_depends_on_may_change(checkpoint: Path, tmp_path: Path, 
         (["MODEL.EMBED_DIM", "64"], "MODEL.EMBED_DIM belongs to the training"),
         (["TEST.DETECTION", "64"], "TEST.DETECTIONS"),
         (["TEST.DETECTIONS"], "KEY VALUE"),
+        (["MODEL.OBJECT_DECODER.NUM_PARSED", "0"], "NUM_PARSED must be at least 1, got 0"),
     ):
         capsys.readouterr()
         assert main(["export", str(checkpoint), str(tmp_path / "bad.safetensors"), *bad]) == 2
