@@ -82,14 +82,17 @@ class Clock:
 
 
 def configure(arguments: argparse.Namespace, folder: Path) -> Any:
-    """The configuration with toy scenes of the size that it trains at."""
+    """The configuration with toy scenes of the size that it trains at, or with its own data sets."""
     cfg = load_config(arguments.config, arguments.overrides)
     height, width = arguments.size or cfg.INPUT.TRAIN.SIZE
-    register_toy("toy_benchmark", size=(height, width))
-    cfg.DATASETS.TRAIN, cfg.DATASETS.RATIOS, cfg.DATASETS.TEST = ["toy_benchmark"], [], []
+    cfg.DATASETS.TEST = []
     cfg.INPUT.TRAIN.SIZE, cfg.INPUT.TRAIN.MODE = [height, width], "jitter"
     cfg.SOLVER.BATCH_SIZE, cfg.SOLVER.PRECISION = arguments.batch, arguments.precision
     cfg.OUTPUT_DIR = str(folder / "run")
+    if arguments.own_data:
+        return cfg
+    register_toy("toy_benchmark", size=(height, width))
+    cfg.DATASETS.TRAIN, cfg.DATASETS.RATIOS, cfg.DATASETS.REPEAT_THRESHOLDS = ["toy_benchmark"], [], []
     if cfg.MODEL.TEXT.BACKEND == "table":
         names = [*TOY_VOCABULARY.object_prompts, *TOY_VOCABULARY.part_prompts]
         cfg.MODEL.TEXT.TABLE.FILE = str(write_name_table(folder / "names.npz", names, width=cfg.MODEL.TEXT.TABLE.WIDTH))
@@ -105,6 +108,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
     parser.add_argument("--precision", default="no", choices=("no", "bf16", "fp16"))
     parser.add_argument("--ops", default="reference,auto", help="comma list; the first is the baseline")
+    parser.add_argument("--own-data", action="store_true", help="DATASETS.TRAIN of the config in place of toy scenes")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--output", default="benchmark_train.json")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE")
