@@ -30,6 +30,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="detectron2 is not installed"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Small sums come out the same in every process, and threads of a busy machine do not wait for each other."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(autouse=True)
 def _own_logging() -> Iterator[None]:
     """A run in a test sets the project's logger up for its own console, which is closed after the test."""

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from partglee import Predictor
-from partglee.data.files import write_jpeg
+from partglee.basics.files import write_jpeg
 from partglee.structures import Vocabulary
 
 PHOTOS = {  # photos that travel with scikit-image (CC0 or public domain), and what to look for

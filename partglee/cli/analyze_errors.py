@@ -59,8 +59,8 @@ def write_report(
     Raises:
         ValueError: as `partglee eval` raises, and for images that cannot be read.
     """
+    from partglee.basics.files import whole_file
     from partglee.data import get_dataset
-    from partglee.data.files import whole_file
     from partglee.evaluation import JointEvaluator, dataset_evaluator, score_file
     from partglee.evaluation.detections import merge_states
     from partglee.evaluation.error_report import chosen_images, examples, markdown_report
@@ -99,7 +99,7 @@ def _draw(
     """Image row -> picture, relative to the report: annotated at the left, predicted at the right."""
     import numpy as np
 
-    from partglee.data.files import write_jpeg
+    from partglee.basics.files import write_jpeg
     from partglee.data.images import read_image
     from partglee.evaluation.as_prediction import annotated, predicted
     from partglee.visualization.pairs import side_by_side

@@ -87,7 +87,7 @@ def _images_told(spec: Any) -> list[tuple[int, str]]:
 
 def _counted(spec: Any) -> str:
     """What the files hold beside the expected counts; why they cannot be read, where they cannot."""
-    from partglee.data.validate_datasets import held_by
+    from partglee.data.checks.datasets import held_by
 
     try:
         records = spec.read()

@@ -18,8 +18,8 @@ _LOOKED_AT = 10  # images whose files are looked for, to find the folder of a fi
 def run_show(arguments: argparse.Namespace) -> int:
     """Print one data set, and draw some of its images."""
     from partglee.data import get_dataset
+    from partglee.data.checks.datasets import held_by
     from partglee.data.on_disk import missing_files
-    from partglee.data.validate_datasets import held_by
 
     spec = get_dataset(arguments.name)
     print(f"{spec.name}\n  annotations: {spec.annotation_path}\n  images: {spec.image_root}")
@@ -67,7 +67,7 @@ def run_check(arguments: argparse.Namespace) -> int:
 
 
 def _check_dataset(spec: DatasetSpec, arguments: argparse.Namespace) -> int:
-    from partglee.data.validate_datasets import NOT_LOADED, validate_dataset
+    from partglee.data.checks.datasets import NOT_LOADED, validate_dataset
 
     if arguments.images is not None:
         from dataclasses import replace
@@ -92,9 +92,9 @@ def _draw(records: Records, spec: DatasetSpec, arguments: argparse.Namespace) ->
 
 
 def _check_file(path: Path, arguments: argparse.Namespace) -> int:
-    from partglee.data.files import read_json
-    from partglee.data.validate import validate
-    from partglee.data.validate_datasets import keep_path_parts
+    from partglee.basics.files import read_json
+    from partglee.data.checks.content import validate
+    from partglee.data.checks.datasets import keep_path_parts
     from partglee.visualization.annotations import draw_annotations
 
     content = read_json(path, "annotation file")

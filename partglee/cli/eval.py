@@ -40,7 +40,7 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Score, print the table and what is worth a note."""
-    from partglee.data.files import write_json
+    from partglee.basics.files import write_json
     from partglee.evaluation import detect_format, format_table
 
     kind = detect_format(arguments.predictions)
@@ -97,7 +97,7 @@ def parse_options(texts: Sequence[str]) -> dict[str, Any]:
 
 def _detections(arguments: argparse.Namespace, options: dict[str, Any]) -> tuple[str, dict[str, float]]:
     from partglee.data import DatasetSpec, get_dataset
-    from partglee.data.coco_json import read_coco
+    from partglee.data.annotations.coco_json import read_coco
     from partglee.evaluation import dataset_evaluator, score_file
 
     if arguments.objects is not None:

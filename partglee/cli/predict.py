@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Predict; a broken image is reported and skipped. Status 1 if any was."""
     from tqdm import tqdm
 
-    from partglee.data.files import write_jpeg
+    from partglee.basics.files import write_jpeg
     from partglee.data.images import list_images
     from partglee.modeling.postprocess import PostprocessOptions
     from partglee.structures import Vocabulary

@@ -40,8 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def work(cfg: Any, resume: bool, eval_only: bool, cpu: bool) -> int:
     """What one process does."""
+    from partglee.basics.files import whole_file
     from partglee.data.build import register_custom
-    from partglee.data.files import whole_file
     from partglee.engine.build import build_accelerator, build_initial_model, build_trainer, train_batches
     from partglee.engine.evaluate import evaluate
     from partglee.engine.logging import LOGGER, set_up_logging

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from partglee.basics.processes import num_processes, sum_over_processes
 from partglee.criterion import set_criterion as terms
 from partglee.criterion.distillation import distillation_loss
-from partglee.criterion.distributed import num_processes, sum_over_processes
 from partglee.criterion.matcher import Matcher, Matches, PendingMatches
 from partglee.criterion.restriction import RESTRICTION_NORMS, restriction_loss, restriction_normaliser
 from partglee.criterion.set_criterion import SetCriterion

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from partglee.basics.names import nearest
 from partglee.data.counts import Counts
 from partglee.data.records import Records
 from partglee.structures import Vocabulary
-from partglee.structures.vocabulary_files import nearest
 
 Background = Literal["labelled", "inside", "unlabelled"]
 _DATASETS: dict[str, DatasetSpec] = {}

@@ -9,8 +9,8 @@ from typing import Any, get_args
 
 from fvcore.common.config import CfgNode as CN
 
+from partglee.data.annotations.coco_json import read_coco
 from partglee.data.catalog import Background, DatasetSpec, register
-from partglee.data.coco_json import read_coco
 from partglee.structures import Vocabulary
 
 _OURS = ("reader", "counts", "needs")  # fields that an entry does not give

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
 
+from partglee.basics.files import read_json
 from partglee.data.catalog import DatasetSpec, datasets_root
-from partglee.data.files import read_json
 from partglee.data.label_maps import label_files, labels_in, read_label_map
 from partglee.data.records import ImageRecord, Instance
 from partglee.data.segmentation import decode

@@ -22,10 +22,10 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
+from partglee.basics.names import name_key
 from partglee.data.records import Segmentation
 from partglee.data.segmentation import encode_segmentation
 from partglee.structures import Vocabulary
-from partglee.structures.vocabulary_files import name_key
 
 Size = tuple[int, int]  # height, width
 

@@ -13,9 +13,9 @@ from accelerate import Accelerator
 from fvcore.common.config import CfgNode as CN
 from numpy.typing import NDArray
 
+from partglee.basics.files import whole_file
 from partglee.data.build import build_test_loader
 from partglee.data.catalog import get_dataset
-from partglee.data.files import whole_file
 from partglee.data.records import ImageRecord
 from partglee.engine.evaluate_maps import evaluate_expressions, evaluate_part_maps
 from partglee.engine.logging import LOGGER

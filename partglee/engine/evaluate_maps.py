@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from partglee.basics.files import whole_file
 from partglee.data.catalog import DatasetSpec
-from partglee.data.files import whole_file
 from partglee.data.loader import TestLoader
 from partglee.engine.predictor import Predictor
 from partglee.evaluation.base import Results

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from partglee.data.files import whole_file
+from partglee.basics.files import whole_file
 from partglee.structures import TrainingBatch
 
 _SHOWN = 8

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from partglee.basics.processes import gather
 from partglee.checkpoint import write_weights
 from partglee.engine.logging import LOGGER, MetricsFile
-from partglee.evaluation.base import gather
 
 if TYPE_CHECKING:
     from partglee.engine.checkpointer import Checkpointer

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from partglee.data.files import whole_file
+from partglee.basics.files import whole_file
 
 LOGGER = logging.getLogger("partglee")
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from fvcore.common.config import CfgNode as CN
 
+from partglee.basics.names import nearest
+from partglee.data.annotations.coco_json import CocoRecords
 from partglee.data.catalog import get_dataset
-from partglee.data.coco_json import CocoRecords
 from partglee.data.records import ImageRecord, Records
 from partglee.evaluation import EVALUATORS, dataset_evaluator
 from partglee.evaluation.part_map_files import part_map_evaluator
-from partglee.structures.vocabulary_files import nearest
 
 _SHOWN = 30  # metrics that an error lists
 _REFERRING = ("referring", "refcoco_boxes")

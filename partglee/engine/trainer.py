@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.nn.utils import get_total_norm
 
+from partglee.basics.processes import gather
 from partglee.engine.ema import WeightAverage
 from partglee.engine.failures import NonFiniteLoss, write_dump
 from partglee.engine.hooks import Hook
@@ -25,7 +26,6 @@ from partglee.engine.optimizer import set_rates
 from partglee.engine.schedule import Multiplier
 from partglee.engine.sharded import ShardedWeights
 from partglee.engine.unreadable import UnreadableImages
-from partglee.evaluation.base import gather
 from partglee.modeling import PartGLEE
 from partglee.structures import TrainingBatch
 

@@ -12,26 +12,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
-from torch import distributed
-
+from partglee.basics.processes import gather
 from partglee.evaluation.issues import InputIssues
 
 Results = dict[str, float]
-
-
-def is_main_process() -> bool:
-    """Whether this process computes and prints results."""
-    return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0
-
-
-def gather(value: Any) -> list[Any]:
-    """Values of all processes in rank order on rank 0, an empty list elsewhere; alone, `[value]`."""
-    if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
-        return [value]
-    # gather_object needs a collective that NCCL only has for CUDA tensors; all_gather_object works with both backends.
-    values: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(values, value)
-    return values if distributed.get_rank() == 0 else []
 
 
 class Evaluator(ABC):

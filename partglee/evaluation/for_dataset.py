@@ -6,14 +6,14 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
+from partglee.basics.files import read_json
+from partglee.basics.names import nearest
 from partglee.data.catalog import DatasetSpec
-from partglee.data.files import read_json
 from partglee.data.records import Records
 from partglee.evaluation.category_map import CategoryMap
 from partglee.evaluation.instances import InstanceEvaluator
 from partglee.evaluation.joint import category_ids_of, evaluator_of_records, kinds_of
 from partglee.evaluation.registry import EVALUATORS, build_evaluator
-from partglee.structures.vocabulary_files import nearest
 
 _JOINT = ("hierarchical", "joint")  # as a data set's own evaluator: one table for both levels and their links
 _OF_RECORDS = ("federated", "hierarchical", "joint")  # ours: scored against what the reader makes of the file

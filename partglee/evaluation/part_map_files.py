@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from partglee.basics.files import whole_file
 from partglee.data.catalog import DatasetSpec
-from partglee.data.files import whole_file
 from partglee.data.records import ImageRecord, Records
 from partglee.data.segmentation import decode
 from partglee.data.vocabulary_splits import split_objects

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import yaml
 
+from partglee.basics.names import name_key
 from partglee.evaluation.average_precision import PrecisionTable
 from partglee.evaluation.base import Results
 from partglee.evaluation.ground_truth import GroundTruth, split_part_name
 from partglee.evaluation.instances import CocoEvaluator
 from partglee.evaluation.options import check_flag, check_groups, check_names
-from partglee.structures.vocabulary_files import builtin_file, name_key
+from partglee.structures.vocabulary_files import builtin_file
 
 
 @cache

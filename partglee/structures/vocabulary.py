@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from partglee.basics.names import clean_name, clean_names, name_key
 from partglee.structures import vocabulary_files as files
-from partglee.structures.vocabulary_files import clean_name, clean_names, name_key
 
 DEFAULT_PART_FORMAT = "{object} {part}"
 DEFAULT_OBJECT_FORMAT = "{object}"

@@ -6,7 +6,6 @@ dictionaries and knows nothing of `Vocabulary`.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+
+from partglee.basics.names import clean_names, name_key, nearest
 
 FOLDER = Path(__file__).parents[1] / "data" / "vocabularies"
 
@@ -67,45 +68,6 @@ _PART_SPELLING = {
 _NOT_A_PART = {("person", "gaze")}
 
 
-def name_key(name: str) -> str:
-    """What two names are compared by: case and white space do not count."""
-    return " ".join(name.split()).casefold()
-
-
-def clean_name(name: object, what: str) -> str:
-    """One name without stray white space; TypeError when it is not text, ValueError when it is blank."""
-    if not isinstance(name, str):
-        hint = "; quote it in YAML" if isinstance(name, (bool, int, float)) else ""
-        raise TypeError(f"{what} must be text, got {name!r:.60} ({type(name).__name__}){hint}")
-    clean = " ".join(name.split())
-    if not clean:
-        raise ValueError(f"{what} is blank ({name!r}); remove it or write a name")
-    return clean
-
-
-def clean_names(names: object, what: str, of: str = "") -> tuple[str, ...]:
-    """A list of different names, told apart in messages by `what` ("part name") and `of` (" of 'car'").
-
-    Raises:
-        TypeError: for a single text, or anything that is no list of texts.
-        ValueError: for blank and duplicate names.
-    """
-    if isinstance(names, (str, bytes)):
-        raise TypeError(f"{what}s{of} must be a list of names, got the single text {names!r}; write [{names!r}]")
-    if not isinstance(names, Iterable) or isinstance(names, Mapping):
-        raise TypeError(f"{what}s{of} must be a list of names, got {names!r:.60} ({type(names).__name__})")
-    clean: dict[str, str] = {}
-    for entry in names:
-        name = clean_name(entry, what + of)
-        if name_key(name) in clean:
-            raise ValueError(
-                f"{what} {name!r}{of} is given twice (as {clean[name_key(name)]!r} before; case and white space do not "
-                "count); remove one"
-            )
-        clean[name_key(name)] = name
-    return tuple(clean.values())
-
-
 class VocabularyFields(NamedTuple):
     """Arguments of `Vocabulary` as a file or a mapping gives them, names not yet checked."""
 
@@ -127,13 +89,6 @@ def builtin_file(name: str) -> Path | None:
     key = name.strip().lower().replace("-", "_")
     path = FOLDER / f"{SHORT_NAMES.get(key, key)}.yaml"
     return path if re.fullmatch(r"\w+", key) and path.is_file() else None
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'a', 'b'?`, or nothing when no known name is near."""
-    folded = {entry.lower(): entry for entry in known}
-    close = [folded[entry] for entry in difflib.get_close_matches(name.lower(), folded, n=3)]
-    return f"; did you mean {', '.join(map(repr, close))}?" if close else ""
 
 
 def read_vocabulary_file(path: Path) -> VocabularyFields:

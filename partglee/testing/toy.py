@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from partglee.basics.files import write_jpeg, write_json
 from partglee.data import DatasetSpec, ImageRecord, Instance, register
-from partglee.data.coco_json import read_coco
-from partglee.data.files import write_jpeg, write_json
+from partglee.data.annotations.coco_json import read_coco
 from partglee.structures import Vocabulary
 from partglee.testing.toy_figures import PARTS
 from partglee.testing.toy_scene import toy_categories, toy_scene

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from partglee.data.files import write_jpeg
+from partglee.basics.files import write_jpeg
 from partglee.data.image_names import image_file_name
 from partglee.data.images import read_image
 from partglee.data.part_names import is_part_category, split_part_name
@@ -27,7 +27,7 @@ def draw_annotations(content: Mapping[str, Any], images: Path, output: Path, *, 
     """Draw images of an annotation file, spread over its length, those without annotations left out.
 
     Annotations that cannot be drawn (no box, unknown category, damaged mask) and image files that cannot be read are
-    left out too: `partglee.data.validate` names them.
+    left out too: `partglee.data.checks.content` names them.
 
     Args:
         content: a hierarchical COCO dict.

@@ -1,12 +1,7 @@
-"""Makes ``criterion_samples`` of this folder importable and every test repeatable."""
-
-import sys
-from pathlib import Path
+"""Every test of the criterion is repeatable."""
 
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from partglee.data import DatasetSpec
-from partglee.data.coco_json import CocoRecords, read_coco
+from partglee.data.annotations.coco_json import CocoRecords, read_coco
 
 
 def square(x0: float, y0: float, x1: float, y1: float) -> list[list[float]]:

@@ -9,10 +9,10 @@ import coco_files
 import pytest
 
 from partglee.data import datasets_root, get_dataset, list_datasets
+from partglee.data.checks.content import validate
 from partglee.data.counts import UNCONFIRMED, Counts
 from partglee.data.on_disk import missing_files
 from partglee.data.records_json import as_content
-from partglee.data.validate import validate
 
 
 def test_roots(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from partglee.data import DatasetSpec
-from partglee.data.coco_json import read_coco
+from partglee.data.annotations.coco_json import read_coco
 from partglee.data.collate import collate, relative_boxes
 from partglee.data.mapper import LevelSample, Sample
 from partglee.data.vocabulary_sampling import choose_names

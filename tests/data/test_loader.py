@@ -293,7 +293,8 @@ def test_memory_of_a_large_file(tmp_path: Path) -> None:
     ring = [coordinate for i in range(30) for coordinate in (round(100 + 3.17 * i, 2), round(90 + (i % 7) * 1.3, 2))]
     path.write_text(json.dumps({**content(0), **_large(5000, 12, ring)}))
     code = (
-        "import resource, sys; from pathlib import Path; from partglee.data.columns_cache import load_columns\n"
+        "import resource, sys\nfrom pathlib import Path\n"
+        "from partglee.data.annotations.columns_cache import load_columns\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "columns = load_columns(Path(sys.argv[1])); assert len(columns.annotation_id) == 60000\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"

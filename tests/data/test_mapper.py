@@ -12,7 +12,7 @@ from coco_files import read, square, two_images, write
 from PIL import Image
 
 from partglee.data import ImageRecord, Instance
-from partglee.data.coco_json import CocoRecords
+from partglee.data.annotations.coco_json import CocoRecords
 from partglee.data.mapper import Mapper
 from partglee.data.transforms import Geometry, JitterCrop, ShortSide
 from partglee.structures import Vocabulary

@@ -12,7 +12,7 @@ import torch
 from evaluation_worlds import dataset, image, rect, result
 
 from partglee.data import DatasetSpec
-from partglee.data.coco_json import read_coco
+from partglee.data.annotations.coco_json import read_coco
 from partglee.evaluation import CocoEvaluator, GroundingBoxEvaluator, GroundTruth, PredictionError, score_file
 from partglee.evaluation.expression_files import score_expressions
 from partglee.structures import Level, Prediction

@@ -10,7 +10,7 @@ import pytest
 from evaluation_worlds import dataset, image, rect, result
 
 from partglee.data import DatasetSpec, Records
-from partglee.data.coco_json import read_coco
+from partglee.data.annotations.coco_json import read_coco
 from partglee.evaluation import PredictionError
 from partglee.evaluation.expression_files import score_expressions
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from partglee.data import DatasetSpec
-from partglee.data.coco_json import read_coco
+from partglee.data.annotations.coco_json import read_coco
 from partglee.data.records import ImageRecord, Instance
 from partglee.evaluation import PredictionError
 from partglee.evaluation.expression_files import score_expressions

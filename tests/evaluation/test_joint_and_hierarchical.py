@@ -11,7 +11,7 @@ import pytest
 from evaluation_worlds import dataset, encode, feed, image
 
 from partglee.data import DatasetSpec
-from partglee.data.coco_json import read_coco
+from partglee.data.annotations.coco_json import read_coco
 from partglee.evaluation import HierarchicalEvaluator, dataset_evaluator
 
 SIZE = (60, 80)

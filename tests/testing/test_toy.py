@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from pycocotools import mask as rle
 
 from partglee.data import get_dataset
+from partglee.data.checks.content import validate
 from partglee.data.images import read_image
-from partglee.data.validate import validate
 from partglee.testing import TOY_VOCABULARY, ToyRecords, register_toy, toy_scene, write_toy_dataset
 from partglee.testing.toy_figures import KINDS, PARTS, Figure
 from partglee.testing.toy_scene import MIN_PIXELS, PlacedObject, annotate, render

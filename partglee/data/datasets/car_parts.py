@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from partglee.data.annotations.coco_json import read_coco
 from partglee.data.catalog import DatasetSpec, register
-from partglee.data.coco_json import read_coco
 from partglee.data.counts import Counts
 
 for _split, _images, _annotations in (("train", 360, 3342), ("val", 40, 335)):

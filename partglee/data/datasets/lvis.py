@@ -3,8 +3,8 @@ frequency ("r", "c", "f"), which its evaluator reads."""
 
 from __future__ import annotations
 
+from partglee.data.annotations.coco_json import read_coco
 from partglee.data.catalog import DatasetSpec, register
-from partglee.data.coco_json import read_coco
 from partglee.data.counts import Counts
 
 for _name, _file, _images, _annotations in (

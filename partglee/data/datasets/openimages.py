@@ -5,8 +5,8 @@ Federated: an image supervises the names that were verified for it, found or not
 
 from __future__ import annotations
 
+from partglee.data.annotations.coco_json import read_coco
 from partglee.data.catalog import DatasetSpec, register
-from partglee.data.coco_json import read_coco
 from partglee.data.counts import Counts
 
 for _name, _images, _annotations in (("train", 1743042, 14610229), ("val", 41620, 303980)):

@@ -6,8 +6,8 @@ object are one instance. PACO-LVIS lies in COCO's images; the frames of EGO4D ne
 
 from __future__ import annotations
 
+from partglee.data.annotations.coco_json import read_coco
 from partglee.data.catalog import DatasetSpec, register
-from partglee.data.coco_json import read_coco
 from partglee.data.counts import Counts
 
 _COUNTS = {  # images, objects, parts

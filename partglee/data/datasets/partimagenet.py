@@ -5,8 +5,8 @@ Published numbers are of the validation split of the original release; no two of
 
 from __future__ import annotations
 
+from partglee.data.annotations.coco_json import read_coco
 from partglee.data.catalog import DatasetSpec, register
-from partglee.data.coco_json import read_coco
 from partglee.data.counts import Counts
 
 for _split, _images in (("train", 16540), ("val", 2957), ("test", 4598)):

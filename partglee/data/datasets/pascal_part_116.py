@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from partglee.data.annotations.coco_json import read_coco
 from partglee.data.catalog import DatasetSpec, register
-from partglee.data.coco_json import read_coco
 from partglee.data.counts import Counts
 from partglee.data.part_map_records import read_class_maps
 from partglee.data.vocabulary_splits import split_vocabulary

@@ -5,8 +5,8 @@ Files of other converters with one object and its `expressions` in each image en
 
 from __future__ import annotations
 
+from partglee.data.annotations.coco_json import read_coco
 from partglee.data.catalog import DatasetSpec, register
-from partglee.data.coco_json import read_coco
 from partglee.data.counts import Counts
 
 REFS = {  # referred objects of each split

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from partglee.data.annotations.shards import read_shards
 from partglee.data.catalog import DatasetSpec, register
 from partglee.data.counts import Counts
-from partglee.data.shards import read_shards
 
 register(
     DatasetSpec(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from partglee.data.annotations.coco_json import read_coco
 from partglee.data.catalog import DatasetSpec, register
-from partglee.data.coco_json import read_coco
 
 for _split in ("train", "val"):
     register(

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from partglee.data.files import read_json
+from partglee.basics.files import read_json
 from partglee.data.label_maps import labels_in, read_label_map
 from partglee.data.prepare.files import AnnotatedImage
 from partglee.data.prepare.part_maps import part_labels, with_parts

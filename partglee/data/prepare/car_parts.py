@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from partglee.data.files import read_json
+from partglee.basics.files import read_json
 from partglee.data.prepare.files import AnnotatedImage
 from partglee.data.prepare.mapping import NameMapping
 from partglee.data.prepare.regions import Region, draw_polygons, region_from_mask, split_components

@@ -9,7 +9,7 @@ from typing import Any
 
 from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
 
-from partglee.data.files import read_json
+from partglee.basics.files import read_json
 from partglee.data.prepare.files import AnnotatedImage
 from partglee.data.prepare.regions import Region
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from partglee.data.files import whole_file, write_json
+from partglee.basics.files import whole_file, write_json
 from partglee.data.part_names import split_part_name
 from partglee.data.prepare.regions import Region
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from partglee.structures.vocabulary_files import nearest
+from partglee.basics.names import nearest
 
 FOLDER = Path(__file__).parents[1] / "mappings"
 _KEYS = {"dataset", "objects", "names", "prompts", "unlabelled", "body", "split"}

@@ -10,8 +10,8 @@ from contextlib import ExitStack
 from multiprocessing import Pool
 from pathlib import Path
 
+from partglee.basics.files import read_json, write_json
 from partglee.data.catalog import datasets_root
-from partglee.data.files import read_json, write_json
 from partglee.data.prepare.open_images import prepare_split
 from partglee.data.prepare.refer import REFER_SETS, read_refer
 from partglee.data.prepare.sa1b import prepare_shard

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from partglee.data.files import read_json
+from partglee.basics.files import read_json
+from partglee.basics.names import name_key
 from partglee.data.prepare.files import AnnotatedImage
 from partglee.data.prepare.regions import Mask, Region, draw_polygons, region_from_mask
-from partglee.structures.vocabulary_files import name_key, read_builtin
+from partglee.structures.vocabulary_files import read_builtin
 
 _SYNSET = re.compile(r"n\d{8}(?=_)")
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from partglee.data.files import read_json
+from partglee.basics.files import read_json
 from partglee.data.prepare.pickles import load_plain_pickle
 
 CATEGORIES = [{"id": 1, "name": "object", "level": "object"}]

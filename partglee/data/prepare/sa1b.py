@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from partglee.data.files import whole_file
+from partglee.basics.files import whole_file
 from partglee.data.prepare.files import streamed_file
 from partglee.data.prepare.sa1b_rule import hierarchy, shrink
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from tqdm import tqdm  # type: ignore[import-untyped, unused-ignore]
 
+from partglee.basics.files import read_json
 from partglee.data.catalog import datasets_root
-from partglee.data.files import read_json
 from partglee.data.prepare.car_parts import read_car_parts
 from partglee.data.prepare.clothing import read_clothing
 from partglee.data.prepare.coco import read_coco

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from partglee.data.json_stream import stream_entries, stream_lists
+from partglee.data.annotations.json_stream import stream_entries, stream_lists
 from partglee.data.prepare.files import streamed_file
 from partglee.data.prepare.vg_levels import Levels, derive_levels
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from partglee.data.files import write_json
+from partglee.basics.files import write_json
 from partglee.structures.vocabulary_files import read_builtin
 from partglee.testing.miniatures.shapes import SIZE, box_of, draw_scene, polygons_of, write_map, write_picture
 

@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
 
-from partglee.data.files import write_json
+from partglee.basics.files import write_json
 from partglee.structures.vocabulary_files import FOLDER
 from partglee.testing.miniatures.shapes import Shape, box_of, draw_scene, polygons_of, write_picture
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from partglee.data.files import write_json
+from partglee.basics.files import write_json
 from partglee.structures.vocabulary_files import FOLDER
 from partglee.testing.miniatures.coco import annotation_entry, image_entry
 from partglee.testing.miniatures.shapes import draw_scene, write_picture

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from partglee.data.files import whole_file
+from partglee.basics.files import whole_file
 from partglee.data.prepare.open_images import HUMAN_PARTS
 from partglee.testing.miniatures.shapes import box_of, draw_scene, write_picture
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from partglee.data.files import write_json
+from partglee.basics.files import write_json
 from partglee.structures.vocabulary_files import FOLDER
 from partglee.testing.miniatures.shapes import SIZE, box_of, draw_scene, polygons_of, write_map, write_picture
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.io import savemat  # type: ignore[import-untyped, unused-ignore]
 
-from partglee.data.files import whole_file
+from partglee.basics.files import whole_file
 from partglee.testing.miniatures.shapes import Scene, draw_scene, write_picture
 
 _FACE = ["head", "leye", "reye", "lear", "rear"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from partglee.data.files import whole_file, write_json
+from partglee.basics.files import whole_file, write_json
 from partglee.data.prepare.refer import REFER_SETS, ReferSet
 from partglee.testing.miniatures.coco import annotation_entry, coco_categories, coco_ids, image_entry
 from partglee.testing.miniatures.shapes import draw_scene, write_picture

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from partglee.data.files import whole_file
+from partglee.basics.files import whole_file
 from partglee.testing.miniatures.shapes import Mask, box_of, draw_scene, run_lengths_of
 
 SIZE = (192, 256)  # masks are compared at an eighth of it

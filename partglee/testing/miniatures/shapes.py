@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
 
-from partglee.data.files import whole_file, write_jpeg
+from partglee.basics.files import whole_file, write_jpeg
 
 Mask = NDArray[np.bool_]
 SIZE = (48, 64)

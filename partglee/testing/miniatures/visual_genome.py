@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from partglee.data.files import whole_file, write_json
+from partglee.basics.files import whole_file, write_json
 from partglee.testing.miniatures.shapes import box_of, draw_scene, write_picture
 
 KINDS = {

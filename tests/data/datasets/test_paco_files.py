@@ -10,7 +10,7 @@ import pytest
 
 from partglee.cli import main
 from partglee.data import get_dataset
-from partglee.data.coco_json import CocoRecords
+from partglee.data.annotations.coco_json import CocoRecords
 from partglee.data.images import read_image
 from partglee.data.segmentation import decode
 from partglee.evaluation import build_evaluator

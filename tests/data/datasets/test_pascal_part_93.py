@@ -13,11 +13,11 @@ from pycocotools import mask as rle
 
 from partglee.config import get_cfg
 from partglee.data import get_dataset
+from partglee.data.checks.content import validate
 from partglee.data.images import read_image
 from partglee.data.prepare.part_scripts import pascal_part_93_main
 from partglee.data.prepare.pascal_part import part_rule
 from partglee.data.segmentation import decode
-from partglee.data.validate import validate
 from partglee.data.vocabulary_splits import split_objects, split_vocabulary
 from partglee.structures import Vocabulary
 from partglee.testing.miniatures import MINIATURES

@@ -12,9 +12,9 @@ import pytest
 
 from partglee.cli import main
 from partglee.data import get_dataset
+from partglee.data.checks.content import validate
 from partglee.data.images import read_image
 from partglee.data.prepare.object_scripts import sa1b_main
-from partglee.data.validate import validate
 from partglee.testing.miniatures import MINIATURES
 
 

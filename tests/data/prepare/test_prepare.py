@@ -11,6 +11,7 @@ import pytest
 import raw_samples
 from pycocotools import mask as rle
 
+from partglee.data.checks.content import validate
 from partglee.data.prepare import scripts
 from partglee.data.prepare.car_parts import read_car_parts
 from partglee.data.prepare.clothing import read_clothing
@@ -18,7 +19,6 @@ from partglee.data.prepare.files import AnnotatedImage, num_validation, write_sp
 from partglee.data.prepare.mapping import load_mapping
 from partglee.data.prepare.pascal_part import part_rule, read_pascal_part
 from partglee.data.prepare.regions import Region
-from partglee.data.validate import validate
 
 
 def rows(file: Path) -> list[tuple[str, list[float], str | None]]:

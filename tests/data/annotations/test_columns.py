@@ -12,9 +12,9 @@ import pytest
 from coco_files import CATEGORIES, annotation, read, square, two_images, write
 from pycocotools import mask as rle
 
-from partglee.data import columns_cache
-from partglee.data.columns import read_columns
-from partglee.data.columns_cache import load_columns
+from partglee.data.annotations import columns_cache
+from partglee.data.annotations.columns import read_columns
+from partglee.data.annotations.columns_cache import load_columns
 from partglee.data.segmentation import decode
 
 IMAGE = {"id": 1, "file_name": "a.png", "height": 60, "width": 100}

@@ -10,8 +10,8 @@ import pytest
 from coco_files import annotation, read, two_images
 
 from partglee.data import Instance
-from partglee.data.categories import label_categories
-from partglee.data.validate import validate
+from partglee.data.annotations.categories import label_categories
+from partglee.data.checks.content import validate
 from partglee.structures import Vocabulary
 
 IMAGE = {"id": 1, "file_name": "a.png", "height": 60, "width": 100}

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from pycocotools import mask as rle
 
-from partglee.data.validate import EXAMPLES, validate
-from partglee.data.validate_masks import _counts, _run_lengths
+from partglee.data.checks.content import EXAMPLES, validate
+from partglee.data.checks.masks import _counts, _run_lengths
 
 Change = Callable[[dict[str, Any]], Any]
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from partglee.data.checks.files import check_image_file
+from partglee.data.checks.masks import check_segmentation
 from partglee.data.counts import Compared
 from partglee.data.image_names import image_file_name
 from partglee.data.part_names import is_part_category, split_part_name
-from partglee.data.validate_files import check_image_file
-from partglee.data.validate_masks import check_segmentation
 
 MIN_CONTAINMENT = 0.5  # of a part box in the box of its object
 EXAMPLES = 3

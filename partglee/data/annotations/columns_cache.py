@@ -17,7 +17,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from partglee.data.columns import Columns, read_columns
+from partglee.data.annotations.columns import Columns, read_columns
 
 VERSION = 2  # of what lies in the file; raise it with every change of `Columns` or of the repairs
 _PLAIN = ("categories", "federated", "issues")  # the fields of `Columns` that are no arrays

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from partglee.data import json_stream
-from partglee.data.json_stream import stream_lists
+from partglee.data.annotations import json_stream
+from partglee.data.annotations.json_stream import stream_lists
 
 
 def collect(path: Path) -> dict[str, list]:

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
 
+from partglee.data.annotations.coco_json import CocoRecords, read_coco
 from partglee.data.catalog import DatasetSpec
-from partglee.data.coco_json import CocoRecords, read_coco
 from partglee.data.records import ImageRecord
 
 

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from partglee.basics.names import name_key
 from partglee.data.part_names import is_part_category, split_part_name
 from partglee.structures import Vocabulary
-from partglee.structures.vocabulary_files import name_key
 
 _log = logging.getLogger(__name__)
 

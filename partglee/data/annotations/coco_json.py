@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from partglee.data.annotations.categories import label_categories
+from partglee.data.annotations.columns import Columns
+from partglee.data.annotations.columns_cache import load_columns
 from partglee.data.catalog import DatasetSpec
-from partglee.data.categories import label_categories
-from partglee.data.columns import Columns
-from partglee.data.columns_cache import load_columns
 from partglee.data.records import ImageRecord, Instance, Segmentation
 from partglee.structures import Vocabulary
 

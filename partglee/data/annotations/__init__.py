@@ -1,0 +1,1 @@
+"""Annotation files: hierarchical COCO JSON and its column cache, categories, and files in shards."""

@@ -1,0 +1,1 @@
+"""What `partglee data check` looks for in annotation files, images and masks."""
