@@ -23,7 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from partglee import __version__
     from partglee.config import config_dir, list_models
-    from partglee.engine.predictor import weights_dir
+    from partglee.engine.weight_files import weights_dir
     from partglee.ops import status
 
     print(f"partglee {__version__}, Python {platform.python_version()}, {platform.platform()}")

@@ -23,11 +23,11 @@ from partglee.engine.evaluation_hook import Evaluate
 from partglee.engine.hooks import Hook, LogMetrics, SaveCheckpoints, restore
 from partglee.engine.logging import MetricsFile
 from partglee.engine.optimizer import build_optimizer
-from partglee.engine.predictor import CONFIG_TEXT, TABLE_NAMES, find_table, find_weights
 from partglee.engine.schedule import build_schedule
 from partglee.engine.sharded import ShardedWeights, reach_everything
 from partglee.engine.step import TrainingStep
 from partglee.engine.trainer import Trainer
+from partglee.engine.weight_files import CONFIG_TEXT, TABLE_NAMES, find_table, find_weights
 from partglee.engine.weights import load_initial_weights
 from partglee.modeling import PartGLEE, build_model
 from partglee.structures import TrainingBatch

@@ -18,15 +18,14 @@ from PIL import Image
 from torch import Tensor
 
 from partglee.checkpoint import load_weights, read_metadata
-from partglee.config import config_from_text, list_models, load_config
+from partglee.config import config_from_text, load_config
 from partglee.data.images import MAX_PIXELS, ImageSource, read_image
+from partglee.engine.weight_files import CONFIG_NAME, CONFIG_TEXT, TABLE_KEY, TABLE_NAMES, find_table, find_weights
 from partglee.modeling import PartGLEE, build_model
 from partglee.modeling.frame import Frame
 from partglee.modeling.postprocess import PostprocessOptions, postprocess
 from partglee.structures import ModelOutput, Prediction, TextEmbeddings, Vocabulary
 
-CONFIG_TEXT, TABLE_NAMES, TABLE_KEY = "partglee_config_text", "names", "embeddings"  # in exported weight files
-_SHIPPED = Path(__file__).resolve().parents[1] / "weights"
 _PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -122,7 +121,7 @@ class Predictor:
         metadata = read_metadata(file)
         if CONFIG_TEXT in metadata:
             return cls._from_text(file, metadata, **options)
-        config = metadata.get("partglee_config")
+        config = metadata.get(CONFIG_NAME)
         if config is None:
             raise ValueError(
                 f"{file} does not say which configuration it belongs to; "
@@ -263,36 +262,3 @@ def _check_device(device: str | torch.device | None) -> torch.device:
 def default_device() -> torch.device:
     """A GPU when there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def weights_dir() -> Path:
-    """Where named weights are looked for."""
-    return Path(os.environ.get("PARTGLEE_WEIGHTS", Path.home() / ".cache" / "partglee"))
-
-
-def find_weights(name: str | Path) -> Path:
-    """The weights file for a path or for a model's name."""
-    path = Path(name)
-    if path.suffix in (".safetensors", ".pth", ".pt", ".pkl"):
-        if path.suffix != ".safetensors":
-            raise ValueError(
-                f"{path} is a torch file; convert it first: partglee convert --from partglee {path} OUT.safetensors"
-            )
-        if not path.is_file():
-            raise ValueError(f"no weights file {path}")
-        return path
-    places = [_SHIPPED / f"{name}.safetensors", weights_dir() / f"{name}.safetensors"]
-    for file in places:
-        if file.is_file():
-            return file
-    shipped = ", ".join(sorted(file.stem for file in _SHIPPED.glob("*.safetensors"))) or "none"
-    raise ValueError(
-        f"no weights for {str(name)!r}: {places[-1]} does not exist. Shipped with the library: {shipped}. MODEL_ZOO.md "
-        f"says where the released weights are and how to convert them; models: {', '.join(list_models())}"
-    )
-
-
-def find_table(name: str | Path) -> Path:
-    """The name table for `MODEL.TEXT.TABLE.FILE`: a file, or the name of exported weights, which carry one."""
-    path = Path(name)
-    return path if path.is_file() or path.suffix else find_weights(name)

@@ -6,7 +6,7 @@ from fvcore.common.config import CfgNode as CN
 
 from partglee.checkpoint import LoadReport, load_weights, read_weights
 from partglee.engine.logging import LOGGER
-from partglee.engine.predictor import TABLE_KEY, find_weights
+from partglee.engine.weight_files import TABLE_KEY, find_weights
 from partglee.modeling import PartGLEE
 from partglee.modeling.backbone import Backbone
 

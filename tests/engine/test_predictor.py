@@ -12,7 +12,7 @@ from PIL import Image
 import partglee
 from partglee.checkpoint import write_weights
 from partglee.engine import Predictor
-from partglee.engine.predictor import find_weights
+from partglee.engine.weight_files import find_weights
 from partglee.structures import Prediction
 from partglee.testing import tiny_model
 

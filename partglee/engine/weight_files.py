@@ -1,0 +1,46 @@
+"""Where weight files lie, and what they say of themselves."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from partglee.config import list_models
+
+# Metadata of weight files: the zoo's name of their configuration, or its text; the names of a name table.
+CONFIG_NAME, CONFIG_TEXT, TABLE_NAMES = "partglee_config", "partglee_config_text", "names"
+TABLE_KEY = "embeddings"  # tensor of a name table, in a file of its own or among weights
+_SHIPPED = Path(__file__).resolve().parents[1] / "weights"
+
+
+def weights_dir() -> Path:
+    """Where named weights are looked for."""
+    return Path(os.environ.get("PARTGLEE_WEIGHTS", Path.home() / ".cache" / "partglee"))
+
+
+def find_weights(name: str | Path) -> Path:
+    """The weights file for a path or for a model's name."""
+    path = Path(name)
+    if path.suffix in (".safetensors", ".pth", ".pt", ".pkl"):
+        if path.suffix != ".safetensors":
+            raise ValueError(
+                f"{path} is a torch file; convert it first: partglee convert --from partglee {path} OUT.safetensors"
+            )
+        if not path.is_file():
+            raise ValueError(f"no weights file {path}")
+        return path
+    places = [_SHIPPED / f"{name}.safetensors", weights_dir() / f"{name}.safetensors"]
+    for file in places:
+        if file.is_file():
+            return file
+    shipped = ", ".join(sorted(file.stem for file in _SHIPPED.glob("*.safetensors"))) or "none"
+    raise ValueError(
+        f"no weights for {str(name)!r}: {places[-1]} does not exist. Shipped with the library: {shipped}. MODEL_ZOO.md "
+        f"says where the released weights are and how to convert them; models: {', '.join(list_models())}"
+    )
+
+
+def find_table(name: str | Path) -> Path:
+    """The name table for `MODEL.TEXT.TABLE.FILE`: a file, or the name of exported weights, which carry one."""
+    path = Path(name)
+    return path if path.is_file() or path.suffix else find_weights(name)
