@@ -6,6 +6,7 @@ B images, S memory tokens of all levels, E width; inside the encoder levels run 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -37,11 +38,18 @@ class EncoderLayer(nn.Module):
 
 
 class PixelDecoder(nn.Module):
-    """Deformable encoder with one early-fusion block in front, and one FPN step to stride 4.
+    """Deformable encoder, one early-fusion block in front of it where asked, and one FPN step to the finest map.
+
+    With four maps at strides 4 to 32, three levels and no fusion this is Mask2Former's pixel decoder (arXiv 2112.01527,
+    section 3.2). Its files index levels coarse to fine inside the encoder, this module fine to coarse: the rows of the
+    level embedding, and the level axis of each layer's sampling offsets and attention weights, are in reversed order.
 
     Args:
-        in_channels: channels of the backbone's maps at strides 4, 8, 16, 32.
-        num_levels: 3 uses strides 8 to 32; every further level halves the coarsest map again.
+        in_channels: channels of the backbone's maps, fine to coarse: the first (stride 4) joins in the FPN step alone,
+            the others (strides 8, 16, 32) are encoded.
+        num_levels: levels of the encoder; every one beyond the backbone's halves the coarsest map again.
+        fusion: joins image memory and text tokens; None = the text plays no role here.
+        norm_groups: of all group norms; must divide `embed_dim`.
     """
 
     def __init__(
@@ -54,23 +62,24 @@ class PixelDecoder(nn.Module):
         num_heads: int,
         num_points: int,
         ffn_dim: int,
-        fusion: EarlyFusion,
+        fusion: EarlyFusion | None = None,
+        norm_groups: int = 32,
         checkpoint_layers: bool = False,
     ) -> None:
         super().__init__()
-        if len(in_channels) != 4:
-            raise ValueError(f"in_channels must name four maps (strides 4, 8, 16, 32), got {list(in_channels)}")
-        if num_levels < 3:
-            raise ValueError(f"num_levels must be at least 3 (strides 8, 16, 32), got {num_levels}")
-        self.checkpoint_layers = checkpoint_layers
-        self.input_proj = nn.ModuleList(
-            ConvNorm(in_channels=c, out_channels=embed_dim, kernel_size=1, bias=True) for c in in_channels[1:]
-        )
-        for extra in range(num_levels - 3):
-            channels = in_channels[-1] if extra == 0 else embed_dim
-            self.input_proj.append(
-                ConvNorm(in_channels=channels, out_channels=embed_dim, kernel_size=3, stride=2, bias=True)
+        if len(in_channels) < 2:
+            raise ValueError(f"in_channels must name the FPN's map and those to encode, got {list(in_channels)}")
+        if num_levels < len(in_channels) - 1:
+            raise ValueError(
+                f"num_levels must be at least {len(in_channels) - 1}, one for each map of in_channels but the first, "
+                f"got {num_levels}"
             )
+        self.checkpoint_layers = checkpoint_layers
+        to_width = partial(ConvNorm, out_channels=embed_dim, num_groups=norm_groups)
+        self.input_proj = nn.ModuleList(to_width(in_channels=c, kernel_size=1, bias=True) for c in in_channels[1:])
+        for extra in range(num_levels - len(self.input_proj)):
+            channels = in_channels[-1] if extra == 0 else embed_dim
+            self.input_proj.append(to_width(in_channels=channels, kernel_size=3, stride=2, bias=True))
         self.level_embed = nn.Parameter(torch.randn(num_levels, embed_dim))
         self.fusion = fusion
         self.layers = nn.ModuleList(
@@ -79,8 +88,8 @@ class PixelDecoder(nn.Module):
             )
             for _ in range(num_layers)
         )
-        self.lateral = ConvNorm(in_channels=in_channels[0], out_channels=embed_dim, kernel_size=1)
-        self.output = ConvNorm(in_channels=embed_dim, out_channels=embed_dim, kernel_size=3, relu=True)
+        self.lateral = to_width(in_channels=in_channels[0], kernel_size=1)
+        self.output = to_width(in_channels=embed_dim, kernel_size=3, relu=True)
         self.mask_features = nn.Conv2d(embed_dim, embed_dim, 1)
         nn.init.xavier_uniform_(self.mask_features.weight)
         nn.init.zeros_(self.mask_features.bias)
@@ -88,11 +97,11 @@ class PixelDecoder(nn.Module):
     def forward(
         self, features: Sequence[Tensor], tokens: Tensor | None = None, token_mask: Tensor | None = None
     ) -> PixelFeatures:
-        """Four backbone maps (B, C_i, H/2^i, W/2^i), i = 2..5, and the text tokens to fuse, if any."""
+        """Backbone maps (B, C_i, H/2^i, W/2^i), i = 2..5, and the text tokens (B or 1, T, E) to fuse, if any."""
         maps = self.project(features)
         level_sizes = tuple((m.shape[-2], m.shape[-1]) for m in maps)
         memory = torch.cat([m.flatten(2).transpose(1, 2) for m in maps], dim=1)
-        if tokens is not None:
+        if self.fusion is not None and tokens is not None:
             memory, _ = self.fusion(memory, tokens, token_mask)
         levels = self.encode(memory, level_sizes)
         mask_features = self.upsample(levels[0], level_sizes[0], features[0])
@@ -103,7 +112,7 @@ class PixelDecoder(nn.Module):
         """Maps of equal width, fine to coarse, with the extra coarse levels appended."""
         maps = [proj(f) for proj, f in zip(self.input_proj, features[1:], strict=False)]
         previous = features[-1]
-        for proj in self.input_proj[3:]:
+        for proj in self.input_proj[len(maps) :]:
             previous = proj(previous)
             maps.append(previous)
         return maps
@@ -119,9 +128,9 @@ class PixelDecoder(nn.Module):
                 memory = layer(memory, position, centres, level_sizes)
         return list(memory.split([h * w for h, w in level_sizes], dim=1))
 
-    def upsample(self, finest: Tensor, size: tuple[int, int], stride4: Tensor) -> Tensor:
-        """The finest encoded level joined with the backbone's stride-4 map -> mask features (B, E, H/4, W/4)."""
-        lateral = self.lateral(stride4)
+    def upsample(self, finest: Tensor, size: tuple[int, int], finer: Tensor) -> Tensor:
+        """The finest encoded level joined with the backbone's map of stride 4 -> mask features (B, E, H/4, W/4)."""
+        lateral = self.lateral(finer)
         top = finest.transpose(1, 2).unflatten(2, size)
         top = F.interpolate(top, size=lateral.shape[-2:], mode="bilinear", align_corners=False)
         return self.mask_features(self.output(lateral + top))

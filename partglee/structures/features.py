@@ -18,6 +18,12 @@ class PixelFeatures(NamedTuple):
     level_sizes: tuple[tuple[int, int], ...]  # (h, w) of each level; plain ints, so no host-device copy per layer
     mask_features: Tensor  # (B, E, H/4, W/4)
 
+    def maps(self) -> list[Tensor]:
+        """The memory as one (B, E, h, w) map for each level, coarse to fine, for decoders that attend to one level at
+        a time (Mask2Former, arXiv 2112.01527, section 3.2)."""
+        levels = self.memory.split([h * w for h, w in self.level_sizes], dim=1)
+        return [level.transpose(1, 2).unflatten(2, size) for level, size in zip(levels, self.level_sizes, strict=True)]
+
 
 class PartQueries(NamedTuple):
     """L part queries parsed from each of K selected object queries, object by object."""
