@@ -1,12 +1,13 @@
 """Weights: read, write, load with a report, convert from upstream. Works on modules and dicts; imports no model."""
 
-from partglee.checkpoint.convert import ConversionReport, convert_checkpoint, convert_state_dict
+from partglee.checkpoint.convert import ConversionReport, apply_rules, convert_checkpoint, convert_state_dict
 from partglee.checkpoint.files import read_metadata, read_weights, write_weights
 from partglee.checkpoint.load import LoadReport, load_weights
 
 __all__ = [
     "ConversionReport",
     "LoadReport",
+    "apply_rules",
     "convert_checkpoint",
     "convert_state_dict",
     "load_weights",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,13 +49,31 @@ def convert_state_dict(state: Mapping[str, Tensor], source: str) -> tuple[dict[s
     """
     if source not in RULES:
         raise ValueError(f"source must be one of {', '.join(SOURCES)}, got {source!r}")
+    out, report = apply_rules(state, RULES[source], source=source, prefixes=PREFIXES[source])
+    _check(out, report)
+    report.config = _fitting_config(out)
+    return out, report
+
+
+def apply_rules(
+    state: Mapping[str, Tensor], rules: Sequence[Rule], *, source: str, prefixes: Sequence[str] = ()
+) -> tuple[dict[str, Tensor], ConversionReport]:
+    """Rename, merge, duplicate and drop keys by any list of rules; the first that matches decides.
+
+    Args:
+        source: the program that wrote the weights, for the report.
+        prefixes: taken off every key, in this order, where they are there.
+
+    Raises:
+        ValueError: for names of one tensor that differ, or a piece of a merged tensor that is missing.
+    """
     report = ConversionReport(source)
     out: dict[str, Tensor] = {}
     origin: dict[str, str] = {}
     pieces: dict[str, dict[str, Tensor]] = defaultdict(dict)
     for key, value in state.items():
-        short = _strip(key, PREFIXES[source])
-        rule, match = _find(short, RULES[source])
+        short = _strip(key, prefixes)
+        rule, match = _find(short, rules)
         if rule is None or match is None:
             report.unknown.append(key)
             continue
@@ -86,8 +104,6 @@ def convert_state_dict(state: Mapping[str, Tensor], source: str) -> tuple[dict[s
         if lacking:
             raise ValueError(f"the text tower's attention lacks {', '.join(f'{p}_proj' for p in lacking)} for {name}")
         out[name] = torch.cat([parts[p] for p in "qkv"])
-    _check(out, report)
-    report.config = _fitting_config(out)
     return out, report
 
 
@@ -101,13 +117,13 @@ def convert_checkpoint(source_file: str | Path, target_file: str | Path, *, sour
     return report
 
 
-def _strip(key: str, prefixes: tuple[str, ...]) -> str:
+def _strip(key: str, prefixes: Sequence[str]) -> str:
     for prefix in prefixes:
         key = key.removeprefix(prefix)
     return key
 
 
-def _find(key: str, rules: tuple[Rule, ...]) -> tuple[Rule | None, re.Match[str] | None]:
+def _find(key: str, rules: Sequence[Rule]) -> tuple[Rule | None, re.Match[str] | None]:
     for rule in rules:
         match = rule.pattern.fullmatch(key)
         if match:
