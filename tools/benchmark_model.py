@@ -170,10 +170,10 @@ def report(
 ) -> None:
     """Table on the screen, everything in the file."""
     title = {k: f"{k[0]} {k[1]}{' compiled' if k[2] else ''}" for k in names}
-    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu()
+    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     print(f"{arguments.config}, {arguments.size}, {arguments.vocabulary or arguments.names}, {device}: {hardware}")
     print(f"torch {torch.__version__}, Python {platform.python_version()}, {torch.get_num_threads()} threads, "
-          f"commit {_commit()}, load {os.getloadavg()[0]:.1f}; ops: {status()}")  # fmt: skip
+          f"commit {commit_here()}, load {os.getloadavg()[0]:.1f}; ops: {status()}")  # fmt: skip
     median = {k: {s: statistics.median(r.get(s, 0.0) for r in samples[k]) for s in STAGES} for k in names}
     total = {k: [sum(r.get(s, 0.0) for s in STAGES) for r in samples[k]] for k in names}
     print(f"{'stage, ms':<16}" + "".join(f"{title[k]:>26}" for k in names))
@@ -192,7 +192,7 @@ def report(
             f"peak resident memory of the process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB"
         )
     Path(arguments.output).write_text(
-        json.dumps({"candidates": {title[k]: samples[k] for k in names}, "hardware": hardware, "commit": _commit()})
+        json.dumps({"candidates": {title[k]: samples[k] for k in names}, "hardware": hardware, "commit": commit_here()})
     )
 
 
@@ -200,14 +200,14 @@ def _ratio(base: float, value: float) -> str:
     return f"({base / value:.2f}x)" if value > 0.05 else ""
 
 
-def _cpu() -> str:
+def processor() -> str:
     for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []:
         if line.startswith("model name"):
             return f"{line.split(':')[1].strip()}, {os.cpu_count()} cores"
     return platform.processor()
 
 
-def _commit() -> str:
+def commit_here() -> str:
     found = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
     return found.stdout.strip() or "unknown"
 

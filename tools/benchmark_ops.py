@@ -29,11 +29,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from partglee.ops import ms_deform_attn, native, status, use_ops
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from partglee.ops import ms_deform_attn, native, status, use_ops  # noqa: E402
-
 HEADS, POINTS = 8, 4
 FOUR = [(100, 167), (50, 84), (25, 42), (13, 21)]  # an image of 800 x 1333
 

@@ -11,7 +11,6 @@ import os
 import platform
 import resource
 import statistics
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -20,9 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
-from benchmark_model import _commit, _cpu
+from benchmark_model import commit_here, processor
 
 from partglee.config import load_config
 from partglee.criterion.matcher import Matcher, PendingMatches
@@ -46,7 +43,7 @@ class Clock:
         self._wrap(step.model, "forward", "forward")
         self._wrap(step, "criterion", "criterion")
         self._wrap(trainer.accelerator, "backward", "backward")
-        self._wrap(trainer, "_apply", "optimiser")
+        self._wrap(trainer.optimizer, "step", "optimiser")
         self._wrap(Matcher, "start", "matching")
         self._wrap(PendingMatches, "result", "matching")
 
@@ -155,10 +152,10 @@ def report(
     alone: float,
 ) -> None:
     """Table on the screen, everything in the file."""
-    hardware = torch.cuda.get_device_name() if arguments.device == "cuda" else _cpu()
+    hardware = torch.cuda.get_device_name() if arguments.device == "cuda" else processor()
     print(f"{arguments.config} {arguments.size or ''}, {arguments.batch} images, {arguments.precision}: {hardware}")
     print(f"torch {torch.__version__}, Python {platform.python_version()}, {torch.get_num_threads()} threads, "
-          f"commit {_commit()}, load {os.getloadavg()[0]:.1f}; ops: {status()}")  # fmt: skip
+          f"commit {commit_here()}, load {os.getloadavg()[0]:.1f}; ops: {status()}")  # fmt: skip
     print(f"{'ms, median':<14}" + "".join(f"{choice:>24}" for choice in ops))
     for part in PARTS:
         middle = [statistics.median(s[part] for s in samples[choice]) for choice in ops]
@@ -175,7 +172,7 @@ def report(
     else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(f"peak resident memory of the process: {peak:.0f} MB")
-    content = {"candidates": samples, "hardware": hardware, "commit": _commit(), "loading": alone, "memory": memory}
+    content = {"candidates": samples, "hardware": hardware, "commit": commit_here(), "loading": alone, "memory": memory}
     Path(arguments.output).write_text(json.dumps(content))
 
 

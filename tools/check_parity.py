@@ -54,7 +54,7 @@ def golden_arrays(model: PartGLEE, golden: Any) -> dict[str, Tensor]:
     for i, (level, size) in enumerate(zip(levels, sizes, strict=True)):
         arrays[f"encoded_level{i}"] = level.transpose(1, 2).unflatten(2, size)[:, ::16]
     objects, parts = output.objects.layers[-1], output.parts.layers[-1]
-    rows = model._objects_to_parse(objects.logits, None)
+    rows = output.parent[:, ::10]  # ten part queries of each parsed object, one after the other
     arrays["part_queries"] = model.qformer(output.objects.queries, rows).content[0].unflatten(0, (50, 10))
     for name, layer in (("object", objects), ("part", parts)):
         arrays[f"{name}_logits"], arrays[f"{name}_boxes"] = layer.logits, layer.boxes

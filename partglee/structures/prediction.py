@@ -5,7 +5,6 @@ N rows (objects and parts together), (H, W) the image size in pixels.
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -351,10 +350,10 @@ class Prediction:
         Args:
             image: (H, W, 3) uint8 RGB or a PIL image; None = the prediction's own `image`.
         """
-        # By name, because structures lie below visualization: a picture is wanted by people who hold a Prediction only.
-        visualization = importlib.import_module("partglee.visualization")
-        picture: Image = visualization.draw_prediction(self, image, **options)
-        return picture
+        # The one import upwards: people who want a picture hold a Prediction only.
+        from partglee.visualization import draw_prediction
+
+        return draw_prediction(self, image, **options)
 
 
 def _encode_masks(masks: Tensor) -> list[dict[str, Any]]:

@@ -122,26 +122,22 @@ def test_matches_of_all_layers_and_images_in_one_call() -> None:
     assert final.query.tolist() == matches.query[matches.layer == 2].tolist()
 
 
-def test_one_cost_call_for_all_layers_and_assignments_off_this_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[tuple[int, ...]] = []
-    threads: set[str] = set()
-    cost, solve = Matcher.cost, matcher_module.assign
+def test_whoever_starts_a_matching_does_not_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller may do something else until it asks for the result, even if an assignment takes for ever."""
+    started, solve = threading.Event(), matcher_module.assign
 
-    def counted(self: Matcher, *args: Any) -> Tensor:
-        found = cost(self, *args)
-        calls.append(tuple(found.shape))
-        return found
-
-    def watched(matrix: np.ndarray) -> Any:
-        threads.add(threading.current_thread().name)
+    def late(matrix: np.ndarray) -> Any:
+        assert started.wait(20), "an assignment that runs before `start` returns"
         return solve(matrix)
 
-    monkeypatch.setattr(Matcher, "cost", counted)
-    monkeypatch.setattr(matcher_module, "assign", watched)
-    batch = batch_targets([random_targets(4, masks=False), random_targets(2, masks=False)], num_names=3, device=CPU)
-    Matcher().start(random_stack(layers=3), batch).result()
-    assert calls == [(3, 6, 4), (3, 6, 2)], "one call for each image, whatever the number of layers"
-    assert threads and all(name.startswith("matching") for name in threads)
+    stack, targets = random_stack(layers=3), [random_targets(4, masks=False), random_targets(2, masks=False)]
+    batch = batch_targets(targets, num_names=3, device=CPU)
+    wanted = Matcher().start(stack, batch).result()
+    monkeypatch.setattr(matcher_module, "assign", late)
+    pending = Matcher().start(stack, batch)
+    started.set()
+    matches = pending.result()
+    assert all(torch.equal(a, b) for a, b in zip(matches[:4], wanted[:4], strict=True))
 
 
 def test_masks_decide_where_classes_and_boxes_do_not() -> None:

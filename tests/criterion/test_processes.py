@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 import torch.multiprocessing as mp
-from torch import distributed as dist
-
-sys.path.insert(0, str(Path(__file__).parent))
 from criterion_samples import leaves, make_criterion, random_output, random_targets
+from torch import distributed as dist
 
 from partglee.criterion import total
 from partglee.structures import DecoderOutput, HierarchicalTargets, ModelOutput

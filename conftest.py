@@ -1,7 +1,8 @@
-"""Fixtures that several test folders share."""
+"""Fixtures that the tests of the package and those of projects share."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import logging
 import os
@@ -17,7 +18,9 @@ from partglee.engine import Predictor
 from partglee.modeling import PartGLEE
 from partglee.testing import tiny_model, tiny_predictor, write_name_table
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parent
+for _project in sorted((ROOT / "projects").glob("*/")):  # importable as they stand; their tests' helpers too
+    sys.path += [str(_project), str(_project / "tests")]
 NAMES = ["dog", "dog head", "dog tail", "person", "person arm", "person lower leg", "cat"]
 
 
@@ -78,17 +81,7 @@ def predictor(table: Path) -> Predictor:
     return tiny_predictor(table)
 
 
-def load_tool(name: str) -> ModuleType:
-    """Import a script of tools/."""
-    spec = importlib.util.spec_from_file_location(f"tools_{name}", ROOT / "tools" / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="session")
 def parity_tool() -> ModuleType:
     """tools/check_parity.py as a module."""
-    return load_tool("check_parity")
+    return importlib.import_module("check_parity")
