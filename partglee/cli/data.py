@@ -62,7 +62,7 @@ def _add_drawing(parser: argparse.ArgumentParser, *, samples: int) -> None:
 def run_list(arguments: argparse.Namespace) -> int:
     """Print one line for each data set."""
     from partglee.data import datasets_root, get_dataset, list_datasets
-    from partglee.data.on_disk import missing_files
+    from partglee.data.spec import missing_files
 
     print(f"root: {datasets_root().resolve()}")
     width = max(len(name) for name in list_datasets())

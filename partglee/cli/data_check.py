@@ -19,7 +19,7 @@ def run_show(arguments: argparse.Namespace) -> int:
     """Print one data set, and draw some of its images."""
     from partglee.data import get_dataset
     from partglee.data.checks.datasets import held_by
-    from partglee.data.on_disk import missing_files
+    from partglee.data.spec import missing_files
 
     spec = get_dataset(arguments.name)
     print(f"{spec.name}\n  annotations: {spec.annotation_path}\n  images: {spec.image_root}")

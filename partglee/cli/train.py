@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
 def work(cfg: Any, resume: bool, eval_only: bool, cpu: bool) -> int:
     """What one process does."""
     from partglee.basics.files import whole_file
-    from partglee.data.build import register_custom
+    from partglee.data.catalog import DataSets, register_custom
     from partglee.engine.build import build_accelerator, build_initial_model, build_trainer, train_batches
     from partglee.engine.evaluate import evaluate
     from partglee.engine.logging import LOGGER, set_up_logging
@@ -54,15 +54,17 @@ def work(cfg: Any, resume: bool, eval_only: bool, cpu: bool) -> int:
         keep_freed_memory()
     output = Path(cfg.OUTPUT_DIR)
     register_custom(cfg)
+    data = DataSets()
     check_config(cfg, world_size=accelerator.num_processes, train=not eval_only)
     set_up_logging(output, process=accelerator.process_index)
-    check_data(cfg, train=not eval_only)
+    check_data(cfg, train=not eval_only, data=data)
     model = build_initial_model(cfg, complete=eval_only)
-    check_names(cfg, model, train=not eval_only)
+    check_names(cfg, model, train=not eval_only, data=data)
     if eval_only:
-        evaluate(cfg, model.to(accelerator.device), accelerator, folder=output / "predictions")
+        evaluate(cfg, model.to(accelerator.device), accelerator, folder=output / "predictions", data=data)
         return 0
-    trainer = build_trainer(cfg, accelerator, train_batches(cfg, accelerator), model=model, resume=resume)
+    batches = train_batches(cfg, accelerator, data)
+    trainer = build_trainer(cfg, accelerator, batches, model=model, resume=resume, data=data)
     if accelerator.is_main_process:  # not before: what an earlier run wrote stays until this one may go on
         with whole_file(output / "config.yaml") as beside:
             beside.write_text(cfg.dump(), encoding="utf-8")

@@ -8,8 +8,7 @@ import numpy as np
 from fvcore.common.config import CfgNode as CN
 from numpy.typing import NDArray
 
-from partglee.data.catalog import get_dataset
-from partglee.data.custom import register_custom
+from partglee.data.catalog import DataSets, get_dataset, register_custom
 from partglee.data.loader import BatchMaker, Source, TestLoader, TrainingLoader
 from partglee.data.mapper import Mapper
 from partglee.data.records import Records
@@ -21,7 +20,13 @@ __all__ = ["build_augmentation", "build_test_loader", "build_train_loader", "reg
 
 
 def build_train_loader(
-    cfg: CN, *, start_step: int = 0, rank: int = 0, world_size: int = 1, images_per_process: int | None = None
+    cfg: CN,
+    *,
+    start_step: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    images_per_process: int | None = None,
+    data: DataSets | None = None,
 ) -> Iterable[TrainingBatch]:
     """Endless batches of the data sets of `DATASETS.TRAIN` for one process.
 
@@ -31,6 +36,7 @@ def build_train_loader(
             takes `SOLVER.ACCUMULATE` batches.
         rank, world_size: this process, and how many there are.
         images_per_process: B of a batch; None = `SOLVER.BATCH_SIZE` over processes and accumulated passes.
+        data: what the run has read; None = the files are read here.
 
     Raises:
         ValueError: for unknown data sets, files that are missing or malformed, or settings that contradict each other.
@@ -51,7 +57,8 @@ def build_train_loader(
         )
 
     augmentation = build_augmentation(cfg)
-    sources = [_source(cfg, name, augmentation) for name in names]
+    data = data or DataSets()
+    sources = [_source(cfg, name, data.records(name), augmentation) for name in names]
     seed = int(cfg.SOLVER.SEED)
     streams = [
         ImageStream(
@@ -103,9 +110,8 @@ def build_augmentation(cfg: CN) -> Augmentation:
     raise ValueError(f"INPUT.TRAIN.MODE must be jitter or resize, got {train.MODE!r}")
 
 
-def _source(cfg: CN, name: str, augmentation: Augmentation) -> Source:
+def _source(cfg: CN, name: str, records: Records, augmentation: Augmentation) -> Source:
     spec = get_dataset(name)
-    records = spec.read()
     mapper = Mapper(
         vocabulary=records.vocabulary,
         augmentation=augmentation,
@@ -130,12 +136,17 @@ def _upright(records: Records) -> NDArray[np.int64]:
     return np.array([height > width for height, width in sizes], np.int64)
 
 
-def build_test_loader(cfg: CN, name: str, *, rank: int = 0, world_size: int = 1) -> TestLoader:
+def build_test_loader(
+    cfg: CN, name: str, *, rank: int = 0, world_size: int = 1, data: DataSets | None = None
+) -> TestLoader:
     """(record, (h, w, 3) uint8 RGB) of every image of a data set, for one process.
+
+    Args:
+        data: what the run has read; None = the file is read here.
 
     Raises:
         ValueError: for an unknown data set or a malformed file; while reading, for an image that cannot be read.
     """
     register_custom(cfg)
-    workers = cfg.DATALOADER.NUM_WORKERS
-    return TestLoader(get_dataset(name).read(), num_workers=workers, rank=rank, world_size=world_size)
+    records = (data or DataSets()).records(name)
+    return TestLoader(records, num_workers=cfg.DATALOADER.NUM_WORKERS, rank=rank, world_size=world_size)

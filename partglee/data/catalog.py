@@ -1,70 +1,25 @@
-"""The data sets by name. Everything in which they differ is a field of `DatasetSpec`."""
+"""The data sets by name: the library's own, those that a user registers, those that a configuration describes."""
 
 from __future__ import annotations
 
-import importlib
-import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+import difflib
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, get_args
+
+from fvcore.common.config import CfgNode as CN
 
 from partglee.basics.names import nearest
-from partglee.data.counts import Counts
+from partglee.data.annotations.coco_json import read_coco
+from partglee.data.datasets import SPECS
 from partglee.data.records import Records
+from partglee.data.spec import Background, DatasetSpec
 from partglee.structures import Vocabulary
 
-Background = Literal["labelled", "inside", "unlabelled"]
-_DATASETS: dict[str, DatasetSpec] = {}
+_DATASETS: dict[str, DatasetSpec] = {spec.name: spec for spec in SPECS}
 
-
-@dataclass(frozen=True, slots=True)
-class DatasetSpec:
-    """One data set or split.
-
-    `background` says what an unmatched query may be punished for: "labelled": every instance of the names is annotated,
-    wherever it is; "inside": everything inside the annotated objects is, the rest of the image was not looked at;
-    "unlabelled": nothing is known beside the annotations.
-    """
-
-    name: str
-    annotations: str  # file or folder, relative to the root of data sets (absolute paths stay)
-    images: str  # folder that the file names are relative to
-    reader: Callable[[DatasetSpec], Records]
-    vocabulary: Vocabulary | str | None = None  # None: the categories of the file; a string: `Vocabulary.parse`
-    object_background: Background = "labelled"
-    part_background: Background = "labelled"
-    supervises_objects: bool = True  # False: the part level alone is annotated
-    supervises_parts: bool = True  # False: the object level alone is annotated
-    sampled_names: int = 0  # names of a batch vocabulary at each level: positives + random others; 0 = all names
-    boxes_from_masks: bool = True  # after a crop; False where masks are worse than boxes
-    left_right: bool = True  # names that say left or right are swapped by a flip
-    evaluator: str = ""  # key of `partglee.evaluation.EVALUATORS`; "" = for training only
-    counts: Counts = field(default_factory=Counts)  # what `partglee data` compares the files with
-    needs: tuple[str, ...] = ()  # further files and folders that the reader reads, relative to the root
-    select: tuple[float, float] = (0.0, 1.0)  # share of the images, in file order, that this split keeps
-    options: Mapping[str, Any] = field(default_factory=dict)  # for the reader
-
-    @property
-    def annotation_path(self) -> Path:
-        return datasets_root() / self.annotations
-
-    @property
-    def image_root(self) -> Path:
-        return datasets_root() / self.images
-
-    def read(self) -> Records:
-        """The records, read now.
-
-        Raises:
-            ValueError: when the annotation file is missing (with the expected path) or not what the reader expects.
-        """
-        return self.reader(self)
-
-
-def datasets_root() -> Path:
-    """`PARTGLEE_DATASETS`, or else `DETECTRON2_DATASETS`, or else ./datasets."""
-    return Path(os.environ.get("PARTGLEE_DATASETS") or os.environ.get("DETECTRON2_DATASETS") or "datasets")
+_NOT_GIVEN = ("reader", "counts", "needs")  # fields that an entry of `DATASETS.CUSTOM` does not give
+_custom: set[str] = set()  # names that came from a configuration: a later one may describe them anew
 
 
 def register(spec: DatasetSpec, *, replace: bool = False) -> DatasetSpec:
@@ -73,7 +28,6 @@ def register(spec: DatasetSpec, *, replace: bool = False) -> DatasetSpec:
     Raises:
         ValueError: when the name is taken and `replace` is False.
     """
-    _register_built_in()
     if spec.name in _DATASETS and not replace:
         raise ValueError(f"a data set {spec.name!r} is registered already; choose another name, or pass replace=True")
     _DATASETS[spec.name] = spec
@@ -86,7 +40,6 @@ def get_dataset(name: str) -> DatasetSpec:
     Raises:
         ValueError: for an unknown name, with the nearest known ones.
     """
-    _register_built_in()
     if name not in _DATASETS:
         raise ValueError(
             f"no data set {name!r}{nearest(name, _DATASETS) or ';'} `partglee data list` shows all; your own files are "
@@ -97,10 +50,77 @@ def get_dataset(name: str) -> DatasetSpec:
 
 def list_datasets() -> tuple[str, ...]:
     """Names of all registered data sets, sorted."""
-    _register_built_in()
     return tuple(sorted(_DATASETS))
 
 
-def _register_built_in() -> None:
-    """Import the library's own data sets; while they register themselves, this does nothing."""
-    importlib.import_module("partglee.data.datasets")
+class DataSets:
+    """The data sets of one run, each read when it is first asked for and then handed on.
+
+    Reading checks the whole annotation file. What a run does with its data sets (preflight, names for the text encoder,
+    training batches, every evaluation) takes one object of this class, so that each file is read once.
+    """
+
+    def __init__(self) -> None:
+        self._read: dict[str, tuple[DatasetSpec, Records]] = {}
+
+    def records(self, name: str) -> Records:
+        """The records of a registered data set; read anew only when the name was registered anew.
+
+        Raises:
+            ValueError: for an unknown name, and what `DatasetSpec.read` raises.
+        """
+        spec = get_dataset(name)
+        if name not in self._read or self._read[name][0] is not spec:
+            self._read[name] = (spec, spec.read())
+        return self._read[name][1]
+
+
+# -- described by a configuration -----------------------------------------------------------------------------------
+
+
+def register_custom(cfg: CN) -> tuple[DatasetSpec, ...]:
+    """Make the data sets of `DATASETS.CUSTOM` known: hierarchical COCO JSON, described by the fields of `DatasetSpec`.
+
+    An entry that says what is known already leaves the registered spec as it is.
+
+    Raises:
+        ValueError: for an unknown field (with the nearest known one), a missing one, a value that a field does not
+            take, or a name that the library uses.
+    """
+    specs = tuple(_custom_spec(entry) for entry in cfg.DATASETS.CUSTOM)
+    names = [spec.name for spec in specs]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"DATASETS.CUSTOM describes {', '.join(twice)} twice; give each data set its own NAME")
+    for spec in specs:
+        if spec.name not in _custom or _DATASETS.get(spec.name) != spec:
+            register(spec, replace=spec.name in _custom)
+            _custom.add(spec.name)
+    return tuple(_DATASETS[name] for name in names)
+
+
+def _custom_spec(entry: Any) -> DatasetSpec:
+    known = {field.name.upper(): field for field in fields(DatasetSpec) if field.name not in _NOT_GIVEN}
+    if not isinstance(entry, Mapping):
+        raise ValueError(f"an entry of DATASETS.CUSTOM must be a mapping {{NAME: .., ANNOTATIONS: ..}}, got {entry!r}")
+    values: dict[str, Any] = {}
+    for key, value in entry.items():
+        if str(key).upper() not in known:
+            near = difflib.get_close_matches(str(key).upper(), known, n=1, cutoff=0.0)[0]
+            raise ValueError(f"DATASETS.CUSTOM: unknown field {key}; the nearest known one is {near}")
+        field = known[str(key).upper()]
+        if isinstance(field.default, (bool, int, str)) and type(value) is not type(field.default):
+            kind = type(field.default).__name__
+            raise ValueError(f"DATASETS.CUSTOM: {key} must be of type {kind}, got {value!r}")
+        if field.name == "select":
+            if not isinstance(value, (list, tuple)) or len(value) != 2 or not 0 <= value[0] < value[1] <= 1:
+                raise ValueError(f"DATASETS.CUSTOM: {key} must be a share [FROM, TO] such as [0.0, 0.9], got {value!r}")
+            value = tuple(value)
+        values[field.name] = value
+    if missing := [key.upper() for key in ("name", "annotations", "images") if key not in values]:
+        raise ValueError(f"DATASETS.CUSTOM: {dict(entry)} has no {' and no '.join(missing)}")
+    for name in ("object_background", "part_background"):
+        if values.get(name, "labelled") not in get_args(Background):
+            raise ValueError(f"DATASETS.CUSTOM: {name.upper()} is one of {get_args(Background)}, got {values[name]!r}")
+    if values.get("vocabulary") is not None:
+        values["vocabulary"] = Vocabulary.parse(values["vocabulary"])
+    return DatasetSpec(reader=read_coco, **values)

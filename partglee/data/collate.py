@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from partglee.data.catalog import Background, DatasetSpec
 from partglee.data.mapper import LevelSample, Sample, to_tensor
+from partglee.data.spec import Background, DatasetSpec
 from partglee.data.transforms import Size
 from partglee.data.vocabulary_sampling import choose_names
 from partglee.structures import (

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from torch import Generator
 from torch.utils.data import DataLoader, Dataset
 
-from partglee.data.catalog import DatasetSpec
 from partglee.data.collate import collate
 from partglee.data.images import read_image
 from partglee.data.mapper import Mapper, Sample
 from partglee.data.records import ImageRecord, Records
 from partglee.data.samplers import Draw
+from partglee.data.spec import DatasetSpec
 from partglee.data.transforms import Size
 from partglee.structures import TrainingBatch
 

@@ -17,6 +17,7 @@ from partglee.checkpoint import read_metadata
 from partglee.config import config_from_text
 from partglee.criterion import build_criterion
 from partglee.data.build import build_train_loader
+from partglee.data.catalog import DataSets
 from partglee.engine.checkpointer import Checkpointer
 from partglee.engine.ema import WeightAverage
 from partglee.engine.evaluation_hook import Evaluate
@@ -67,6 +68,7 @@ def build_trainer(
     model: PartGLEE | None = None,
     resume: bool = False,
     extra_hooks: Iterable[Hook] = (),
+    data: DataSets | None = None,
 ) -> Trainer:
     """Everything around the batches.
 
@@ -75,6 +77,7 @@ def build_trainer(
         model: with its initial weights; None = built and loaded as the configuration says.
         resume: go on from the last good checkpoint in `OUTPUT_DIR`, from the start when there is none.
         extra_hooks: after the logs, before checkpoints are saved.
+        data: what the run has read, for evaluation while training.
 
     Raises:
         ValueError: when `OUTPUT_DIR` holds the checkpoints of an earlier run and `resume` is False, or is not the same
@@ -129,7 +132,7 @@ def build_trainer(
         SaveCheckpoints(checkpointer=checkpointer, period=s.CHECKPOINT_PERIOD),
     ]
     if cfg.DATASETS.TEST:
-        trainer.hooks.append(Evaluate(cfg=cfg, metrics=metrics, board=board, metadata=checkpointer.metadata))
+        trainer.hooks.append(Evaluate(cfg=cfg, metrics=metrics, board=board, metadata=checkpointer.metadata, data=data))
     return trainer
 
 
@@ -176,12 +179,15 @@ def _find_names(cfg: CN) -> None:
             table.FILE, table.WIDTH, table.PROJECTED = str(source), trained.WIDTH, trained.PROJECTED
 
 
-def train_batches(cfg: CN, accelerator: Accelerator) -> Batches:
-    """This process's share of the data sets of `DATASETS.TRAIN`."""
+def train_batches(cfg: CN, accelerator: Accelerator, data: DataSets | None = None) -> Batches:
+    """This process's share of the data sets of `DATASETS.TRAIN`.
+
+    Args:
+        data: what the run has read.
+    """
 
     def start(step: int) -> Iterable[TrainingBatch]:
-        return build_train_loader(
-            cfg, start_step=step, rank=accelerator.process_index, world_size=accelerator.num_processes
-        )
+        rank, world_size = accelerator.process_index, accelerator.num_processes
+        return build_train_loader(cfg, start_step=step, rank=rank, world_size=world_size, data=data)
 
     return start

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from partglee.basics.files import whole_file
 from partglee.data.build import build_test_loader
-from partglee.data.catalog import get_dataset
+from partglee.data.catalog import DataSets, get_dataset
 from partglee.data.records import ImageRecord
 from partglee.engine.evaluate_maps import evaluate_expressions, evaluate_part_maps
 from partglee.engine.logging import LOGGER
@@ -31,7 +31,13 @@ _PRECISIONS = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 def evaluate(
-    cfg: CN, model: PartGLEE, accelerator: Accelerator, *, folder: Path, pictures: int = 0
+    cfg: CN,
+    model: PartGLEE,
+    accelerator: Accelerator,
+    *,
+    folder: Path,
+    pictures: int = 0,
+    data: DataSets | None = None,
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Evaluate on every data set of `DATASETS.TEST`; every process takes a share of the images.
 
@@ -39,6 +45,7 @@ def evaluate(
         model: unwrapped; its mode is left as it was.
         folder: gets `NAME.jsonl`, the predictions, one image (or expression) a line, or `NAME/` with part maps.
         pictures: of predictions, in all.
+        data: what the run has read.
 
     Returns:
         `data set/metric` -> number (`data set/part/mask/AP50`), empty on all processes but the first; and
@@ -53,7 +60,8 @@ def evaluate(
     try:
         for name in cfg.DATASETS.TEST:
             each = math.ceil(pictures / len(cfg.DATASETS.TEST)) if accelerator.is_main_process else 0
-            found, shown = evaluate_dataset(cfg, model, accelerator, name, file=folder / f"{name}.jsonl", pictures=each)
+            file = folder / f"{name}.jsonl"
+            found, shown = evaluate_dataset(cfg, model, accelerator, name, file=file, pictures=each, data=data)
             results.update({f"{name}/{key}": value for key, value in found.items()})
             drawn.update({f"{name}/{key}": value for key, value in shown.items()})
     finally:
@@ -62,11 +70,19 @@ def evaluate(
 
 
 def evaluate_dataset(
-    cfg: CN, model: PartGLEE, accelerator: Accelerator, name: str, *, file: Path, pictures: int = 0
+    cfg: CN,
+    model: PartGLEE,
+    accelerator: Accelerator,
+    name: str,
+    *,
+    file: Path,
+    pictures: int = 0,
+    data: DataSets | None = None,
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """One data set; see `evaluate`."""
     spec = get_dataset(name)
-    loader = build_test_loader(cfg, name, rank=accelerator.process_index, world_size=accelerator.num_processes)
+    rank, world_size = accelerator.process_index, accelerator.num_processes
+    loader = build_test_loader(cfg, name, rank=rank, world_size=world_size, data=data)
     predictor = Predictor(
         model=model,
         short_side=cfg.INPUT.TEST.SHORT_SIDE,

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from partglee.basics.files import whole_file
-from partglee.data.catalog import DatasetSpec
 from partglee.data.loader import TestLoader
+from partglee.data.spec import DatasetSpec
 from partglee.engine.predictor import Predictor
 from partglee.evaluation.base import Results
 from partglee.evaluation.expression_files import score_expressions

@@ -11,6 +11,7 @@ from typing import Any
 from fvcore.common.config import CfgNode as CN
 
 from partglee.checkpoint import read_metadata, write_weights
+from partglee.data.catalog import DataSets
 from partglee.engine.evaluate import evaluate
 from partglee.engine.hooks import Hook
 from partglee.engine.logging import LOGGER, MetricsFile
@@ -29,6 +30,7 @@ class Evaluate(Hook):
     Args:
         metrics, board: as for `LogMetrics`.
         metadata: text entries of the weight files.
+        data: what the run has read; test sets are read once for all evaluations.
     """
 
     def __init__(
@@ -38,11 +40,13 @@ class Evaluate(Hook):
         metrics: MetricsFile | None = None,
         board: Any = None,
         metadata: Mapping[str, str] | None = None,
+        data: DataSets | None = None,
     ) -> None:
         self.cfg = cfg
         self.metrics = metrics
         self.board = board
         self.metadata = dict(metadata or {})
+        self.data = data or DataSets()
         self.file = Path(cfg.OUTPUT_DIR) / "model_best.safetensors"
         self.best = -math.inf
 
@@ -72,6 +76,7 @@ class Evaluate(Hook):
                     trainer.accelerator,
                     folder=Path(self.cfg.OUTPUT_DIR) / "predictions" / ("ema" if averaged else ""),
                     pictures=self.cfg.TEST.IMAGES,
+                    data=self.data,
                 )
             results.update({prefix + key: value for key, value in found.items()})
             if self.board is not None:

@@ -7,7 +7,8 @@ from pathlib import Path
 from fvcore.common.config import CfgNode as CN
 
 from partglee.data.build import build_augmentation
-from partglee.data.catalog import get_dataset
+from partglee.data.catalog import DataSets, get_dataset
+from partglee.data.spec import missing_files
 from partglee.engine.preflight_values import check_values
 from partglee.engine.schedule import build_schedule
 from partglee.modeling import PartGLEE
@@ -33,15 +34,11 @@ def check_config(cfg: CN, *, world_size: int, train: bool = True) -> None:
         raise ValueError("--eval-only needs MODEL.WEIGHTS and at least one data set in DATASETS.TEST")
     names = (*(cfg.DATASETS.TRAIN if train else ()), *cfg.DATASETS.TEST)
     for name in names:
-        spec = get_dataset(name)
-        places = [("annotations", spec.annotation_path)] if spec.annotations else []  # toy scenes have no files
-        places += [("images", spec.image_root)] if spec.images else []
-        for what, path in places:
-            if not path.exists():
-                raise ValueError(
-                    f"{what} of data set {name!r} are not at {path}; {_existing_part(path)} "
-                    "PARTGLEE_DATASETS is the root of all relative paths"
-                )
+        for what, path in missing_files(get_dataset(name)).items():
+            raise ValueError(
+                f"{what} of data set {name!r} are not at {path}; {_existing_part(path)} "
+                "PARTGLEE_DATASETS is the root of all relative paths"
+            )
 
 
 def _check_training(cfg: CN, world_size: int) -> None:
@@ -82,14 +79,19 @@ def _check_training(cfg: CN, world_size: int) -> None:
         )
 
 
-def check_names(cfg: CN, model: PartGLEE, *, train: bool = True) -> None:
+def check_names(cfg: CN, model: PartGLEE, *, train: bool = True, data: DataSets | None = None) -> None:
     """Every name of every data set can be encoded.
+
+    Args:
+        train: False: only what evaluation needs.
+        data: what the run has read.
 
     Raises:
         ValueError: for a name that the model's table lacks, with the data set and the nearest known names.
     """
+    data = data or DataSets()
     for name in dict.fromkeys((*(cfg.DATASETS.TRAIN if train else ()), *cfg.DATASETS.TEST)):
-        records = get_dataset(name).read()
+        records = data.records(name)
         sentences = [s for said in records[0].expressions for s in said] if len(records) else []
         try:
             model.text_encoder.tokenize(records.vocabulary)

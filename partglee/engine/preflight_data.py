@@ -9,7 +9,7 @@ from fvcore.common.config import CfgNode as CN
 
 from partglee.basics.names import nearest
 from partglee.data.annotations.coco_json import CocoRecords
-from partglee.data.catalog import get_dataset
+from partglee.data.catalog import DataSets, get_dataset
 from partglee.data.records import ImageRecord, Records
 from partglee.evaluation import EVALUATORS, dataset_evaluator
 from partglee.evaluation.part_map_files import part_map_evaluator
@@ -18,19 +18,21 @@ _SHOWN = 30  # metrics that an error lists
 _REFERRING = ("referring", "refcoco_boxes")
 
 
-def check_data(cfg: CN, *, train: bool = True) -> None:
+def check_data(cfg: CN, *, train: bool = True, data: DataSets | None = None) -> None:
     """Referring expressions fit their objects, images to evaluate are there, `TEST.BEST` is a metric of its data set.
 
     Args:
         train: False: only what evaluation needs.
+        data: what the run has read.
 
     Raises:
         ValueError: for the first that is found, with the data set, the image or the nearest metric.
     """
+    data = data or DataSets()
     names = tuple(dict.fromkeys((*(cfg.DATASETS.TRAIN if train else ()), *cfg.DATASETS.TEST)))
     for name in names:
         try:
-            records = get_dataset(name).read()
+            records = data.records(name)
             _check_expressions(records, every=train and name in cfg.DATASETS.TRAIN)
             if name in cfg.DATASETS.TEST:
                 _check_images(records)
@@ -38,7 +40,7 @@ def check_data(cfg: CN, *, train: bool = True) -> None:
             raise ValueError(f"data set {name!r}: {error}") from error
     if not train:  # evaluators are made next anyway
         return
-    metrics = [f"{name}/{metric}" for name in cfg.DATASETS.TEST for metric in metric_names(name)]
+    metrics = [f"{name}/{metric}" for name in cfg.DATASETS.TEST for metric in metric_names(name, data)]
     if cfg.TEST.BEST and cfg.TEST.BEST not in metrics:
         own = [metric for metric in metrics if metric.split("/")[0] == cfg.TEST.BEST.split("/")[0]]
         raise ValueError(
@@ -47,14 +49,14 @@ def check_data(cfg: CN, *, train: bool = True) -> None:
         )
 
 
-def metric_names(name: str) -> tuple[str, ...]:
+def metric_names(name: str, data: DataSets | None = None) -> tuple[str, ...]:
     """The metrics of a registered data set, as evaluation while training names them behind `NAME/`.
 
     Raises:
         ValueError: when the data set cannot be scored by its evaluator.
     """
     spec = get_dataset(name)
-    records = spec.read()
+    records = (data or DataSets()).records(name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # evaluation will tell them
         if spec.evaluator in _REFERRING:

@@ -8,8 +8,8 @@ from typing import Any
 
 from partglee.basics.files import read_json
 from partglee.basics.names import nearest
-from partglee.data.catalog import DatasetSpec
 from partglee.data.records import Records
+from partglee.data.spec import DatasetSpec
 from partglee.evaluation.category_map import CategoryMap
 from partglee.evaluation.instances import InstanceEvaluator
 from partglee.evaluation.joint import category_ids_of, evaluator_of_records, kinds_of

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from partglee.basics.files import whole_file
-from partglee.data.catalog import DatasetSpec
 from partglee.data.records import ImageRecord, Records
 from partglee.data.segmentation import decode
+from partglee.data.spec import DatasetSpec
 from partglee.data.vocabulary_splits import split_objects
 from partglee.evaluation.base import Results
 from partglee.evaluation.issues import PredictionError

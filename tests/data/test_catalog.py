@@ -8,11 +8,11 @@ from pathlib import Path
 import coco_files
 import pytest
 
-from partglee.data import datasets_root, get_dataset, list_datasets
+from partglee.data import DataSets, DatasetSpec, catalog, datasets_root, get_dataset, list_datasets, register
 from partglee.data.checks.content import validate
-from partglee.data.counts import UNCONFIRMED, Counts
-from partglee.data.on_disk import missing_files
+from partglee.data.datasets import SPECS
 from partglee.data.records_json import as_content
+from partglee.data.spec import UNCONFIRMED, Counts, missing_files, splits
 
 
 def test_roots(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,3 +73,34 @@ def test_records_as_content(tmp_path: Path) -> None:
         ("dog", [5, 5, 30, 40], None), ("car", [20, 10, 60, 40], None), ("car:wheel", [30, 40, 10, 10], 2),
         ("car:left mirror", [20, 20, 4, 6], 2),
     ]  # fmt: skip
+
+
+def test_the_librarys_specs_have_names_of_their_own() -> None:
+    names = [spec.name for spec in SPECS]
+    assert len(names) == len(set(names)) and set(names) <= set(list_datasets())
+    assert not [spec.name for spec in SPECS if "{" in spec.name + spec.annotations + spec.images]
+
+
+def test_splits() -> None:
+    files = DatasetSpec(
+        "a_{split}", "a/{split}.json", "{split}", coco_files.spec_of(Path()).reader, needs=("{split}/maps",),
+        counts=Counts(parts=3),
+    )  # fmt: skip
+    train, val = splits(files, train={"images": 5}, val={})
+    assert (train.name, train.annotations, train.images) == ("a_train", "a/train.json", "train")
+    assert train.needs == ("train/maps",) and train.counts == Counts(images=5, parts=3)
+    assert (val.name, val.counts) == ("a_val", Counts(parts=3))
+
+
+def test_a_run_reads_each_data_set_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "_DATASETS", {})
+    coco_files.write(tmp_path, coco_files.two_images())
+    spec, data = register(coco_files.spec_of(tmp_path)), DataSets()
+    records = data.records(spec.name)
+    coco_files.write(tmp_path, {**coco_files.two_images(), "images": []})  # a second look would see this
+    assert data.records(spec.name) is records
+    register(coco_files.spec_of(tmp_path, options={"path_parts": 1}), replace=True)
+    with pytest.raises(ValueError, match="none of its 4 annotations"):
+        data.records(spec.name)
+    with pytest.raises(ValueError, match="no data set 'nowhere'"):
+        data.records("nowhere")

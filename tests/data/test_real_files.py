@@ -16,7 +16,7 @@ from partglee.config import get_cfg
 from partglee.data import catalog
 from partglee.data.annotations.coco_json import CocoRecords, read_coco
 from partglee.data.annotations.columns import read_columns
-from partglee.data.custom import register_custom
+from partglee.data.catalog import register_custom
 from partglee.data.segmentation import decode
 from partglee.evaluation.ground_truth import GroundTruth
 

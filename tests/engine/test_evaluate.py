@@ -13,7 +13,8 @@ from training_samples import run_small, small_config
 from partglee.checkpoint import read_metadata, read_weights
 from partglee.config import load_config
 from partglee.data.build import build_test_loader
-from partglee.data.catalog import DatasetSpec, get_dataset
+from partglee.data.catalog import get_dataset
+from partglee.data.spec import DatasetSpec
 from partglee.engine import Predictor, evaluation_hook
 from partglee.engine.build import build_accelerator, build_initial_model
 from partglee.engine.evaluate import evaluate

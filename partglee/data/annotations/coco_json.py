@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from partglee.data.annotations.categories import label_categories
 from partglee.data.annotations.columns import Columns
 from partglee.data.annotations.columns_cache import load_columns
-from partglee.data.catalog import DatasetSpec
 from partglee.data.records import ImageRecord, Instance, Segmentation
+from partglee.data.spec import DatasetSpec
 from partglee.structures import Vocabulary
 
 _log = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from dataclasses import replace
 from itertools import accumulate
 
 from partglee.data.annotations.coco_json import CocoRecords, read_coco
-from partglee.data.catalog import DatasetSpec
 from partglee.data.records import ImageRecord
+from partglee.data.spec import DatasetSpec
 
 
 def read_shards(spec: DatasetSpec) -> ShardRecords:

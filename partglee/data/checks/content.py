@@ -11,9 +11,9 @@ from typing import Any
 
 from partglee.data.checks.files import check_image_file
 from partglee.data.checks.masks import check_segmentation
-from partglee.data.counts import Compared
 from partglee.data.image_names import image_file_name
 from partglee.data.part_names import is_part_category, split_part_name
+from partglee.data.spec import Compared
 
 MIN_CONTAINMENT = 0.5  # of a part box in the box of its object
 EXAMPLES = 3

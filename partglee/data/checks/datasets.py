@@ -9,11 +9,10 @@ from typing import Any
 from partglee.basics.files import read_json
 from partglee.data.annotations.coco_json import CocoRecords, read_coco
 from partglee.data.annotations.shards import ShardRecords, read_shards
-from partglee.data.catalog import DatasetSpec
 from partglee.data.checks.content import Report, validate
-from partglee.data.on_disk import missing_files
 from partglee.data.records import Records
 from partglee.data.records_json import as_content
+from partglee.data.spec import DatasetSpec, missing_files
 from partglee.structures import Vocabulary
 
 NOT_LOADED = "data set that cannot be loaded"  # an error of the report

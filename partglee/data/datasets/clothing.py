@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from partglee.data.annotations.coco_json import read_coco
-from partglee.data.catalog import DatasetSpec, register
+from partglee.data.spec import DatasetSpec, splits
 
-for _split in ("train", "val"):
-    register(
-        DatasetSpec(
-            name=f"clothing_{_split}",
-            annotations=f"clothing/{_split}.json",
-            images="clothing",
-            reader=read_coco,
-            object_background="inside",  # bystanders and their bags have no label
-            part_background="inside",
-            evaluator="hierarchical",
-        )
-    )
+SPECS = splits(
+    DatasetSpec(
+        name="clothing_{split}",
+        annotations="clothing/{split}.json",
+        images="clothing",
+        reader=read_coco,
+        object_background="inside",  # bystanders and their bags have no label
+        part_background="inside",
+        evaluator="hierarchical",
+    ),
+    train={},
+    val={},
+)

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 from partglee.data.annotations.coco_json import read_coco
-from partglee.data.catalog import DatasetSpec, register
-from partglee.data.counts import Counts
+from partglee.data.spec import Counts, DatasetSpec, splits
 
-for _split, _images, _annotations in (("train", 118287, 860001), ("val", 5000, 36781)):
-    register(
-        DatasetSpec(
-            name=f"coco_2017_{_split}",
-            annotations=f"coco/annotations/instances_{_split}2017.json",
-            images=f"coco/{_split}2017",
-            reader=read_coco,
-            supervises_parts=False,
-            evaluator="coco",
-            counts=Counts(images=_images, objects=_annotations, object_names=80, part_names=0),
-        )
-    )
-    register(
-        DatasetSpec(
-            name=f"coco_subset_{_split}",
-            annotations=f"coco/{_split}.json",
-            images="coco",
-            reader=read_coco,
-            supervises_parts=False,
-            evaluator="joint",
-        )
-    )
+_OFFICIAL = DatasetSpec(
+    name="coco_2017_{split}",
+    annotations="coco/annotations/instances_{split}2017.json",
+    images="coco/{split}2017",
+    reader=read_coco,
+    supervises_parts=False,
+    evaluator="coco",
+    counts=Counts(object_names=80, part_names=0),
+)
+_SUBSET = DatasetSpec(
+    name="coco_subset_{split}",
+    annotations="coco/{split}.json",
+    images="coco",
+    reader=read_coco,
+    supervises_parts=False,
+    evaluator="joint",
+)
+
+SPECS = (
+    *splits(_OFFICIAL, train={"images": 118287, "objects": 860001}, val={"images": 5000, "objects": 36781}),
+    *splits(_SUBSET, train={}, val={}),
+)

@@ -3,30 +3,25 @@ frequency ("r", "c", "f"), which its evaluator reads."""
 
 from __future__ import annotations
 
-from partglee.data.annotations.coco_json import read_coco
-from partglee.data.catalog import DatasetSpec, register
-from partglee.data.counts import Counts
+from dataclasses import replace
 
-for _name, _file, _images, _annotations in (
-    ("train", "lvis_v1_train", 100170, 1270141),
-    ("val", "lvis_v1_val", 19809, 244707),
-    ("minival", "lvis_v1_minival_inserted_image_name", 4809, None),  # images of val that lie in COCO's val2017
-):
-    register(
-        DatasetSpec(
-            name=f"lvis_v1_{_name}",
-            annotations=f"lvis/{_file}.json",
-            images="coco",  # file names have the folder of the COCO split
-            reader=read_coco,
-            supervises_parts=False,
-            sampled_names=100,
-            evaluator="lvis",
-            counts=Counts(
-                images=_images,
-                objects=_annotations,
-                object_names=1203,
-                part_names=0,
-                unconfirmed=("images",) if _name == "minival" else (),
-            ),
-        )
-    )
+from partglee.data.annotations.coco_json import read_coco
+from partglee.data.spec import Counts, DatasetSpec, splits
+
+_FILES = DatasetSpec(
+    name="lvis_v1_{split}",
+    annotations="lvis/lvis_v1_{split}.json",
+    images="coco",  # file names have the folder of the COCO split
+    reader=read_coco,
+    supervises_parts=False,
+    sampled_names=100,
+    evaluator="lvis",
+    counts=Counts(object_names=1203, part_names=0),
+)
+# Images of val that lie in COCO's val2017.
+_MINIVAL = replace(_FILES, annotations="lvis/lvis_v1_minival_inserted_image_name.json")
+
+SPECS = (
+    *splits(_FILES, train={"images": 100170, "objects": 1270141}, val={"images": 19809, "objects": 244707}),
+    *splits(_MINIVAL, minival={"images": 4809, "unconfirmed": ("images",)}),
+)

@@ -6,32 +6,40 @@ object are one instance. PACO-LVIS lies in COCO's images; the frames of EGO4D ne
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from partglee.data.annotations.coco_json import read_coco
-from partglee.data.catalog import DatasetSpec, register
-from partglee.data.counts import Counts
+from partglee.data.spec import Counts, DatasetSpec, splits
 
-_COUNTS = {  # images, objects, parts
-    ("lvis", "train"): (45790, 217117, 395071),
-    ("lvis", "val"): (2410, 10794, 20945),
-    ("lvis", "test"): (9443, 45861, 86041),
-    ("ego4d", "train"): (15667, 34835, 81528),
-    ("ego4d", "val"): (825, 1816, 4240),
-    ("ego4d", "test"): (9892, 21708, 53580),
-}
+_LVIS = DatasetSpec(
+    name="paco_lvis_v1_{split}",
+    annotations="paco/annotations/paco_lvis_v1_{split}.json",
+    images="coco",
+    reader=read_coco,
+    vocabulary="paco",  # 75 objects, 456 parts, also where a file lists fewer categories
+    evaluator="paco",
+    counts=Counts(object_names=75, part_names=456),
+)
+_EGO4D = replace(
+    _LVIS,
+    name="paco_ego4d_v1_{split}",
+    annotations="paco/annotations/paco_ego4d_v1_{split}.json",
+    images="paco/images",
+)
+_LVIS_SPECS = splits(
+    _LVIS,
+    train={"images": 45790, "objects": 217117, "parts": 395071},
+    val={"images": 2410, "objects": 10794, "parts": 20945},
+    test={"images": 9443, "objects": 45861, "parts": 86041},
+)
 
-_FILES = {f"paco_{source}_v1_{split}": (source, split) for source, split in _COUNTS}
-_FILES["paco_joint_v1_train"] = ("lvis", "train")  # upstream's other name of the same file
-
-for _name, (_source, _split) in _FILES.items():
-    _images, _objects, _parts = _COUNTS[_source, _split]
-    register(
-        DatasetSpec(
-            name=_name,
-            annotations=f"paco/annotations/paco_{_source}_v1_{_split}.json",
-            images="coco" if _source == "lvis" else "paco/images",
-            reader=read_coco,
-            vocabulary="paco",  # 75 objects, 456 parts, also where a file lists fewer categories
-            evaluator="paco",
-            counts=Counts(images=_images, objects=_objects, parts=_parts, object_names=75, part_names=456),
-        )
-    )
+SPECS = (
+    *_LVIS_SPECS,
+    replace(_LVIS_SPECS[0], name="paco_joint_v1_train"),  # upstream's other name of the same file
+    *splits(
+        _EGO4D,
+        train={"images": 15667, "objects": 34835, "parts": 81528},
+        val={"images": 825, "objects": 1816, "parts": 4240},
+        test={"images": 9892, "objects": 21708, "parts": 53580},
+    ),
+)

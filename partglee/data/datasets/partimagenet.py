@@ -5,51 +5,48 @@ Published numbers are of the validation split of the original release; no two of
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from partglee.data.annotations.coco_json import read_coco
-from partglee.data.catalog import DatasetSpec, register
-from partglee.data.counts import Counts
+from partglee.data.spec import Counts, DatasetSpec, splits
 
-for _split, _images in (("train", 16540), ("val", 2957), ("test", 4598)):
-    register(
-        DatasetSpec(
-            name=f"partimagenet_{_split}",
-            annotations=f"partimagenet/{_split}_format.json",
-            images=f"partimagenet/{_split}",
-            reader=read_coco,
-            vocabulary="partimagenet",
-            supervises_objects=False,
-            evaluator="partimagenet",
-            counts=Counts(images=_images, object_names=0, part_names=40),
-        )
-    )
-    register(
-        DatasetSpec(
-            name=f"partimagenet_joint_{_split}",
-            annotations=f"partimagenet/partimagenet_{_split}_joint.json",
-            images=f"partimagenet/{_split}",
-            reader=read_coco,
-            vocabulary="partimagenet",
-            # One object is annotated in each picture; others of its kind may stand beside it.
-            object_background="inside",
-            part_background="inside",
-            evaluator="hierarchical",
-            counts=Counts(images=_images, object_names=11, part_names=40),
-        )
-    )
+_PARTS = DatasetSpec(
+    name="partimagenet_{split}",
+    annotations="partimagenet/{split}_format.json",
+    images="partimagenet/{split}",
+    reader=read_coco,
+    vocabulary="partimagenet",
+    supervises_objects=False,
+    evaluator="partimagenet",
+    counts=Counts(object_names=0, part_names=40),
+)
+_JOINT = DatasetSpec(
+    name="partimagenet_joint_{split}",
+    annotations="partimagenet/partimagenet_{split}_joint.json",
+    images="partimagenet/{split}",
+    reader=read_coco,
+    vocabulary="partimagenet",
+    # One object is annotated in each picture; others of its kind may stand beside it.
+    object_background="inside",
+    part_background="inside",
+    evaluator="hierarchical",
+    counts=Counts(object_names=11, part_names=40),
+)
+_SEG = replace(
+    _JOINT,
+    name="partimagenet_seg_{split}",
+    annotations="PartImageNet_Seg/{split}_joint.json",
+    images="PartImageNet_Seg/images",
+)
+_ORIGINAL = {"train": {"images": 16540}, "val": {"images": 2957}, "test": {"images": 4598}}
 
-for _split, _images in (("train", 20481), ("val", 1206), ("test", 2408)):
-    register(
-        DatasetSpec(
-            name=f"partimagenet_seg_{_split}",
-            annotations=f"PartImageNet_Seg/{_split}_joint.json",
-            images="PartImageNet_Seg/images",
-            reader=read_coco,
-            vocabulary="partimagenet",
-            object_background="inside",
-            part_background="inside",
-            evaluator="hierarchical",
-            counts=Counts(
-                images=_images, object_names=11, part_names=40, unconfirmed=() if _split == "val" else ("images",)
-            ),
-        )
-    )
+SPECS = (
+    *splits(_PARTS, **_ORIGINAL),
+    *splits(_JOINT, **_ORIGINAL),
+    *splits(
+        _SEG,
+        train={"images": 20481, "unconfirmed": ("images",)},
+        val={"images": 1206},
+        test={"images": 2408, "unconfirmed": ("images",)},
+    ),
+)

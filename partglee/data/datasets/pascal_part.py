@@ -2,69 +2,63 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from partglee.data.annotations.coco_json import read_coco
-from partglee.data.catalog import DatasetSpec, register
-from partglee.data.counts import Counts
+from partglee.data.spec import Counts, DatasetSpec, splits
 from partglee.data.vocabulary_splits import split_vocabulary
 from partglee.structures import Vocabulary
 from partglee.structures.vocabulary_files import read_builtin
 
-_IMAGES = "pascal_part/VOCdevkit/VOC2010/JPEGImages"
-_PARTS = dict(read_builtin("pascal_part").objects)  # type: ignore[arg-type]
+_PART_NAMES = dict(read_builtin("pascal_part").objects)  # type: ignore[arg-type]
 _VOC = Vocabulary(  # 20 objects, 93 parts
-    {name: _PARTS.get(name, ()) for name in read_builtin("voc").objects}, part_format="{object}:{part}"
+    {name: _PART_NAMES.get(name, ()) for name in read_builtin("voc").objects}, part_format="{object}:{part}"
 )
+_BASE = split_vocabulary("pascal_part", "base")  # 12 objects, 77 parts
 
-for _split in ("train", "val"):
-    register(
-        DatasetSpec(
-            name=f"pascal_part_nested_{_split}",
-            annotations=f"pascal_part_nested/{_split}.json",
-            images="pascal_part_nested/JPEGImages",
-            reader=read_coco,
-            evaluator="hierarchical",
-        )
-    )
-    register(
-        DatasetSpec(
-            name=f"pascal_joint_{_split}",
-            annotations=f"pascal_part/voc2010_{_split}_joint.json",
-            images=_IMAGES,
-            reader=read_coco,
-            vocabulary=_VOC,
-            evaluator="hierarchical",
-            counts=Counts(object_names=20, part_names=93),
-        )
-    )
-
-register(
-    DatasetSpec(
-        name="pascal_part_base_train",
-        annotations="pascal_part/train_base_joint.json",  # 12 objects, 77 parts; bus and dog have no annotation
-        images=_IMAGES,
-        reader=read_coco,
-        vocabulary=split_vocabulary("pascal_part", "base"),
-        counts=Counts(object_names=12, part_names=77),
-    )
+_NESTED = DatasetSpec(
+    name="pascal_part_nested_{split}",
+    annotations="pascal_part_nested/{split}.json",
+    images="pascal_part_nested/JPEGImages",
+    reader=read_coco,
+    evaluator="hierarchical",
 )
+_JOINT = DatasetSpec(
+    name="pascal_joint_{split}",
+    annotations="pascal_part/voc2010_{split}_joint.json",
+    images="pascal_part/VOCdevkit/VOC2010/JPEGImages",
+    reader=read_coco,
+    vocabulary=_VOC,
+    evaluator="hierarchical",
+    counts=Counts(object_names=20, part_names=93),
+)
+_BASE_JOINT = replace(
+    _JOINT,
+    name="pascal_part_base_train",
+    annotations="pascal_part/train_base_joint.json",  # bus and dog have no annotation
+    vocabulary=_BASE,
+    evaluator="",
+    counts=Counts(object_names=12, part_names=77),
+)
+_PARTS = DatasetSpec(
+    name="pascal_part_{split}",
+    annotations="pascal_part/{split}.json",
+    images=_JOINT.images,
+    reader=read_coco,
+    vocabulary="pascal_part",
+    supervises_objects=False,  # VLPart's files have parts alone
+    counts=Counts(object_names=0, part_names=93),
+)
+_BASE_PARTS = replace(_PARTS, vocabulary=_BASE, counts=Counts(object_names=0, part_names=77))
+_VAL = replace(_PARTS, annotations="pascal_part/val.json", evaluator="pascal_part")
 
-for _name, _file, _base in (
-    ("train", "train", False),
-    ("train_one", "train_one", False),  # images of one object
-    ("base_train_one", "train_base_one", True),
-    ("base_train_parts", "train_base", True),  # VLPart's pascal_part_base_train; that name is PartGLEE's joint file
-    ("val", "val", False),
-    ("open_vocabulary_val", "val", False),  # the same file; the name of PartGLEE's cross-category table
-):
-    register(
-        DatasetSpec(
-            name=f"pascal_part_{_name}",
-            annotations=f"pascal_part/{_file}.json",
-            images=_IMAGES,
-            reader=read_coco,
-            vocabulary=split_vocabulary("pascal_part", "base") if _base else "pascal_part",
-            supervises_objects=False,  # VLPart's files have parts alone
-            evaluator="pascal_part" if _file == "val" else "",
-            counts=Counts(object_names=0, part_names=77 if _base else 93),
-        )
-    )
+SPECS = (
+    *splits(_NESTED, train={}, val={}),
+    *splits(_JOINT, train={}, val={}),
+    _BASE_JOINT,
+    *splits(_PARTS, train={}, train_one={}),  # train_one: images of one object
+    replace(_BASE_PARTS, name="pascal_part_base_train_one", annotations="pascal_part/train_base_one.json"),
+    # VLPart's pascal_part_base_train; that name is PartGLEE's joint file.
+    replace(_BASE_PARTS, name="pascal_part_base_train_parts", annotations="pascal_part/train_base.json"),
+    *splits(_VAL, val={}, open_vocabulary_val={}),  # the same file; the latter: PartGLEE's cross-category table
+)

@@ -6,8 +6,7 @@ Files of other converters with one object and its `expressions` in each image en
 from __future__ import annotations
 
 from partglee.data.annotations.coco_json import read_coco
-from partglee.data.catalog import DatasetSpec, register
-from partglee.data.counts import Counts
+from partglee.data.spec import DatasetSpec, splits
 
 REFS = {  # referred objects of each split
     "refcoco-unc": {"train": 42404, "val": 3811, "testA": 1975, "testB": 1810},
@@ -16,16 +15,19 @@ REFS = {  # referred objects of each split
     "refcocog-google": {"train": 44822, "val": 5000},
 }
 
-for _name, _splits in REFS.items():
-    for _split, _count in _splits.items():
-        register(
-            DatasetSpec(
-                name=f"{_name}-{_split}",
-                annotations=f"annotations/{_name}/instances_{_split}.json",
-                images="coco/train2014",
-                reader=read_coco,
-                supervises_parts=False,
-                evaluator="referring",
-                counts=Counts(images=_count, objects=_count),  # an image entry for each referred object
-            )
-        )
+SPECS = tuple(
+    spec
+    for name, refs in REFS.items()
+    for spec in splits(
+        DatasetSpec(
+            name=f"{name}-{{split}}",
+            annotations=f"annotations/{name}/instances_{{split}}.json",
+            images="coco/train2014",
+            reader=read_coco,
+            supervises_parts=False,
+            evaluator="referring",
+        ),
+        # An image entry for each referred object.
+        **{split: {"images": count, "objects": count} for split, count in refs.items()},
+    )
+)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from partglee.data.annotations.shards import read_shards
-from partglee.data.catalog import DatasetSpec, register
-from partglee.data.counts import Counts
+from partglee.data.spec import Counts, DatasetSpec
 
-register(
+SPECS = (
     DatasetSpec(
         name="sa1b_joint",
         annotations="SA1B/annotations",
         images="SA1B/images",
         reader=read_shards,
         counts=Counts(images=559300, annotations=25875267, object_names=1, part_names=1),  # the first 50 tars
-    )
+    ),
 )

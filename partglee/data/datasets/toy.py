@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from partglee.data.annotations.coco_json import read_coco
-from partglee.data.catalog import DatasetSpec, register
+from partglee.data.spec import DatasetSpec, splits
 
-for _split in ("train", "val"):
-    register(
-        DatasetSpec(
-            name=f"toy_{_split}",
-            annotations=f"toy/{_split}.json",
-            images="toy",
-            reader=read_coco,
-            evaluator="hierarchical",
-        )
-    )
+SPECS = splits(
+    DatasetSpec(
+        name="toy_{split}",
+        annotations="toy/{split}.json",
+        images="toy",
+        reader=read_coco,
+        evaluator="hierarchical",
+    ),
+    train={},
+    val={},
+)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from partglee.data.annotations.coco_json import read_coco
-from partglee.data.catalog import DatasetSpec, register
-from partglee.data.counts import Counts
+from partglee.data.spec import Counts, DatasetSpec
 
-register(
+SPECS = (
     DatasetSpec(
         name="vg_train_joint",
         annotations="visual_genome/annotations/train_joint.json",
@@ -17,5 +16,5 @@ register(
         part_background="unlabelled",
         sampled_names=200,
         counts=Counts(images=108077),
-    )
+    ),
 )

@@ -11,11 +11,11 @@ from multiprocessing import Pool
 from pathlib import Path
 
 from partglee.basics.files import read_json, write_json
-from partglee.data.catalog import datasets_root
 from partglee.data.prepare.open_images import prepare_split
 from partglee.data.prepare.refer import REFER_SETS, read_refer
 from partglee.data.prepare.sa1b import prepare_shard
 from partglee.data.prepare.visual_genome import read_official, read_phrases, write_levels
+from partglee.data.spec import datasets_root
 
 Argv = Sequence[str] | None
 

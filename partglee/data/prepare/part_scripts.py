@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm  # type: ignore[import-untyped, unused-ignore]
 
-from partglee.data.catalog import datasets_root
 from partglee.data.prepare import ade20k_part_234 as ade
 from partglee.data.prepare import pascal_part_93 as pascal
 from partglee.data.prepare import pascal_part_116 as pascal_116
@@ -26,6 +25,7 @@ from partglee.data.prepare.partimagenet import (
 )
 from partglee.data.prepare.partimagenet_seg import read_partimagenet_seg
 from partglee.data.prepare.pascal_part import part_rule
+from partglee.data.spec import datasets_root
 from partglee.data.vocabulary_splits import split_objects
 
 Argv = Sequence[str] | None

@@ -11,13 +11,13 @@ from typing import Any
 from tqdm import tqdm  # type: ignore[import-untyped, unused-ignore]
 
 from partglee.basics.files import read_json
-from partglee.data.catalog import datasets_root
 from partglee.data.prepare.car_parts import read_car_parts
 from partglee.data.prepare.clothing import read_clothing
 from partglee.data.prepare.coco import read_coco
 from partglee.data.prepare.files import AnnotatedImage, write_splits
 from partglee.data.prepare.mapping import categories_of, load_mapping
 from partglee.data.prepare.pascal_part import part_rule, read_pascal_part
+from partglee.data.spec import datasets_root
 
 Argv = Sequence[str] | None
 
