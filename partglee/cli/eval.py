@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import math
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from partglee.data import DatasetSpec
 
 
 def add_parser(commands: Any) -> None:
@@ -41,13 +43,25 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Score, print the table and what is worth a note."""
     from partglee.basics.files import write_json
-    from partglee.evaluation import detect_format, format_table
+    from partglee.evaluation import format_table
+    from partglee.evaluation.protocols import ScoringOptions, get_protocol, protocol_of
 
-    kind = detect_format(arguments.predictions)
-    options = parse_options(arguments.option)
+    if not arguments.predictions.exists():  # told before annotations are read
+        raise ValueError(f"predictions file '{arguments.predictions}' does not exist")
+    spec = _data(arguments)
+    options = ScoringOptions(
+        spec=spec,
+        kinds=None if arguments.kinds is None else tuple(arguments.kinds),
+        strict=not arguments.lenient,
+        arguments=parse_options(arguments.option),
+    )
     with warnings.catch_warnings(record=True) as notes:
         warnings.simplefilter("always", UserWarning)
-        title, results = _score_of(arguments, kind)(arguments, options)
+        known = get_protocol(arguments.evaluator) if arguments.evaluator else None
+        records = spec.read()
+        protocol = known or protocol_of(spec, records)
+        protocol.check_file(arguments.predictions, spec)
+        title, results = protocol.heading(options), protocol.score(arguments.predictions, records, options)
     print(format_table(results, title=title))
     for note in notes:
         print(f"partglee: note: {note.message}", file=sys.stderr)
@@ -61,16 +75,30 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _score_of(arguments: argparse.Namespace, kind: str) -> Callable[..., tuple[str, dict[str, float]]]:
-    """What scores files of this kind."""
-    from partglee.data import get_dataset
+def _data(arguments: argparse.Namespace) -> DatasetSpec:
+    """What the predictions are compared with: a registered data set, an annotation file, or folders of label images."""
+    from partglee.data import DatasetSpec, get_dataset
+    from partglee.data.annotations.coco_json import read_coco
 
-    if kind == "png":
-        return _label_images if arguments.dataset is None else _part_maps
-    protocol = arguments.evaluator or (get_dataset(arguments.dataset).evaluator if arguments.dataset else "")
-    if protocol == "semantic_parts":
-        raise ValueError(f"semantic_parts scores a folder of label images, but '{arguments.predictions}' is a file")
-    return _expressions if protocol in ("referring", "refcoco_boxes") and arguments.dataset else _detections
+    folders = arguments.annotations is not None and arguments.annotations.is_dir()
+    if arguments.objects is not None and not folders:
+        raise ValueError("--objects is for label images, whose --annotations are a folder too")
+    if arguments.dataset is not None:
+        return get_dataset(arguments.dataset)
+    path = str(arguments.annotations.resolve())
+    if not folders:
+        return DatasetSpec(name=arguments.annotations.stem, annotations=path, images="", reader=read_coco)
+    objects = "" if arguments.objects is None else str(arguments.objects.resolve())
+    return DatasetSpec(
+        name=str(arguments.annotations), annotations=path, images=objects, reader=_no_records,
+        evaluator="semantic_parts",
+    )  # fmt: skip
+
+
+def _no_records(spec: DatasetSpec) -> Any:
+    """Of folders of label images: they are compared with each other, file by file."""
+    del spec
+    return ()
 
 
 def parse_options(texts: Sequence[str]) -> dict[str, Any]:
@@ -93,78 +121,3 @@ def parse_options(texts: Sequence[str]) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise ValueError(f"--option {key}: {value!r} is no YAML value ({error})") from error
     return options
-
-
-def _detections(arguments: argparse.Namespace, options: dict[str, Any]) -> tuple[str, dict[str, float]]:
-    from partglee.data import DatasetSpec, get_dataset
-    from partglee.data.annotations.coco_json import read_coco
-    from partglee.evaluation import dataset_evaluator, score_file
-
-    if arguments.objects is not None:
-        raise ValueError("--objects is for label images, but --predictions is a file of detections")
-    if arguments.dataset is not None:
-        spec = get_dataset(arguments.dataset)
-    else:
-        path = str(arguments.annotations.resolve())
-        spec = DatasetSpec(name=arguments.annotations.stem, annotations=path, images="", reader=read_coco)
-    evaluator = dataset_evaluator(
-        spec,
-        spec.read(),
-        key=arguments.evaluator,
-        by_label=False,  # another system has another vocabulary
-        kinds=arguments.kinds,
-        strict=not arguments.lenient,
-        **options,
-    )
-    return f"{spec.name}: {evaluator.name}", score_file(arguments.predictions, evaluator)
-
-
-def _label_images(arguments: argparse.Namespace, options: dict[str, Any]) -> tuple[str, dict[str, float]]:
-    from partglee.evaluation import SemanticPartEvaluator, score_label_images
-    from partglee.evaluation.for_dataset import check_options
-
-    if arguments.evaluator not in (None, "semantic_parts") or arguments.kinds:
-        raise ValueError("a folder of label images is scored by the evaluator semantic_parts, which knows no --kinds")
-    check_options("semantic_parts", options)
-    if "num_classes" not in options:
-        raise ValueError("label images need --option num_classes=K, the number of part classes")
-    evaluator = SemanticPartEvaluator(strict=not arguments.lenient, **options)
-    results = score_label_images(
-        arguments.predictions, evaluator, parts=arguments.annotations, objects=arguments.objects
-    )
-    return f"{arguments.annotations}: {evaluator.name}, {evaluator.mode}", results
-
-
-def _part_maps(arguments: argparse.Namespace, options: dict[str, Any]) -> tuple[str, dict[str, float]]:
-    from partglee.data import get_dataset
-    from partglee.evaluation.for_dataset import check_options
-    from partglee.evaluation.part_map_files import part_map_evaluator, score_part_maps
-
-    spec = get_dataset(arguments.dataset)
-    if spec.evaluator != "semantic_parts" or arguments.evaluator not in (None, "semantic_parts"):
-        raise ValueError(
-            f"'{arguments.predictions}' is a folder of label images, but {spec.name} is scored by "
-            f"{arguments.evaluator or spec.evaluator or 'joint'!r}; other part maps: --annotations DIR [--objects DIR] "
-            "--option num_classes=K"
-        )
-    check_options("semantic_parts", options)
-    records = spec.read()
-    evaluator = part_map_evaluator(spec, records, strict=not arguments.lenient, **options)
-    results = score_part_maps(arguments.predictions, records, evaluator)
-    return f"{spec.name}: {evaluator.name}, {evaluator.mode}", results
-
-
-def _expressions(arguments: argparse.Namespace, options: dict[str, Any]) -> tuple[str, dict[str, float]]:
-    from partglee.data import get_dataset
-    from partglee.evaluation.expression_files import score_expressions
-    from partglee.evaluation.referring import ReferringRules
-
-    spec = get_dataset(arguments.dataset)
-    if arguments.objects is not None or arguments.kinds:
-        raise ValueError("answers to expressions are scored by boxes and masks, without --kinds and --objects")
-    known = [field.name for field in dataclasses.fields(ReferringRules)]
-    if unknown := [key for key in options if key not in known]:
-        raise ValueError(f"referring expressions have no option {unknown[0]!r}; there are {', '.join(known)}")
-    rules = ReferringRules(**options)
-    results = score_expressions(arguments.predictions, spec.read(), rules=rules, strict=not arguments.lenient)
-    return f"{spec.name}: referring expressions", results

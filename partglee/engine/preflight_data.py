@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 from fvcore.common.config import CfgNode as CN
@@ -11,11 +10,9 @@ from partglee.basics.names import nearest
 from partglee.data.annotations.coco_json import CocoRecords
 from partglee.data.catalog import DataSets, get_dataset
 from partglee.data.records import ImageRecord, Records
-from partglee.evaluation import EVALUATORS, dataset_evaluator
-from partglee.evaluation.part_map_files import part_map_evaluator
+from partglee.evaluation.protocols import metric_names
 
 _SHOWN = 30  # metrics that an error lists
-_REFERRING = ("referring", "refcoco_boxes")
 
 
 def check_data(cfg: CN, *, train: bool = True, data: DataSets | None = None) -> None:
@@ -40,38 +37,16 @@ def check_data(cfg: CN, *, train: bool = True, data: DataSets | None = None) -> 
             raise ValueError(f"data set {name!r}: {error}") from error
     if not train:  # evaluators are made next anyway
         return
-    metrics = [f"{name}/{metric}" for name in cfg.DATASETS.TEST for metric in metric_names(name, data)]
+    metrics = []
+    for name in cfg.DATASETS.TEST:
+        records = data.records(name)
+        metrics += [f"{name}/{metric}" for metric in metric_names(get_dataset(name), records)]
     if cfg.TEST.BEST and cfg.TEST.BEST not in metrics:
         own = [metric for metric in metrics if metric.split("/")[0] == cfg.TEST.BEST.split("/")[0]]
         raise ValueError(
             f"TEST.BEST {cfg.TEST.BEST!r} is no metric of its data set{nearest(cfg.TEST.BEST, own) or ';'} "
             f"there are {', '.join(own[:_SHOWN])}{f' and {len(own) - _SHOWN} more' if len(own) > _SHOWN else ''}"
         )
-
-
-def metric_names(name: str, data: DataSets | None = None) -> tuple[str, ...]:
-    """The metrics of a registered data set, as evaluation while training names them behind `NAME/`.
-
-    Raises:
-        ValueError: when the data set cannot be scored by its evaluator.
-    """
-    spec = get_dataset(name)
-    records = (data or DataSets()).records(name)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # evaluation will tell them
-        if spec.evaluator in _REFERRING:
-            if not _rows_with_expressions(records):
-                raise ValueError(
-                    f"data set {name!r} is scored by {spec.evaluator!r} but has no referring expressions; choose an "
-                    "evaluator of detections"
-                )
-            pairs = (("box", EVALUATORS["refcoco_boxes"]()), ("mask", EVALUATORS["referring"]()))
-            return tuple(f"{kind}/{key}" for kind, made in pairs for key in made.compute([made.state()]))
-        if spec.evaluator == "semantic_parts":
-            maps = part_map_evaluator(spec, records)
-            return tuple(maps.compute([maps.state()]))
-        evaluator = dataset_evaluator(spec, records)
-        return tuple(evaluator.compute([evaluator.state()]))
 
 
 def _check_expressions(records: Records, *, every: bool) -> None:

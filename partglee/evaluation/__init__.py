@@ -2,7 +2,7 @@
 
 from partglee.evaluation.base import Evaluator, format_table
 from partglee.evaluation.category_map import CategoryMap
-from partglee.evaluation.for_dataset import dataset_evaluator
+from partglee.evaluation.evaluators import EVALUATORS, build_evaluator, dataset_evaluator
 from partglee.evaluation.ground_truth import GroundTruth
 from partglee.evaluation.hierarchical import HierarchicalEvaluator
 from partglee.evaluation.instances import CocoEvaluator, LvisEvaluator
@@ -11,8 +11,8 @@ from partglee.evaluation.joint import FederatedEvaluator, JointEvaluator, joint_
 from partglee.evaluation.paco import PacoEvaluator
 from partglee.evaluation.part_sets import PartImageNetEvaluator, PartSetEvaluator, PascalPartEvaluator
 from partglee.evaluation.prediction_files import detect_format, score_file, score_label_images
+from partglee.evaluation.protocols import Protocol, ScoringOptions, get_protocol, protocol_of, register_protocol
 from partglee.evaluation.referring import GroundingBoxEvaluator, ReferringEvaluator, ReferringRules
-from partglee.evaluation.registry import EVALUATORS, build_evaluator
 from partglee.evaluation.semantic_parts import SemanticPartEvaluator, compose_part_map
 
 __all__ = [
@@ -31,15 +31,20 @@ __all__ = [
     "PartSetEvaluator",
     "PascalPartEvaluator",
     "PredictionError",
+    "Protocol",
     "ReferringEvaluator",
     "ReferringRules",
+    "ScoringOptions",
     "SemanticPartEvaluator",
     "build_evaluator",
     "compose_part_map",
     "dataset_evaluator",
     "detect_format",
     "format_table",
+    "get_protocol",
     "joint_evaluator",
+    "protocol_of",
+    "register_protocol",
     "score_file",
     "score_label_images",
 ]

@@ -56,6 +56,7 @@ class HierarchicalEvaluator(InstanceEvaluator):
     """
 
     name = "hierarchical"
+    of_records = True
 
     def __init__(
         self,

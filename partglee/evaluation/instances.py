@@ -36,6 +36,8 @@ class InstanceEvaluator(Evaluator):
         strict: see `Evaluator`.
     """
 
+    of_records = False  # scored against a data set's records as they are read, else against its annotation file
+
     def __init__(
         self,
         *,

@@ -33,6 +33,7 @@ class JointEvaluator(CocoEvaluator):
 
     name = "objects and parts"
     federated = False
+    of_records = True
 
     def judged(self, detections: Detections) -> Detections:
         """The detections that the annotations can judge."""

@@ -217,7 +217,7 @@ def test_label_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         (["--annotations", tmp_path / "parts"], "num_classes=K"),
         (["--annotations", tmp_path / "parts", "--option", "classes=3"], "no option 'classes'"),
         (["--annotations", tmp_path / "parts", *options[:2]], "needs objects="),
-        (["--dataset", "toy_val"], "is a folder of label images, but toy_val is scored by 'hierarchical'"),
+        (["--dataset", "toy_val"], "is a folder of label images, but toy_val is scored by 'joint'"),
     ):
         assert run(*found, *arguments) == 2
         assert message in capsys.readouterr().err

@@ -19,8 +19,8 @@ from partglee.engine import Predictor, evaluation_hook
 from partglee.engine.build import build_accelerator, build_initial_model
 from partglee.engine.evaluate import evaluate
 from partglee.engine.evaluation_hook import best_metric
-from partglee.engine.preflight_data import metric_names
 from partglee.evaluation import CocoEvaluator, LvisEvaluator, dataset_evaluator
+from partglee.evaluation.protocols import metric_names
 from partglee.structures import Level, Prediction
 from partglee.testing import TOY_VOCABULARY, register_toy, write_name_table
 
@@ -82,7 +82,8 @@ def test_evaluation_while_training(place: Path, tmp_path: Path) -> None:
     for key in ("object/box/AP", "part/mask/AP50", "hierarchy/box/hAP"):
         assert f"eval/toy_evaluate/{key}" in evaluations[0] and f"eval/ema/toy_evaluate/{key}" in evaluations[0]
     found = {key.removeprefix("eval/toy_evaluate/") for key in evaluations[0] if key.startswith("eval/toy_evaluate/")}
-    assert found <= set(metric_names("toy_evaluate"))  # what TEST.BEST is checked against before the first step
+    spec = get_dataset("toy_evaluate")
+    assert found <= set(metric_names(spec, spec.read()))  # what TEST.BEST is checked against before the first step
     assert (tmp_path / "predictions" / "toy_evaluate.jsonl").is_file()
     assert (tmp_path / "predictions" / "ema" / "toy_evaluate.jsonl").is_file()
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

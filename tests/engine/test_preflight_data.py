@@ -10,9 +10,11 @@ import pytest
 from fvcore.common.config import CfgNode as CN
 
 from partglee.config import get_cfg
+from partglee.data import get_dataset
 from partglee.data.build import register_custom
 from partglee.data.prepare.object_scripts import refcoco_main
-from partglee.engine.preflight_data import check_data, metric_names
+from partglee.engine.preflight_data import check_data
+from partglee.evaluation.protocols import metric_names
 from partglee.testing import register_toy
 from partglee.testing.miniatures import MINIATURES
 
@@ -131,4 +133,5 @@ def test_metrics_of_every_kind_of_evaluation(
     MINIATURES[miniature](tmp_path, num_images=2, seed=0)
     if miniature == "refcoco":
         assert refcoco_main([]) == 0
-    assert set(wanted) <= set(metric_names(dataset))
+    spec = get_dataset(dataset)
+    assert set(wanted) <= set(metric_names(spec, spec.read()))

@@ -11,7 +11,7 @@ from evaluation_worlds import dataset, image, rect
 
 from partglee.cli import main
 from partglee.evaluation import EVALUATORS, ReferringRules, build_evaluator
-from partglee.evaluation.for_dataset import check_options
+from partglee.evaluation.evaluators import check_options
 from partglee.evaluation.instances import InstanceEvaluator
 
 WRONG: dict[str, tuple[tuple[Any, ...], str]] = {
