@@ -22,11 +22,20 @@ def r50() -> nn.Module:
         return build_model("joint_r50")
 
 
+@pytest.fixture(scope="module")
+def built() -> dict[str, nn.Module]:
+    """Models by their configuration."""
+    return {}
+
+
 @pytest.mark.parametrize("name", list_models())
-def test_config_builds(name: str) -> None:
-    with torch.device("meta"):
-        model = build_model(name)
-    assert count(model) > 0 and next(model.parameters()).is_meta
+def test_config_builds(name: str, built: dict[str, nn.Module]) -> None:
+    cfg = load_config(name)
+    key = cfg.MODEL.dump()  # evaluation settings share models
+    if key not in built:
+        with torch.device("meta"):
+            built[key] = build_model(cfg)
+    assert count(built[key]) > 0 and next(built[key].parameters()).is_meta
 
 
 def test_every_yaml_is_listed() -> None:

@@ -13,6 +13,7 @@ from partglee.modeling import PartGLEE
 from partglee.structures import TextEmbeddings, Vocabulary
 from partglee.testing import tiny_model
 
+pytestmark = pytest.mark.compile
 VOCABULARY = Vocabulary({"dog": ["head", "tail"], "person": ["arm"]})
 
 

@@ -99,6 +99,7 @@ def test_missing_compiler_is_one_line_or_an_error(
         build.build_ops(tmp_path)
 
 
+@pytest.mark.compile
 @pytest.mark.skipif(_nvcc() is None, reason="nvcc not found")
 @pytest.mark.parametrize("source", ["cuda.cu", "cuda_classic.cu"])
 def test_cuda_sources_compile_link_and_use_wide_loads(source: str, tmp_path: Path) -> None:

@@ -72,6 +72,7 @@ def test_double_backward_is_an_error_not_a_zero() -> None:
         grad.sum().backward()
 
 
+@pytest.mark.compile
 @every_mode
 def test_compile_has_no_graph_break_and_follows_the_query_count(mode: str, layer: Layer) -> None:
     torch._dynamo.reset()
@@ -85,6 +86,7 @@ def test_compile_has_no_graph_break_and_follows_the_query_count(mode: str, layer
             assert layer.attention.sampling_offsets.weight.grad is not None
 
 
+@pytest.mark.compile
 @needs_native
 def test_compile_takes_shapes_as_a_tensor() -> None:
     torch._dynamo.reset()
@@ -96,6 +98,7 @@ def test_compile_takes_shapes_as_a_tensor() -> None:
             torch.testing.assert_close(compiled(*inputs), ms_deform_attn(*inputs))
 
 
+@pytest.mark.compile
 @every_mode
 def test_compile_with_symbolic_image_sizes(mode: str) -> None:
     torch._dynamo.reset()
@@ -114,6 +117,7 @@ def test_compile_with_symbolic_image_sizes(mode: str) -> None:
             torch.testing.assert_close(call(maps, *inputs[3:]), ms_deform_attn(*inputs))
 
 
+@pytest.mark.compile
 @every_mode
 def test_export_with_a_dynamic_query_count(mode: str, layer: Layer) -> None:
     queries = torch.export.Dim("queries", min=2, max=100)
@@ -124,6 +128,7 @@ def test_export_with_a_dynamic_query_count(mode: str, layer: Layer) -> None:
         torch.testing.assert_close(program.module()(*inputs), layer(*inputs))
 
 
+@pytest.mark.compile
 def test_onnx_through_the_reference(layer: Layer, tmp_path: Path) -> None:
     """In auto mode, as users run it: also with the library present the exporter gets GridSample."""
     onnxruntime = pytest.importorskip("onnxruntime")
