@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from partglee.basics.names import clean_name, clean_names, name_key
+from partglee.basics.names import clean_name, clean_names, name_key, nearest
 from partglee.structures import vocabulary_files as files
 
 DEFAULT_PART_FORMAT = "{object} {part}"
@@ -134,7 +134,7 @@ class Vocabulary:
         row = self._row_of.get(name_key(name))
         if row is None:
             raise ValueError(
-                f"{name!r} is not an object of this vocabulary{files.nearest(name, self.object_names)} "
+                f"{name!r} is not an object of this vocabulary{nearest(name, self.object_names)} "
                 f"It has {_shorten(self.object_names)}"
             )
         return row
