@@ -9,6 +9,7 @@ from fvcore.common.config import CfgNode as CN
 from numpy.typing import NDArray
 
 from partglee.data.catalog import DataSets, get_dataset, register_custom
+from partglee.data.expression_views import single_target_view
 from partglee.data.loader import BatchMaker, Source, TestLoader, TrainingLoader
 from partglee.data.mapper import Mapper
 from partglee.data.records import Records
@@ -112,6 +113,7 @@ def build_augmentation(cfg: CN) -> Augmentation:
 
 def _source(cfg: CN, name: str, records: Records, augmentation: Augmentation) -> Source:
     spec = get_dataset(name)
+    records = single_target_view(records, name=name)
     mapper = Mapper(
         vocabulary=records.vocabulary,
         augmentation=augmentation,

@@ -139,13 +139,22 @@ class Mapper:
         return kept, LevelSample(labels, boxes[kept], stacked)
 
 
+def single_targets(record: ImageRecord) -> dict[int, list[str]]:
+    """Row of each object that is meant alone -> the sentences that mean it, in file order; crowds are left out."""
+    told: dict[int, list[str]] = {}
+    for expression in record.expressions:
+        if len(expression.objects) == 1 and not expression.parts and not record.objects[expression.objects[0]].crowd:
+            told.setdefault(expression.objects[0], []).append(expression.text)
+    return {row: told[row] for row in sorted(told)}
+
+
 def _choose_expression(record: ImageRecord, rng: np.random.Generator) -> tuple[str | None, int | None]:
     """One sentence and the object that it means."""
-    told = [row for row, sentences in enumerate(record.expressions) if sentences and not record.objects[row].crowd]
+    told = single_targets(record)
     if not told:
         return None, None
-    target = told[int(rng.integers(len(told)))]
-    sentences = record.expressions[target]
+    target = list(told)[int(rng.integers(len(told)))]
+    sentences = told[target]
     return sentences[int(rng.integers(len(sentences)))], target
 
 

@@ -34,6 +34,34 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True)
+class Expression:
+    """A sentence and what it means in one image: any number of objects and parts, or nothing at all.
+
+    Raises:
+        ValueError: for a sentence without a letter that is not space.
+    """
+
+    text: str
+    objects: tuple[int, ...] = ()  # rows of `ImageRecord.objects`
+    parts: tuple[int, ...] = ()  # rows of `ImageRecord.parts`
+    id: int = 0  # of the file, for messages
+
+    def __post_init__(self) -> None:
+        if not self.text.strip():
+            raise ValueError(f"an expression is a sentence, got {self.text!r}")
+
+    @property
+    def no_target(self) -> bool:
+        """It means nothing in this image."""
+        return not self.objects and not self.parts
+
+    @property
+    def of_parts(self) -> bool:
+        """It means parts and no whole object."""
+        return bool(self.parts) and not self.objects
+
+
+@dataclass(frozen=True, slots=True)
 class ImageRecord:
     """One image with its annotations."""
 
@@ -47,8 +75,15 @@ class ImageRecord:
     negative_parts: frozenset[int] | None = None
     not_exhaustive_objects: frozenset[int] = frozenset()  # labels with more instances than are annotated
     not_exhaustive_parts: frozenset[int] = frozenset()
-    expressions: tuple[tuple[str, ...], ...] = ()  # referring data: for each object the sentences that mean it
+    expressions: tuple[Expression, ...] = ()  # referring data; answers are keyed by image id and place in here
     pixels: NDArray[np.uint8] | None = field(default=None, compare=False, repr=False)  # of an image without file
+
+    def targets(self, expression: Expression) -> tuple[Instance, ...]:
+        """What an expression of this image means: objects, then parts."""
+        return (
+            *(self.objects[row] for row in expression.objects),
+            *(self.parts[row] for row in expression.parts),
+        )
 
     @property
     def source(self) -> Path | NDArray[np.uint8]:

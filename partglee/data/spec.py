@@ -15,6 +15,7 @@ Background = Literal["labelled", "inside", "unlabelled"]
 
 PUBLISHED = "published"
 UNCONFIRMED = "expected, unconfirmed"
+EXPRESSION_COUNTS = ("expressions", "single target", "multi target", "no target", "part expressions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,11 @@ class Counts:
     annotations: int | None = None  # of both levels, where the levels are not counted apart
     object_names: int | None = None  # categories of the file
     part_names: int | None = None
+    expressions: int | None = None
+    single_target: int | None = None  # expressions by what they mean
+    multi_target: int | None = None
+    no_target: int | None = None
+    part_expressions: int | None = None  # that mean parts alone
     unconfirmed: tuple[str, ...] = ()  # fields above whose numbers come from memory or second hand
     source: str = PUBLISHED  # of the other numbers
 
@@ -57,7 +63,7 @@ class Counts:
                     else f"{count} {what} INSTEAD OF {number} ({source})"
                 )
                 compared.append(Compared(text, count == number))
-            elif what in ("images", "objects", "parts"):
+            elif what in ("images", "objects", "parts", *EXPRESSION_COUNTS):
                 compared.append(Compared(f"{count} {what}", True))
         return compared
 

@@ -46,9 +46,8 @@ def evaluate_expressions(predictor: Predictor, loader: TestLoader, *, file: Path
     """One line for each sentence of this process, into `file`, and their scores."""
     with whole_file(file) as beside, beside.open("w", encoding="utf-8") as lines:
         for record, pixels in loader:
-            for row, sentences in enumerate(record.expressions):
-                for place, sentence in enumerate(sentences):
-                    found = json.loads(predictor.ground(pixels, sentence).to_json())
-                    where = {"image_id": record.image_id, "object": row, "sentence": place, "expression": sentence}
-                    lines.write(json.dumps({**found, "file_name": record.file.as_posix(), **where}) + "\n")
+            for place, expression in enumerate(record.expressions):
+                found = json.loads(predictor.ground(pixels, expression.text).to_json())
+                where = {"image_id": record.image_id, "expression": place, "text": expression.text}
+                lines.write(json.dumps({**found, "file_name": record.file.as_posix(), **where}) + "\n")
     return score_expressions(file, loader.records, rows=loader.rows)

@@ -92,7 +92,7 @@ def check_names(cfg: CN, model: PartGLEE, *, train: bool = True, data: DataSets 
     data = data or DataSets()
     for name in dict.fromkeys((*(cfg.DATASETS.TRAIN if train else ()), *cfg.DATASETS.TEST)):
         records = data.records(name)
-        sentences = [s for said in records[0].expressions for s in said] if len(records) else []
+        sentences = [expression.text for expression in records[0].expressions] if len(records) else []
         try:
             model.text_encoder.tokenize(records.vocabulary)
             if sentences:

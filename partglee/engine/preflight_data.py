@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from fvcore.common.config import CfgNode as CN
 
 from partglee.basics.names import nearest
 from partglee.data.annotations.coco_json import CocoRecords
 from partglee.data.catalog import DataSets, get_dataset
-from partglee.data.records import ImageRecord, Records
+from partglee.data.expression_views import rows_with_expressions
+from partglee.data.records import Expression, ImageRecord, Records
 from partglee.evaluation.protocols import metric_names
 
 _SHOWN = 30  # metrics that an error lists
@@ -50,7 +49,7 @@ def check_data(cfg: CN, *, train: bool = True, data: DataSets | None = None) -> 
 
 
 def _check_expressions(records: Records, *, every: bool) -> None:
-    rows = _rows_with_expressions(records)
+    rows = rows_with_expressions(records)
     told = [row for row in rows if speaks(records[row])]  # reading a record checks that its lists fit its objects
     if every and told and len(told) < len(records):
         silent = records[min(set(range(len(records))) - set(told))]
@@ -73,15 +72,9 @@ def _check_images(records: Records) -> None:
 
 
 def speaks(record: ImageRecord) -> bool:
-    """Whether a sentence means an object of the image that is no crowd."""
-    pairs = zip(record.expressions, record.objects, strict=True)
-    return any(bool(sentences) and not thing.crowd for sentences, thing in pairs)
+    """Whether a sentence means something of the image that is no crowd, or says of something that it is not there."""
 
+    def tells(said: Expression) -> bool:
+        return said.no_target or any(not thing.crowd for thing in record.targets(said))
 
-def _rows_with_expressions(records: Records) -> Sequence[int]:
-    """Of records that do not know, the first image stands for all: looking at each may mean to draw it."""
-    known = getattr(records, "rows_with_expressions", None)
-    if known is not None:
-        found: Sequence[int] = known()
-        return found
-    return [row for row in range(min(1, len(records))) if records[row].expressions]
+    return any(tells(said) for said in record.expressions)

@@ -1,21 +1,22 @@
-"""Predictions for referring expressions: a file with one line for each sentence, and the numbers of it.
+"""Predictions for referring expressions: a file with one line for each expression, and the numbers of it.
 
-A line is one of `Prediction.to_json` with `image_id`, `object` (row of the referred object in its image) and `sentence`
-(its place among the sentences for that object); the best result of a line is its answer.
+A line has `image_id`, `expression` (its place among the expressions of its image) and `results` in the form of
+`Prediction.to_json`; `object` and `sentence` of earlier versions (row of the object that is meant alone, and the place
+among the sentences for it) are read in place of `expression`. The best result of a line is its answer.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from partglee.data.records import ImageRecord, Records
+from partglee.data.records import Expression, ImageRecord, Records
 from partglee.data.segmentation import decode
 from partglee.evaluation.base import Results
 from partglee.evaluation.box_checks import wrong_box
@@ -23,7 +24,7 @@ from partglee.evaluation.issues import InputIssues
 from partglee.evaluation.referring import GroundingBoxEvaluator, ReferringEvaluator, ReferringRules
 from partglee.evaluation.run_lengths import damaged_run_lengths, wrong_run_list
 
-Key = tuple[int, int, int]  # image id, object, sentence
+Key = tuple[int, int]  # image id, place of the expression
 
 
 def score_expressions(
@@ -36,7 +37,7 @@ def score_expressions(
 ) -> Results:
     """Masks (`mask/oIoU`, `mask/mIoU`, `mask/Pr@X`, ...) and boxes (`box/P@0.5`) of every expression.
 
-    An expression without a line is a miss, and is counted.
+    An expression without a line is a miss, and is counted. Boxes are scored where one object is meant.
 
     Args:
         rows: images of this process; None = all.
@@ -57,11 +58,9 @@ def score_expressions(
     answers = _read(file, {record.image_id: record for record in images}, masks.issues)
     without = 0
     for record in images:
-        for key in _keys(record):
-            target = record.objects[key[1]]
-            truth = None
-            if target.segmentation is not None:
-                truth = decode(target.segmentation, record.height, record.width)
+        for place, expression in enumerate(record.expressions):
+            key = (record.image_id, place)
+            truth = true_mask(expression, record)
             box, score, mask = answers.get(key, (np.zeros((0, 4)), np.zeros(0), None))
             without += key not in answers
             empty = np.zeros((record.height, record.width), bool)
@@ -69,34 +68,58 @@ def score_expressions(
                 masks.process_missing(key, truth)
             elif truth is not None:
                 masks.process(key, empty if mask is None else mask, truth)
-            boxes.process(key, box, score, np.array(target.box))
+            targets = record.targets(expression)
+            if len(targets) == 1:
+                boxes.process(key, box, score, np.array(targets[0].box))
     if without:
         masks.issues.add("image without prediction", f"{without} expressions have no line", count=without)
     results = {f"box/{key}": value for key, value in boxes.evaluate().items()}
     return {**results, **{f"mask/{key}": value for key, value in masks.evaluate().items()}}
 
 
-def _keys(record: ImageRecord) -> Iterator[Key]:
-    for row, sentences in enumerate(record.expressions):
-        yield from ((record.image_id, row, place) for place in range(len(sentences)))
+def true_mask(expression: Expression, record: ImageRecord) -> NDArray[np.bool_] | None:
+    """(H, W) union of what an expression means, all False where that is nothing; None where a target has only a box."""
+    union = np.zeros((record.height, record.width), bool)
+    for instance in record.targets(expression):
+        if instance.segmentation is None:
+            return None
+        union |= decode(instance.segmentation, record.height, record.width)
+    return union
+
+
+def place_of(entry: dict[str, Any], record: ImageRecord | None) -> int:
+    """The expression that a line answers; -1 where the image has none such.
+
+    Raises:
+        KeyError, TypeError, ValueError: when the line does not say.
+    """
+    if not isinstance(entry.get("expression"), str) and "expression" in entry:
+        place = int(entry["expression"])
+        return place if record is not None and 0 <= place < len(record.expressions) else -1
+    row, sentence = int(entry["object"]), int(entry["sentence"])
+    alone = [] if record is None else [
+        place for place, said in enumerate(record.expressions) if said.objects == (row,) and not said.parts
+    ]  # fmt: skip
+    return alone[sentence] if 0 <= sentence < len(alone) else -1
 
 
 def _read(
     file: Path, images: dict[int, ImageRecord], issues: InputIssues
 ) -> dict[Key, tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_] | None]]:
-    known = {key for record in images.values() for key in _keys(record)}
     answers: dict[Key, Any] = {}
     with Path(file).open(encoding="utf-8") as stream:
         for number, line in enumerate(stream, start=1):
             where = f"line {number} of '{file}'"
             try:
                 entry = json.loads(line)
-                key = (int(entry["image_id"]), int(entry["object"]), int(entry["sentence"]))
+                image_id = int(entry["image_id"])
+                key = (image_id, place_of(entry, images.get(image_id)))
                 scores = [float(row["score"]) for row in entry["results"]]
             except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
                 raise ValueError(f"{where} is no answer to an expression ({error!r}): {line[:60]!r}") from error
-            if key not in known:
-                issues.add("unknown image", f"{where}: no expression (image id, object, sentence) = {key}")
+            if key[1] < 0:
+                told = {name: entry[name] for name in ("image_id", "expression", "object", "sentence") if name in entry}
+                issues.add("unknown image", f"{where}: no expression {told}")
             elif key in answers:
                 issues.add("image given twice", f"{where}: expression {key}; the first one is kept")
             else:

@@ -11,7 +11,7 @@ import pytest
 from coco_files import read, square, two_images, write
 from PIL import Image
 
-from partglee.data import ImageRecord, Instance
+from partglee.data import Expression, ImageRecord, Instance
 from partglee.data.annotations.coco_json import CocoRecords
 from partglee.data.mapper import Mapper
 from partglee.data.transforms import Geometry, JitterCrop, ShortSide
@@ -199,8 +199,12 @@ def test_federated_labels_change_sides(tmp_path: Path) -> None:
 def test_expressions_name_one_object(tmp_path: Path) -> None:
     objects = [instance((0, 0, 9, 9)), instance((50, 0, 90, 60), label=1), instance((1, 1, 5, 5), crowd=True)]
     one = record(
-        tmp_path, objects, [instance((0, 0, 5, 5), parent=0)], expressions=(("the left car", "a"), ("b",), ("crowd",))
-    )
+        tmp_path, objects, [instance((0, 0, 5, 5), parent=0)],
+        expressions=(
+            Expression("both", (0, 1)), Expression("the left car", (0,)), Expression("b", (1,)), Expression("a", (0,)),
+            Expression("crowd", (2,)), Expression("nothing"), Expression("a wheel", (), (0,)),
+        ),
+    )  # fmt: skip
     mapper = Mapper(vocabulary=VOCABULARY, augmentation=SAME_SIZE)
     seen = set()
     for seed in range(40):
@@ -213,17 +217,17 @@ def test_expressions_name_one_object(tmp_path: Path) -> None:
 
 
 def test_ordinals_are_never_cropped(tmp_path: Path) -> None:
-    one = record(tmp_path, [instance((0, 0, 100, 60))], expressions=(("Second car from the left",),))
+    one = record(tmp_path, [instance((0, 0, 100, 60))], expressions=(Expression("Second car from the left", (0,)),))
     mapper = Mapper(vocabulary=VOCABULARY, augmentation=JitterCrop(size=(40, 50), scale=(0.5, 2.0), flip=0.0))
     sizes = [mapper(one, np.random.default_rng(seed)).image.shape for seed in range(30)]
     assert all(abs(width - height * 100 / 60) <= 1 for _, height, width in sizes)
-    other = replace(one, expressions=(("seconds of a car",),))
+    other = replace(one, expressions=(Expression("seconds of a car", (0,)),))
     shapes = {tuple(mapper(other, np.random.default_rng(seed)).image.shape) for seed in range(30)}
     assert (3, 40, 50) in shapes
 
 
 def test_the_object_of_a_sentence_stays_in_the_image(tmp_path: Path) -> None:
-    one = record(tmp_path, [instance((0, 0, 9, 9))], expressions=(("it",),))
+    one = record(tmp_path, [instance((0, 0, 9, 9))], expressions=(Expression("it", (0,)),))
     away = Geometry((60, 100), (60, 100), 30, 50, (30, 50), False)
     augmentation = Fixed(away, away._replace(top=0, left=0, size=(60, 100)))
     sample = Mapper(vocabulary=VOCABULARY, augmentation=augmentation)(one, rng())

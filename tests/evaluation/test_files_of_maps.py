@@ -11,7 +11,7 @@ import pytest
 
 from partglee.data import DatasetSpec
 from partglee.data.annotations.coco_json import read_coco
-from partglee.data.records import ImageRecord, Instance
+from partglee.data.records import Expression, ImageRecord, Instance
 from partglee.evaluation import PredictionError
 from partglee.evaluation.expression_files import score_expressions
 from partglee.evaluation.part_map_files import part_map_evaluator, part_map_name, score_part_maps, write_part_map
@@ -122,11 +122,11 @@ def test_the_value_without_a_part_is_that_of_the_files_too(tmp_path: Path) -> No
 
 def referred() -> Listed:
     first = (square(DOG, 0, 0, 4), square(BUS, 8, 2, 6))
-    sentences = (("left dog", "the dog"), ("red bus",))
+    sentences = (Expression("red bus", (1,)), Expression("left dog", (0,)), Expression("the dog", (0,)))
     return Listed(
         [
             ImageRecord(Path("a.jpg"), *SIZE, 7, first, expressions=sentences),
-            ImageRecord(Path("b.jpg"), *SIZE, 8, (square(DOG, 2, 2, 8),), expressions=(("dog",),)),
+            ImageRecord(Path("b.jpg"), *SIZE, 8, (square(DOG, 2, 2, 8),), expressions=(Expression("dog", (0,)),)),
         ]
     )
 
@@ -156,6 +156,20 @@ def test_perfect_answers(tmp_path: Path) -> None:
     results = score_expressions(write(tmp_path / "a.jsonl", answers()), referred())
     assert results["box/P@0.5"] == results["mask/oIoU"] == results["mask/mIoU"] == pytest.approx(100)
     assert results["mask/num_samples"] == results["box/num_samples"] == 4
+
+
+def test_lines_by_place_and_by_object_say_the_same(tmp_path: Path) -> None:
+    """The place among the expressions of the image; `expression` with the text is of yesterday's files."""
+    new = [{"image_id": 7, "expression": 1}, {"image_id": 7, "expression": 2}, {"image_id": 7, "expression": 0}]
+    lines = [{**old, **place} for old, place in zip(answers(), [*new, {"expression": "dog"}], strict=True)]
+    for line in lines[:3]:
+        del line["object"], line["sentence"]
+    results = score_expressions(write(tmp_path / "a.jsonl", lines), referred())
+    assert results["mask/mIoU"] == results["box/P@0.5"] == pytest.approx(100)
+    for place in (3, -1):
+        lines[0]["expression"] = place
+        with pytest.raises(PredictionError, match=r"unknown image: line 1 .*no expression"):
+            score_expressions(write(tmp_path / "a.jsonl", lines), referred())
 
 
 def test_answers_that_lack_or_are_wrong(tmp_path: Path) -> None:

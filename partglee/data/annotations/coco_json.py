@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from partglee.data.annotations.categories import label_categories
 from partglee.data.annotations.columns import Columns
 from partglee.data.annotations.columns_cache import load_columns
-from partglee.data.records import ImageRecord, Instance, Segmentation
+from partglee.data.annotations.expressions import count_expressions, is_old_form, parse_expressions
+from partglee.data.records import Expression, ImageRecord, Instance, Segmentation
 from partglee.data.spec import DatasetSpec
 from partglee.structures import Vocabulary
 
@@ -40,10 +41,16 @@ def read_coco(spec: DatasetSpec) -> CocoRecords:
         issues = "; ".join(f"{count} x {what}" for what, count in columns.issues.items())
         _log.warning("%s: %s", spec.annotation_path, issues)
     try:
-        return CocoRecords(
+        records = CocoRecords(
             columns, images=spec.image_root, vocabulary=vocabulary, rows=range(begin, end),
             path_parts=spec.options.get("path_parts", 0),
         )  # fmt: skip
+        if records.expressions_by_object():
+            _log.warning(
+                "%s: expressions as lists of sentences for each object are deprecated; run the prepare script again, "
+                "or see docs/datasets.md for the form with several targets and none", spec.annotation_path,
+            )  # fmt: skip
+        return records
     except ValueError as error:
         raise ValueError(f"data set {spec.name!r}, file '{spec.annotation_path}': {error}") from error
 
@@ -94,11 +101,12 @@ class CocoRecords:
             if instance is not None:
                 row_of[row] = len(objects)
                 objects[row] = instance
-        found = (
-            self._instance(row, height, width, parent=row_of.get(int(self._parent[row]), -1))
-            for row in annotations
-            if self._part_at(row)
-        )
+        parts: dict[int, Instance] = {}
+        for row in annotations:
+            if self._part_at(row):
+                instance = self._instance(row, height, width, parent=row_of.get(int(self._parent[row]), -1))
+                if instance is not None:
+                    parts[row] = instance
         negative = self._labels_of(c.negative, c.negative_start, image) if c.federated else (None, None)
         inexhaustive = self._labels_of(c.not_exhaustive, c.not_exhaustive_start, image)
         return ImageRecord(
@@ -107,12 +115,12 @@ class CocoRecords:
             width=width,
             image_id=int(c.image_id[image]),
             objects=tuple(objects.values()),
-            parts=tuple(instance for instance in found if instance is not None),
+            parts=tuple(parts.values()),
             negative_objects=negative[0],
             negative_parts=negative[1],
             not_exhaustive_objects=inexhaustive[0],
             not_exhaustive_parts=inexhaustive[1],
-            expressions=self._expressions(image, len(objects)),
+            expressions=self._expressions(image, tuple(objects.values()), tuple(parts.values())),
         )
 
     def counts(self) -> dict[str, int]:
@@ -122,7 +130,7 @@ class CocoRecords:
         names = int(self._is_part.sum())
         return {
             "images": len(self.columns), "objects": annotations - parts, "parts": parts, "annotations": annotations,
-            "object names": len(self._is_part) - names, "part names": names,
+            "object names": len(self._is_part) - names, "part names": names, **self._count_expressions(),
         }  # fmt: skip
 
     @property
@@ -157,6 +165,11 @@ class CocoRecords:
         rows, c = np.asarray(self.rows), self.columns
         found: list[int] = np.flatnonzero(c.image_text_start[rows + 1] > c.file_name_end[rows]).tolist()
         return found
+
+    def expressions_by_object(self) -> bool:
+        """Whether the first image with expressions lists sentences by object, the deprecated form."""
+        told = self.rows_with_expressions()[:1]
+        return bool(told) and is_old_form(self._expression_entries(self.rows[told[0]]))
 
     # -- pieces --------------------------------------------------------------------------------------------------
 
@@ -220,25 +233,31 @@ class CocoRecords:
     ) -> tuple[frozenset[int], frozenset[int]]:
         return self._levels(values[int(starts[image]) : int(starts[image + 1])])
 
-    def _expressions(self, image: int, num_objects: int) -> tuple[tuple[str, ...], ...]:
+    def _expressions(
+        self, image: int, objects: Sequence[Instance], parts: Sequence[Instance]
+    ) -> tuple[Expression, ...]:
+        entries = self._expression_entries(image)
+        if not entries:
+            return ()
+        c = self.columns
+        span = slice(int(c.annotation_start[image]), int(c.annotation_start[image + 1]))
+        try:
+            return parse_expressions(
+                entries,
+                objects=[instance.annotation_id for instance in objects],
+                parts=[instance.annotation_id for instance in parts],
+                left_out=frozenset(c.annotation_id[span].tolist()),
+            )
+        except ValueError as error:
+            joint = " " if str(error).startswith("has ") else ": "
+            raise ValueError(f"image {int(c.image_id[image])}{joint}{error}") from error
+
+    def _count_expressions(self) -> dict[str, int]:
+        told = np.flatnonzero(self.columns.image_text_start[1:] > self.columns.file_name_end)
+        return count_expressions(self._expression_entries(image) for image in told.tolist()) if len(told) else {}
+
+    def _expression_entries(self, image: int) -> Any:
+        """As they stand in the file; None where it has none."""
         c = self.columns
         text = c.image_text[c.file_name_end[image] : c.image_text_start[image + 1]].tobytes()
-        if not text:
-            return ()
-        sentences = json.loads(text)
-        if isinstance(sentences, list) and sentences and isinstance(sentences[0], str):
-            sentences = [sentences]
-        if not isinstance(sentences, list) or not all(
-            isinstance(entry, list) and all(isinstance(sentence, str) and sentence.strip() for sentence in entry)
-            for entry in sentences
-        ):
-            raise ValueError(
-                f"image {int(c.image_id[image])}: expressions must be a list of sentences for one object, or a list of "
-                f"such lists, got {sentences!s:.80}"
-            )
-        if len(sentences) != num_objects:
-            raise ValueError(
-                f"image {int(c.image_id[image])} has expressions for {len(sentences)} objects but {num_objects} objects"
-                "; give a list of sentences for one object, or a list of such lists, one for each object"
-            )
-        return tuple(tuple(entry) for entry in sentences)
+        return json.loads(text) if text else None

@@ -1,4 +1,4 @@
-"""RefCOCO, RefCOCO+ and RefCOCOg, as `datasets/prepare_refcoco.py` writes them: one entry for each referred object.
+"""RefCOCO, RefCOCO+, RefCOCOg and gRefCOCO, as `datasets/prepare_refcoco.py` writes them: an entry for each image.
 
 Files of other converters with one object and its `expressions` in each image entry are read too.
 """
@@ -8,16 +8,27 @@ from __future__ import annotations
 from partglee.data.annotations.coco_json import read_coco
 from partglee.data.spec import DatasetSpec, splits
 
-REFS = {  # referred objects of each split
-    "refcoco-unc": {"train": 42404, "val": 3811, "testA": 1975, "testB": 1810},
-    "refcocoplus-unc": {"train": 42278, "val": 3805, "testA": 1975, "testB": 1798},
-    "refcocog-umd": {"train": 42226, "val": 2573, "test": 5023},
-    "refcocog-google": {"train": 44822, "val": 5000},
-}
+COUNTS: dict[str, dict[str, tuple[int, int | None, int]]] = {  # images, referred objects, expressions of each split
+    "refcoco-unc": {
+        "train": (16994, 42404, 120624), "val": (1500, 3811, 10834),
+        "testA": (750, 1975, 5657), "testB": (750, 1810, 5095),
+    },
+    "refcocoplus-unc": {
+        "train": (16992, 42278, 120191), "val": (1500, 3805, 10758),
+        "testA": (750, 1975, 5726), "testB": (750, 1798, 4889),
+    },
+    "refcocog-umd": {"train": (21899, 42226, 80512), "val": (1300, 2573, 4896), "test": (2600, 5023, 9602)},
+    "refcocog-google": {"train": (24698, 44822, 85474), "val": (4650, 5000, 9536)},
+    # Images are those of RefCOCO (19,994 in all). Of the paper's 278,232 expressions 259,859 are released.
+    "grefcoco-unc": {
+        "train": (16994, None, 209344), "val": (1500, None, 16870),
+        "testA": (750, None, 18712), "testB": (750, None, 14933),
+    },
+}  # fmt: skip
 
 SPECS = tuple(
     spec
-    for name, refs in REFS.items()
+    for name, counts in COUNTS.items()
     for spec in splits(
         DatasetSpec(
             name=f"{name}-{{split}}",
@@ -27,7 +38,12 @@ SPECS = tuple(
             supervises_parts=False,
             evaluator="referring",
         ),
-        # An image entry for each referred object.
-        **{split: {"images": count, "objects": count} for split, count in refs.items()},
+        **{
+            split: {
+                "images": images, "objects": objects, "expressions": expressions,
+                "unconfirmed": ("expressions",) if name == "grefcoco-unc" else (),
+            }
+            for split, (images, objects, expressions) in counts.items()
+        },
     )
-)
+)  # fmt: skip

@@ -11,6 +11,7 @@ from multiprocessing import Pool
 from pathlib import Path
 
 from partglee.basics.files import read_json, write_json
+from partglee.data.annotations.expressions import count_expressions
 from partglee.data.prepare.open_images import prepare_split
 from partglee.data.prepare.refer import REFER_SETS, read_refer
 from partglee.data.prepare.sa1b import prepare_shard
@@ -23,7 +24,7 @@ Argv = Sequence[str] | None
 def refcoco_main(argv: Argv = None) -> int:
     """`datasets/prepare_refcoco.py`."""
     root = datasets_root()
-    parser = argparse.ArgumentParser(description="RefCOCO, RefCOCO+, RefCOCOg -> COCO JSON with expressions.")
+    parser = argparse.ArgumentParser(description="RefCOCO, RefCOCO+, RefCOCOg, gRefCOCO -> COCO JSON with expressions.")
     parser.add_argument(
         "sets", nargs="*", metavar="SET",
         help=f"of {', '.join(which.name for which in REFER_SETS)}; none: all whose refs file is there",
@@ -40,7 +41,7 @@ def _refcoco(arguments: argparse.Namespace) -> Iterable[str]:
     known = {which.name: which for which in REFER_SETS}
     if unknown := [name for name in arguments.sets if name not in known]:
         raise ValueError(f"no set {unknown[0]!r}; there are {', '.join(known)}")
-    there = [w.name for w in REFER_SETS if (arguments.raw / w.folder / f"refs({w.by}).p").is_file()]
+    there = [w.name for w in REFER_SETS if (arguments.raw / w.folder / w.file).is_file()]
     chosen = arguments.sets or there
     if not chosen:
         raise ValueError(f"no refs file such as {arguments.raw / 'refcoco' / 'refs(unc).p'}; give the folder by --raw")
@@ -49,8 +50,10 @@ def _refcoco(arguments: argparse.Namespace) -> Iterable[str]:
         for split, content in made.items():
             path = arguments.output / name / f"instances_{split}.json"
             write_json(content, path)
-            sentences = sum(len(image["expressions"]) for image in content["images"])
-            yield f"{path}: {len(content['images'])} objects, {sentences} expressions"
+            told = count_expressions(image["expressions"] for image in content["images"])
+            counts = {"images": len(content["images"]), "objects": len(content["annotations"]), **told}
+            notes = "".join(f"; {count} {what}" for what, count in content["info"]["notes"].items())
+            yield f"{path}: " + ", ".join(f"{count} {what}" for what, count in counts.items()) + notes
 
 
 def sa1b_main(argv: Argv = None) -> int:

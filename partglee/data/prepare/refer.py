@@ -1,11 +1,12 @@
-"""RefCOCO, RefCOCO+ and RefCOCOg as published (`refs(unc).p`, `instances.json`) -> COCO JSON with `expressions`.
+"""RefCOCO, RefCOCO+, RefCOCOg (`refs(unc).p`) and gRefCOCO (`grefs(unc).json`), each with its `instances.json` -> COCO
+JSON with `expressions`.
 
-One image entry for each referred object: the same picture comes once for each of its objects, with that object alone
-and the sentences that mean it.
+One entry for each image, with the objects that its sentences mean. A sentence of gRefCOCO means any number of them.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from partglee.data.prepare.pickles import load_plain_pickle
 
 CATEGORIES = [{"id": 1, "name": "object", "level": "object"}]
 _REF_KEYS = {"ref_id", "ann_id", "image_id", "split", "sentences"}
+_NOTHING = [-1]  # the annotation ids of a ref that means nothing
 
 
 class ReferSet(NamedTuple):
@@ -24,6 +26,12 @@ class ReferSet(NamedTuple):
     by: str  # who split it
     splits: tuple[str, ...]
     name: str  # of the prepared folder, and of the registered data sets
+    generalized: bool = False  # several targets or none (gRefCOCO)
+
+    @property
+    def file(self) -> str:
+        """Name of the refs file."""
+        return f"grefs({self.by}).json" if self.generalized else f"refs({self.by}).p"
 
 
 REFER_SETS = (
@@ -31,11 +39,12 @@ REFER_SETS = (
     ReferSet("refcoco+", "unc", ("train", "val", "testA", "testB"), "refcocoplus-unc"),
     ReferSet("refcocog", "umd", ("train", "val", "test"), "refcocog-umd"),
     ReferSet("refcocog", "google", ("train", "val"), "refcocog-google"),
+    ReferSet("grefcoco", "unc", ("train", "val", "testA", "testB"), "grefcoco-unc", generalized=True),
 )
 
 
 def read_refer(raw: Path, which: ReferSet, *, train2017: bool = False) -> dict[str, dict[str, Any]]:
-    """{split: COCO dict} of a raw folder with `refs(BY).p` and `instances.json`.
+    """{split: COCO dict} of a raw folder with the refs file and `instances.json`; `info` counts what was left out.
 
     Args:
         raw: folder of the set, for example `refer/refcoco`.
@@ -43,17 +52,23 @@ def read_refer(raw: Path, which: ReferSet, *, train2017: bool = False) -> dict[s
         train2017: name the pictures as in COCO's train2017 (they are the same), relative to `coco/train2014`.
 
     Raises:
-        ValueError: for missing or damaged files, a pickle that holds more than plain data, or refs whose annotation or
-            image is not in `instances.json`.
+        ValueError: for missing or damaged files, a pickle that holds more than plain data, refs whose annotation or
+            image is not in `instances.json` or whose annotation is of another image, and refs that say in one place
+            that they have a target and in another that they have none.
     """
-    path = raw / f"refs({which.by}).p"
-    refs = load_plain_pickle(path)
+    path = raw / which.file
+    refs = read_json(path, "gRefCOCO refs file") if which.generalized else load_plain_pickle(path)
     if not isinstance(refs, list) or not all(isinstance(ref, dict) and ref.keys() >= _REF_KEYS for ref in refs):
         raise ValueError(f"{path} must hold a list of dicts with {sorted(_REF_KEYS)}; download it again")
     content = read_json(raw / "instances.json", "REFER instances file")
     images = {entry["id"]: entry for entry in content["images"]}
     annotations = {entry["id"]: entry for entry in content["annotations"]}
-    stray = [ref["ref_id"] for ref in refs if ref["ann_id"] not in annotations or ref["image_id"] not in images]
+    meant = [_targets(ref, path, generalized=which.generalized) for ref in refs]
+    stray = [
+        ref["ref_id"]
+        for ref, ids in zip(refs, meant, strict=True)
+        if ref["image_id"] not in images or any(key not in annotations for key in ids)
+    ]
     if stray:
         raise ValueError(
             f"{len(stray)} of {len(refs)} refs of {path} (the first: ref_id {stray[0]}) mean an annotation or image "
@@ -61,51 +76,117 @@ def read_refer(raw: Path, which: ReferSet, *, train2017: bool = False) -> dict[s
         )
     made: dict[str, dict[str, Any]] = {}
     for split in which.splits:
-        chosen = [ref for ref in refs if ref["split"] == split]
-        made[split] = _to_coco(chosen, images, annotations, train2017=train2017)
-        made[split]["info"] = {"description": f"{which.name} {split}"}
+        maker = _Split(images, annotations, skip_crowds=which.generalized, train2017=train2017)
+        for ref, ids in zip(refs, meant, strict=True):
+            if ref["split"] == split:
+                maker.add(ref, ids, path)
+        made[split] = maker.content(f"{which.name} {split}")
     return made
 
 
-def _to_coco(
-    refs: Sequence[Mapping[str, Any]],
-    images: Mapping[int, Mapping[str, Any]],
-    annotations: Mapping[int, Mapping[str, Any]],
-    *,
-    train2017: bool,
-) -> dict[str, Any]:
-    entries: list[dict[str, Any]] = []
-    objects: list[dict[str, Any]] = []
-    for ref in refs:
-        sentences = [" ".join(str(sentence["sent"]).split()) for sentence in ref["sentences"]]
-        kept = [sentence for sentence in sentences if sentence]
-        if not kept:
-            continue
+def _targets(ref: Mapping[str, Any], path: Path, *, generalized: bool) -> list[int]:
+    """Annotation ids that a ref means, checked against its flag."""
+    found = ref["ann_id"]
+    ids = list(found) if isinstance(found, (list, tuple)) else [found]
+    what = f"ref_id {ref['ref_id']} of {path}"
+    if not ids or not all(isinstance(key, int) and not isinstance(key, bool) for key in ids):
+        raise ValueError(f"{what}: ann_id must be a whole number or a list of them, got {found!r:.60}")
+    if not generalized:
+        if len(ids) > 1:
+            raise ValueError(f"{what} means {len(ids)} annotations; is it a file of gRefCOCO, grefs(unc).json?")
+        return ids
+    none, flag = ids == _NOTHING, ref.get("no_target", False)
+    if not isinstance(flag, (bool, int)) or bool(flag) != none or (-1 in ids and not none):
+        raise ValueError(
+            f"{what} contradicts itself: ann_id {found!r:.60}, no_target {flag!r:.20}; ann_id [-1] and no_target true "
+            "belong together. Is the file whole?"
+        )
+    return [] if none else ids
+
+
+class _Split:
+    """One split in the making."""
+
+    def __init__(
+        self,
+        images: Mapping[int, Mapping[str, Any]],
+        annotations: Mapping[int, Mapping[str, Any]],
+        *,
+        skip_crowds: bool,
+        train2017: bool,
+    ) -> None:
+        self._images, self._annotations = images, annotations
+        self._skip_crowds, self._train2017 = skip_crowds, train2017
+        self._entries: dict[int, dict[str, Any]] = {}
+        self._objects: dict[int, dict[str, Any]] = {}
+        self._notes: Counter[str] = Counter()
+
+    def add(self, ref: Mapping[str, Any], ids: Sequence[int], path: Path) -> None:
+        """The sentences of a ref."""
+        what = f"ref_id {ref['ref_id']} of {path}"
+        for key in ids:
+            if self._annotations[key]["image_id"] != ref["image_id"]:
+                raise ValueError(
+                    f"{what} means annotation {key} of image {self._annotations[key]['image_id']}, but is a ref of "
+                    f"image {ref['image_id']}; take both files from one download"
+                )
+        kept = [key for key in ids if not (self._skip_crowds and self._annotations[key].get("iscrowd"))]
+        self._note("targets that are crowds", len(ids) - len(kept))
+        if ids and not kept:
+            self._note("expressions of crowds alone", len(ref["sentences"]))
+            return
+        told = []
+        for sentence in ref["sentences"]:
+            if not isinstance(sentence, Mapping) or not isinstance(sentence.get("sent"), str):
+                raise ValueError(f"{what}: each of its sentences must have a text `sent`, got {sentence!r:.60}")
+            text = " ".join(sentence["sent"].split())
+            self._note("empty sentences", not text)
+            if text:
+                told.append(
+                    {"text": text, "objects": kept, "parts": [], "no_target": not kept,
+                     "id": int(sentence.get("sent_id", 0)), "ref_id": ref["ref_id"]}
+                )  # fmt: skip
+        if told:
+            self._entry(ref["image_id"])["expressions"] += told
+            for key in kept:
+                self._objects.setdefault(key, self._object(key))
+
+    def content(self, description: str) -> dict[str, Any]:
+        """The COCO dict."""
+        return {
+            "info": {"description": description, "notes": dict(self._notes)},
+            "images": list(self._entries.values()),
+            "categories": CATEGORIES,
+            "annotations": list(self._objects.values()),
+        }
+
+    def _note(self, what: str, count: int) -> None:
+        if count:
+            self._notes[f"{what} (left out)"] += count
+
+    def _entry(self, image_id: int) -> dict[str, Any]:
         # The file name of a ref ends with the annotation's id; that of the image is in the instances file.
-        image, annotation = images[ref["image_id"]], annotations[ref["ann_id"]]
+        image = self._images[image_id]
         name = str(image["file_name"])
-        number = len(entries) + 1
-        entries.append(
+        return self._entries.setdefault(
+            image_id,
             {
-                "id": number,
-                "file_name": f"../train2017/{name.rsplit('_', 1)[-1]}" if train2017 else name,
+                "id": image_id,
+                "file_name": f"../train2017/{name.rsplit('_', 1)[-1]}" if self._train2017 else name,
                 "height": image["height"],
                 "width": image["width"],
-                "expressions": kept,
-                "original_id": image["id"],
-                "ref_id": ref["ref_id"],
-            }
+                "expressions": [],
+            },
         )
-        objects.append(
-            {
-                "id": number,
-                "image_id": number,
-                "category_id": 1,
-                "bbox": annotation["bbox"],
-                "area": annotation["area"],
-                "iscrowd": 0,  # the sentences mean this very region
-                "segmentation": annotation["segmentation"],
-                "original_id": annotation["id"],
-            }
-        )
-    return {"images": entries, "categories": CATEGORIES, "annotations": objects}
+
+    def _object(self, key: int) -> dict[str, Any]:
+        annotation = self._annotations[key]
+        return {
+            "id": key,
+            "image_id": annotation["image_id"],
+            "category_id": 1,
+            "bbox": annotation["bbox"],
+            "area": annotation["area"],
+            "iscrowd": 0,  # of RefCOCO: the sentences mean this very region
+            "segmentation": annotation["segmentation"],
+        }

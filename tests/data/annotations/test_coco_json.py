@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from coco_files import annotation, read, two_images
 
-from partglee.data import Instance
+from partglee.data import Expression, Instance
 from partglee.data.annotations.categories import label_categories
 from partglee.data.checks.content import validate
 from partglee.structures import Vocabulary
@@ -156,7 +156,8 @@ def test_expressions(tmp_path: Path) -> None:
     content["images"][0]["expressions"] = ["the car", "left thing"]
     content["images"][1]["expressions"] = [["a dog"]]
     records = read(tmp_path, content)
-    assert records[0].expressions == (("the car", "left thing"),) and records[1].expressions == (("a dog",),)
+    assert records[0].expressions == (Expression("the car", (0,)), Expression("left thing", (0,)))
+    assert records[1].expressions == (Expression("a dog", (0,)),)
     content["images"][1]["expressions"] = [["a dog"], ["a cat"]]
     records = read(tmp_path, content)
     with pytest.raises(ValueError, match="expressions for 2 objects but 1 objects"):

@@ -13,10 +13,12 @@ from partglee.data import get_dataset, list_datasets
 from partglee.data.images import read_image
 from partglee.data.prepare.object_scripts import refcoco_main
 from partglee.data.prepare.refer import REFER_SETS
+from partglee.data.records import Expression
 from partglee.evaluation import EVALUATORS
 from partglee.testing.miniatures import MINIATURES
 
-NAMES = [f"{which.name}-{split}" for which in REFER_SETS for split in which.splits]
+SETS = [which for which in REFER_SETS if not which.generalized]
+NAMES = [f"{which.name}-{split}" for which in SETS for split in which.splits]
 
 
 @pytest.fixture
@@ -27,15 +29,20 @@ def refcoco(data_root: Path) -> Path:
 
 def test_names_and_published_counts() -> None:
     assert set(NAMES) <= set(list_datasets()) and len(NAMES) == 13
-    total = {name: sum(get_dataset(n).counts.images or 0 for n in NAMES if n.startswith(f"{name}-")) for name in (
+    total = {name: sum(get_dataset(n).counts.objects or 0 for n in NAMES if n.startswith(f"{name}-")) for name in (
         "refcoco-unc", "refcocoplus-unc", "refcocog-umd")}  # fmt: skip
     assert total == {"refcoco-unc": 50000, "refcocoplus-unc": 49856, "refcocog-umd": 49822}
+    told = {name: sum(get_dataset(n).counts.expressions or 0 for n in NAMES if n.startswith(f"{name}-")) for name in (
+        "refcoco-unc", "refcocoplus-unc", "refcocog-umd", "refcocog-google")}  # fmt: skip
+    assert told == {
+        "refcoco-unc": 142210, "refcocoplus-unc": 141564, "refcocog-umd": 95010, "refcocog-google": 95010,
+    }  # fmt: skip
 
 
 def test_every_split_holds_what_its_refs_say(refcoco: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert refcoco_main([]) == 0
-    assert capsys.readouterr().out.count("expressions") == 13
-    for which in REFER_SETS:
+    assert capsys.readouterr().out.count(" expressions") == 13
+    for which in SETS:
         refs = pickle.loads((refcoco / "refer" / which.folder / f"refs({which.by}).p").read_bytes())
         annotations = {
             entry["id"]: entry
@@ -45,15 +52,24 @@ def test_every_split_holds_what_its_refs_say(refcoco: Path, capsys: pytest.Captu
             spec = get_dataset(f"{which.name}-{split}")
             records = spec.read()
             mine = [ref for ref in refs if ref["split"] == split]
-            assert len(records) == len(mine) > 0 and records.issues == {}  # type: ignore[attr-defined]
+            assert len(records) == len({ref["image_id"] for ref in mine}) > 0
+            assert records.issues == {}  # type: ignore[attr-defined]
             assert spec.evaluator in EVALUATORS and records.vocabulary.to_dict() == {"object": []}
-            for record, ref in zip(records, mine, strict=True):
-                (instance,) = record.objects
-                x, y, w, h = annotations[ref["ann_id"]]["bbox"]
-                assert instance.box == (x, y, x + w, y + h)
-                assert record.expressions == (tuple(s["sent"] for s in ref["sentences"]),)
+            for record in records:
+                said = [
+                    (ref["ann_id"], s["sent"], s["sent_id"])
+                    for ref in mine for s in ref["sentences"] if ref["image_id"] == record.image_id
+                ]  # fmt: skip
+                ids = [instance.annotation_id for instance in record.objects]
+                assert said == [(ids[e.objects[0]], e.text, e.id) for e in record.expressions]
+                for instance in record.objects:
+                    x, y, w, h = annotations[instance.annotation_id]["bbox"]
+                    assert instance.box == (x, y, x + w, y + h)
                 assert read_image(record.source).shape == (record.height, record.width, 3)
-                assert record.file.name == f"COCO_train2014_{ref['image_id']:012d}.jpg"
+                assert record.file.name == f"COCO_train2014_{record.image_id:012d}.jpg"
+            held = records.counts()  # type: ignore[attr-defined]
+            sentences = sum(len(ref["sentences"]) for ref in mine)
+            assert held["expressions"] == held["single target"] == sentences and held["objects"] == len(mine)
 
 
 def test_a_batch_of_expressions(refcoco: Path, first_batch) -> None:
@@ -61,7 +77,7 @@ def test_a_batch_of_expressions(refcoco: Path, first_batch) -> None:
     batch = first_batch("refcoco-unc-train", 3)
     assert batch.names is None and batch.expressions is not None and len(batch.expressions) == 3
     assert batch.supervises == (True, False)
-    rows = {(str(r.file), s) for r in get_dataset("refcoco-unc-train").read() for s in r.expressions[0]}
+    rows = {(str(r.file), s) for r in get_dataset("refcoco-unc-train").read() for s in [e.text for e in r.expressions]}
     swap = {"left": "right", "right": "left"}
     for file, text, target in zip(batch.files, batch.expressions, batch.targets, strict=True):
         flipped = " ".join(swap.get(word, word) for word in text.split())
@@ -77,7 +93,7 @@ def test_pictures_of_2017(refcoco: Path) -> None:
     assert len(record.file.stem) == 12 and record.file.stem.isdigit()
 
 
-def test_files_of_another_converter_with_lists_for_each_object(refcoco: Path) -> None:
+def test_files_of_another_converter_with_lists_for_each_object(refcoco: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Two objects of one picture in one entry."""
     square = [[2, 2, 9, 2, 9, 9, 2, 9]]
     content = {
@@ -90,7 +106,8 @@ def test_files_of_another_converter_with_lists_for_each_object(refcoco: Path) ->
     spec = get_dataset("refcoco-unc-val")
     spec.annotation_path.parent.mkdir(parents=True)
     spec.annotation_path.write_text(json.dumps(content))
-    assert spec.read()[0].expressions == (("one",), ("two", "2"))
+    assert spec.read()[0].expressions == (Expression("one", (0,)), Expression("two", (1,)), Expression("2", (1,)))
+    assert "deprecated" in caplog.text and spec.read().counts()["expressions"] == 3  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

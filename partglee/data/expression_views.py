@@ -1,0 +1,122 @@
+"""Data sets with expressions, seen as training draws from them: what one sample speaks of is one row.
+
+A view is a `Records` of its own, so samplers, workers and resume stay what they are.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+from partglee.data.mapper import single_targets
+from partglee.data.records import ImageRecord, Records
+
+_log = logging.getLogger(__name__)
+
+
+class RecordRows:
+    """Rows of a data set, repeated or left out.
+
+    Args:
+        records: the data set.
+        rows: place in `records` of each row.
+    """
+
+    def __init__(self, records: Records, rows: Sequence[int]) -> None:
+        self.records = records
+        self.rows = tuple(rows)
+        self.vocabulary = records.vocabulary
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> ImageRecord:
+        return self.records[self.rows[index]]
+
+    def size(self, index: int) -> tuple[int, int]:
+        """(height, width) as the annotations say."""
+        return self.records.size(self.rows[index])
+
+    def labels(self, index: int) -> tuple[frozenset[int], frozenset[int]]:
+        """Object and part labels of the image."""
+        return self.records.labels(self.rows[index])
+
+
+class SingleTargets(RecordRows):
+    """One row for each object that is meant alone, with the sentences that mean it: what PartGLEE trains on.
+
+    Expressions that mean several things or nothing, parts or crowds are skipped and counted in `skipped`. Images
+    without any expression stay, each a row.
+    """
+
+    def __init__(self, records: Records) -> None:
+        rows: list[int] = []
+        self._target: list[int] = []
+        self.skipped = 0
+        for row in range(len(records)):
+            record = records[row]
+            told = single_targets(record)
+            self.skipped += len(record.expressions) - sum(map(len, told.values()))
+            targets = list(told) if record.expressions else [-1]
+            rows += [row] * len(targets)
+            self._target += targets
+        super().__init__(records, rows)
+
+    def __getitem__(self, index: int) -> ImageRecord:
+        record, target = super().__getitem__(index), self._target[index]
+        alone = tuple(said for said in record.expressions if said.objects == (target,) and not said.parts)
+        return replace(record, expressions=alone)
+
+
+class Expressions(RecordRows):
+    """One row for each group of up to `most` expressions of one image, in file order.
+
+    With `most` 1 each expression is its own sample, and an epoch shows each once. Images without any are left out.
+    """
+
+    def __init__(self, records: Records, *, most: int = 1) -> None:
+        if most < 1:
+            raise ValueError(f"a sample shows at least one expression, got {most}")
+        self.most = most
+        rows: list[int] = []
+        self._first: list[int] = []
+        for row in rows_with_expressions(records):
+            starts = range(0, len(records[row].expressions), most)
+            rows += [row] * len(starts)
+            self._first += starts
+        super().__init__(records, rows)
+
+    def __getitem__(self, index: int) -> ImageRecord:
+        record, first = super().__getitem__(index), self._first[index]
+        return replace(record, expressions=record.expressions[first : first + self.most])
+
+
+def listed(records: Records) -> bool:
+    """Whether a data set knows which images have expressions, without reading or drawing them all."""
+    return hasattr(records, "rows_with_expressions")
+
+
+def rows_with_expressions(records: Records) -> Sequence[int]:
+    """Images that have expressions. Of records that do not know, the first stands for all: looking may mean to draw."""
+    known = getattr(records, "rows_with_expressions", None)
+    if known is not None:
+        told: Sequence[int] = known()
+        return told
+    return [row for row in range(min(1, len(records))) if records[row].expressions]
+
+
+def single_target_view(records: Records, *, name: str) -> Records:
+    """What PartGLEE draws from a data set: `SingleTargets` of one with expressions, any other as it is.
+
+    Raises:
+        ValueError: when no expression means one object alone.
+    """
+    if not listed(records) or not rows_with_expressions(records):
+        return records
+    view = SingleTargets(records)
+    if not len(view):
+        raise ValueError(f"data set {name!r}: none of its {view.skipped} expressions means one object alone")
+    if view.skipped:
+        _log.info("%s: %d expressions of several targets, parts, crowds or none are skipped", name, view.skipped)
+    return view
