@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from partglee import __version__
+from partglee.basics.plugins import load_plugins
 from partglee.cli import convert, data, eval, export, info, predict, train, vocabulary
 
 _COMMANDS = (predict, train, eval, data, convert, export, vocabulary, info)
@@ -22,6 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         module.add_parser(commands)
     arguments = parser.parse_args(argv)
     try:
+        if "imports" in arguments:
+            load_plugins(arguments.imports)
         status: int = arguments.run(arguments)
         sys.stdout.flush()
         return status

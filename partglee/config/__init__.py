@@ -1,6 +1,6 @@
 """Configuration: defaults with a comment for each key, and the files of the zoo."""
 
-from partglee.config.defaults import get_cfg
+from partglee.config.defaults import DEFAULT_RECIPE, get_cfg, run_defaults
 from partglee.config.zoo import (
     config_dir,
     config_from_text,
@@ -8,9 +8,11 @@ from partglee.config.zoo import (
     list_models,
     load_config,
     merge_overrides,
+    recipe_in,
 )
 
 __all__ = [
+    "DEFAULT_RECIPE",
     "config_dir",
     "config_from_text",
     "find_config",
@@ -18,4 +20,6 @@ __all__ = [
     "list_models",
     "load_config",
     "merge_overrides",
+    "recipe_in",
+    "run_defaults",
 ]

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from fvcore.common.config import CfgNode as CN
 
+DEFAULT_RECIPE = "partglee"
+
 
 def get_cfg() -> CN:
     """A fresh copy of the defaults; `merge_config` and `load_config` fill it from files and `KEY VALUE` pairs."""
-    cfg = CN()
+    cfg = run_defaults()
 
-    cfg.MODEL = CN()
-    cfg.MODEL.WEIGHTS = ""  # checkpoint to start training from or to evaluate; a file or a name of the model zoo
     cfg.MODEL.EMBED_DIM = 256  # width of memory, queries and projected text
     cfg.MODEL.NUM_HEADS = 8  # attention heads everywhere but in the early fusion
     cfg.MODEL.NUM_LEVELS = 4  # memory levels: strides 8, 16, 32 and further halvings
     cfg.MODEL.NUM_POINTS = 4  # sampling points per head and level
     cfg.MODEL.FFN_DIM = 2048  # feed-forward width of encoder, decoders and Q-Former
-    cfg.MODEL.PIXEL_MEAN = [123.675, 116.28, 103.53]  # RGB, 0..255
-    cfg.MODEL.PIXEL_STD = [58.395, 57.12, 57.375]
-    cfg.MODEL.SIZE_DIVISIBILITY = 32  # the padded canvas is a multiple of this
     cfg.MODEL.PRIOR_PROB = 0.0  # start scores at this probability with one learned bias; 0 = no bias (released)
     cfg.MODEL.ACTIVATION_CHECKPOINTING = False  # recompute backbone stages and encoder layers in the backward pass
 
@@ -99,6 +96,25 @@ def get_cfg() -> CN:
     cfg.CRITERION.COST.MASK = 5.0
     cfg.CRITERION.COST.DICE = 5.0
 
+    # Evaluation: queries of each level by their best name, then pairs of query and name over both (released: PACO's)
+    cfg.TEST.OBJECT_QUERIES = 100
+    cfg.TEST.PART_QUERIES = 200
+    cfg.TEST.DETECTIONS = 300
+    cfg.TEST.PART_OVERLAP = 1.0  # of equally named parts whose boxes overlap more, the best stays; 1 = all (released)
+    return cfg
+
+
+def run_defaults() -> CN:
+    """The keys that a run of any model reads: data, input, solver, evaluation. A project's recipe adds its model's."""
+    cfg = CN()
+    cfg.RECIPE = DEFAULT_RECIPE  # which kind of model this is; a project registers others
+
+    cfg.MODEL = CN()
+    cfg.MODEL.WEIGHTS = ""  # checkpoint to start training from or to evaluate; a file or a name of the model zoo
+    cfg.MODEL.PIXEL_MEAN = [123.675, 116.28, 103.53]  # RGB, 0..255
+    cfg.MODEL.PIXEL_STD = [58.395, 57.12, 57.375]
+    cfg.MODEL.SIZE_DIVISIBILITY = 32  # the padded canvas is a multiple of this
+
     cfg.DATASETS = CN()
     cfg.DATASETS.TRAIN = []  # names of registered data sets
     cfg.DATASETS.RATIOS = []  # how often each is drawn, relative to the others; [] = all equally
@@ -159,9 +175,4 @@ def get_cfg() -> CN:
     cfg.TEST.BEST = ""  # metric that picks the best checkpoint, such as "car_parts_val/part/mask/AP50"; "" = first one
     cfg.TEST.IMAGES = 0  # pictures of predictions that each evaluation writes to TensorBoard
     cfg.TEST.SCORE_THRESHOLD = 0.3  # Predictor's default, and of the pictures
-    # Evaluation: queries of each level by their best name, then pairs of query and name over both (released: PACO's)
-    cfg.TEST.OBJECT_QUERIES = 100
-    cfg.TEST.PART_QUERIES = 200
-    cfg.TEST.DETECTIONS = 300
-    cfg.TEST.PART_OVERLAP = 1.0  # of equally named parts whose boxes overlap more, the best stays; 1 = all (released)
     return cfg

@@ -7,14 +7,14 @@ import contextlib
 import difflib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import yaml
 from fvcore.common.config import CfgNode as CN
 
-from partglee.config.defaults import get_cfg
+from partglee.config.defaults import DEFAULT_RECIPE, get_cfg
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -64,43 +64,72 @@ def find_config(name: str | Path) -> Path:
     raise ValueError(f"unknown model {str(name)!r}; did you mean {', '.join(near)}? A path must end in .yaml")
 
 
-def load_config(name: str | Path, overrides: Sequence[Any] = ()) -> CN:
+def load_config(name: str | Path, overrides: Sequence[Any] = (), *, defaults: Callable[[], CN] = get_cfg) -> CN:
     """Defaults, then the file with its `_BASE_` files, then `KEY VALUE` pairs.
 
-    A `_BASE_` is a path relative to the file that names it, or the name of a file of the zoo.
+    A `_BASE_` is a path relative to the file that names it, or the name of a file of the zoo, also for a file that lies
+    in a project.
+
+    Args:
+        defaults: of the recipe that the file is for.
 
     Raises:
-        ValueError: for a missing file, an unknown key (the nearest known one is named), or a value of another type.
+        ValueError: for a missing file, an unknown key (the nearest known one is named), a value of another type, or
+            another `RECIPE` than that of the defaults.
     """
-    cfg = get_cfg()
     file = find_config(name)
+    return _filled(defaults(), _read(file), overrides, source=str(file))
+
+
+def recipe_in(name: str | Path, overrides: Sequence[Any] = ()) -> str:
+    """Which recipe a configuration is for: its `RECIPE`, or that of the `KEY VALUE` pairs.
+
+    Raises:
+        ValueError: for a missing file, or one that cannot be read.
+    """
+    told = dict(zip(overrides[::2], overrides[1::2], strict=False))
+    return str(told.get("RECIPE", _read(find_config(name)).get("RECIPE", DEFAULT_RECIPE)))
+
+
+def _read(file: Path) -> dict[str, Any]:
     try:
-        loaded = _File.load_yaml_with_base(str(file))
+        return dict(_File.load_yaml_with_base(str(file)))
     except RecursionError as error:
         raise ValueError(f"{file} is its own _BASE_, directly or through others; rename it") from error
     except (OSError, yaml.YAMLError, AssertionError) as error:
         raise ValueError(f"cannot read {file}: {error}") from error
-    merge_config(cfg, loaded, source=str(file))
+
+
+def _filled(cfg: CN, values: dict[str, Any], overrides: Sequence[Any], *, source: str) -> CN:
+    recipe = cfg.RECIPE
+    if (said := values.get("RECIPE", recipe)) != recipe:
+        raise ValueError(f"{source} is for the recipe {said!r}, not for {recipe!r}; the project of {said!r} reads it")
+    merge_config(cfg, values, source=source)
     merge_overrides(cfg, overrides)
+    if recipe != cfg.RECIPE:
+        raise ValueError(f"RECIPE {cfg.RECIPE!r} does not fit the keys of {recipe!r}; leave it to the configuration")
     return cfg
 
 
-def config_from_text(text: str, overrides: Sequence[Any] = (), *, source: str = "configuration") -> CN:
+def config_from_text(
+    text: str, overrides: Sequence[Any] = (), *, source: str = "configuration", defaults: Callable[[], CN] = get_cfg
+) -> CN:
     """Defaults, then what a weights file or `cfg.dump()` says, then `KEY VALUE` pairs.
+
+    Args:
+        source: what an error calls the text.
+        defaults: of the recipe that the text is for.
 
     Raises:
         ValueError: as `load_config`.
     """
-    cfg = get_cfg()
     try:
         loaded = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ValueError(f"cannot read the configuration in {source}: {error}") from error
     if not isinstance(loaded, dict):
         raise ValueError(f"the configuration in {source} is no mapping, got {text[:60]!r}")
-    merge_config(cfg, loaded, source=source)
-    merge_overrides(cfg, overrides)
-    return cfg
+    return _filled(defaults(), loaded, overrides, source=source)
 
 
 def merge_config(cfg: CN, values: dict[str, Any], *, source: str) -> None:

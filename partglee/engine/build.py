@@ -1,11 +1,13 @@
-"""A trainer from a configuration."""
+"""A trainer from a recipe and a configuration."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -13,28 +15,18 @@ from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwar
 from fvcore.common.config import CfgNode as CN
 from torch.utils.tensorboard import SummaryWriter
 
-from partglee.checkpoint import read_metadata
-from partglee.config import config_from_text
-from partglee.criterion import build_criterion
-from partglee.data.build import build_train_loader
 from partglee.data.catalog import DataSets
 from partglee.engine.checkpointer import Checkpointer
 from partglee.engine.ema import WeightAverage
-from partglee.engine.evaluation_hook import Evaluate
-from partglee.engine.hooks import Hook, LogMetrics, SaveCheckpoints, restore
+from partglee.engine.hooks import Evaluate, LogMetrics
 from partglee.engine.logging import MetricsFile
 from partglee.engine.optimizer import build_optimizer
+from partglee.engine.recipe import Evaluated, Recipe, get_recipe
+from partglee.engine.resume import SaveCheckpoints, restore, see_the_same
 from partglee.engine.schedule import build_schedule
-from partglee.engine.sharded import ShardedWeights, reach_everything
-from partglee.engine.step import TrainingStep
-from partglee.engine.trainer import Trainer
-from partglee.engine.weight_files import CONFIG_TEXT, TABLE_NAMES, find_table, find_weights
-from partglee.engine.weights import load_initial_weights
-from partglee.modeling import PartGLEE, build_model
-from partglee.structures import TrainingBatch
-
-Batches = Callable[[int], Iterable[TrainingBatch]]
-"""Optimiser step to start at -> an iterable of batches that does not end."""
+from partglee.engine.sharded import ReachEverything, ShardedWeights
+from partglee.engine.trainer import Batches, Hook, Trainer
+from partglee.engine.weight_files import CONFIG_TEXT
 
 
 def build_accelerator(cfg: CN, *, cpu: bool = False) -> Accelerator:
@@ -63,9 +55,10 @@ def build_accelerator(cfg: CN, *, cpu: bool = False) -> Accelerator:
 def build_trainer(
     cfg: CN,
     accelerator: Accelerator,
-    batches: Batches,
+    batches: Batches | None = None,
     *,
-    model: PartGLEE | None = None,
+    recipe: Recipe | None = None,
+    model: Any = None,
     resume: bool = False,
     extra_hooks: Iterable[Hook] = (),
     data: DataSets | None = None,
@@ -73,43 +66,49 @@ def build_trainer(
     """Everything around the batches.
 
     Args:
-        batches: of `train_batches`, or any other source.
+        batches: None = of the recipe.
+        recipe: None = the one that the configuration names.
         model: with its initial weights; None = built and loaded as the configuration says.
         resume: go on from the last good checkpoint in `OUTPUT_DIR`, from the start when there is none.
         extra_hooks: after the logs, before checkpoints are saved.
-        data: what the run has read, for evaluation while training.
+        data: what the run has read.
 
     Raises:
         ValueError: when `OUTPUT_DIR` holds the checkpoints of an earlier run and `resume` is False, or is not the same
             folder for all processes.
     """
+    recipe = get_recipe(cfg.RECIPE) if recipe is None else recipe
+    data = data or DataSets()
     s = cfg.SOLVER
     output_dir = Path(cfg.OUTPUT_DIR)
     checkpointer = Checkpointer(
         folder=output_dir / "checkpoints", keep=s.KEEP_CHECKPOINTS, metadata={CONFIG_TEXT: cfg.dump()}
     )
     earlier = checkpointer.list()
-    _see_the_same(accelerator, earlier[0].name if earlier else "", output_dir)
+    see_the_same(accelerator, earlier[0].name if earlier else "", output_dir)
     if earlier and not resume:
         raise ValueError(f"{earlier[0]} is of an earlier run; go on with it (--resume), or set another OUTPUT_DIR")
-    model = build_initial_model(cfg) if model is None else model
+    model = build_initial_model(cfg, recipe=recipe) if model is None else model
     model.train()
     spread = s.SHARDED and accelerator.num_processes > 1
-    step = TrainingStep(model=model, criterion=build_criterion(cfg), reach_all=reach_everything if spread else None)
+    step = recipe.build_step(cfg, model)
+    if spread:
+        step = ReachEverything(model, step)
     step.to(accelerator.device)
+    optimizer_of = partial(build_optimizer, cfg, group_of=recipe.group_of, embeddings=recipe.embeddings)
     sharded = None
     if spread:
-        sharded = ShardedWeights(step)
-        optimizer = accelerator.prepare(build_optimizer(cfg, model))
+        sharded = ShardedWeights(model, step)
+        optimizer = accelerator.prepare(optimizer_of(model))
     else:
-        step, optimizer = accelerator.prepare(step, build_optimizer(cfg, model))
+        step, optimizer = accelerator.prepare(step, optimizer_of(model))
     trainer = Trainer(
         accelerator=accelerator,
         step=step,
         model=model,
         optimizer=optimizer,
         schedule=build_schedule(cfg),
-        batches=batches,
+        batches=recipe.train_batches(cfg, accelerator, data) if batches is None else batches,
         max_iter=s.MAX_ITER,
         output_dir=output_dir,
         accumulate=s.ACCUMULATE,
@@ -132,62 +131,44 @@ def build_trainer(
         SaveCheckpoints(checkpointer=checkpointer, period=s.CHECKPOINT_PERIOD),
     ]
     if cfg.DATASETS.TEST:
-        trainer.hooks.append(Evaluate(cfg=cfg, metrics=metrics, board=board, metadata=checkpointer.metadata, data=data))
+        trainer.hooks.append(
+            Evaluate(
+                evaluate=evaluation_of(recipe, cfg, model, accelerator, data),
+                output_dir=output_dir,
+                period=cfg.TEST.PERIOD,
+                best=cfg.TEST.BEST,
+                pictures=cfg.TEST.IMAGES,
+                metrics=metrics,
+                board=board,
+                metadata=checkpointer.metadata,
+            )
+        )
     return trainer
 
 
-def _see_the_same(accelerator: Accelerator, newest: str, folder: Path) -> None:
-    """The first process saves, all resume: on a machine with a folder of its own, some would start anew."""
-    if accelerator.num_processes == 1:
-        return
-    steps = torch.tensor([int(newest.rpartition("_")[2] or 0)], device=accelerator.device)
-    found = sorted(set(accelerator.gather(steps).tolist()))
-    if len(found) > 1:
-        raise ValueError(
-            f"processes find different newest checkpoints in OUTPUT_DIR {folder} (of steps {found}, 0 = none); it must "
-            "be one folder that all machines share"
-        )
-
-
-def build_initial_model(cfg: CN, *, complete: bool = False) -> PartGLEE:
+def build_initial_model(cfg: CN, *, recipe: Recipe | None = None, complete: bool = False) -> Any:
     """The model as training starts: the same in every process, weights of the configuration loaded.
 
     Args:
+        recipe: None = the one that the configuration names.
         complete: every weight must come from `MODEL.WEIGHTS`, as evaluation needs it.
     """
-    if cfg.MODEL.TEXT.BACKEND == "table":
-        _find_names(cfg)
+    recipe = get_recipe(cfg.RECIPE) if recipe is None else recipe
     torch.manual_seed(cfg.SOLVER.SEED)
-    model = build_model(cfg)
-    load_initial_weights(cfg, model, complete=complete)
+    model = recipe.build_model(cfg)
+    recipe.load_weights(cfg, model, complete)
     return model
 
 
-def _find_names(cfg: CN) -> None:
-    """The name table of the configuration, else the one that exported weights carry or that a run was trained with."""
-    table = cfg.MODEL.TEXT.TABLE
-    if table.FILE:
-        table.FILE = str(find_table(table.FILE))
-    elif cfg.MODEL.WEIGHTS:
-        file = find_weights(cfg.MODEL.WEIGHTS)
-        metadata = read_metadata(file)
-        if CONFIG_TEXT not in metadata:
-            return
-        trained = config_from_text(metadata[CONFIG_TEXT], source=str(file)).MODEL.TEXT.TABLE
-        source = file if TABLE_NAMES in metadata else Path(trained.FILE)
-        if source.is_file():
-            table.FILE, table.WIDTH, table.PROJECTED = str(source), trained.WIDTH, trained.PROJECTED
+def evaluation_of(
+    recipe: Recipe, cfg: CN, model: Any, accelerator: Accelerator, data: DataSets
+) -> Callable[[Path, int], Evaluated]:
+    """(folder for predictions, pictures to draw) -> the numbers of this model on `DATASETS.TEST`, and the pictures.
 
-
-def train_batches(cfg: CN, accelerator: Accelerator, data: DataSets | None = None) -> Batches:
-    """This process's share of the data sets of `DATASETS.TRAIN`.
-
-    Args:
-        data: what the run has read.
+    Raises:
+        ValueError: when the recipe cannot be evaluated.
     """
-
-    def start(step: int) -> Iterable[TrainingBatch]:
-        rank, world_size = accelerator.process_index, accelerator.num_processes
-        return build_train_loader(cfg, start_step=step, rank=rank, world_size=world_size, data=data)
-
-    return start
+    if recipe.evaluate is None:
+        raise ValueError(f"recipe {recipe.name!r} has no evaluation; set DATASETS.TEST []")
+    evaluate = recipe.evaluate
+    return lambda folder, pictures: evaluate(cfg, model, accelerator, folder=folder, pictures=pictures, data=data)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from partglee.checkpoint import read_metadata, read_weights, write_weights
 from partglee.config import config_from_text
-from partglee.engine.preflight_values import check_values
+from partglee.config.values import check_values
 from partglee.engine.weight_files import CONFIG_TEXT, TABLE_KEY, TABLE_NAMES, find_table
 from partglee.text import TableBackend
 

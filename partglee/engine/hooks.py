@@ -1,4 +1,4 @@
-"""What happens around the steps: logs, checkpoints, evaluation."""
+"""What happens around the steps and is told of them: logs, and evaluation while training."""
 
 from __future__ import annotations
 
@@ -8,36 +8,20 @@ import resource
 import sys
 import time
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from partglee.basics.processes import gather
-from partglee.checkpoint import write_weights
+from partglee.checkpoint import read_metadata, write_weights
 from partglee.engine.logging import LOGGER, MetricsFile
+from partglee.engine.trainer import Hook, Trainer
 
-if TYPE_CHECKING:
-    from partglee.engine.checkpointer import Checkpointer
-    from partglee.engine.trainer import Trainer
-
-
-class Hook:
-    """Called by `Trainer.train`; `trainer.iteration` counts the steps that are done."""
-
-    def before_train(self, trainer: Trainer) -> None:
-        """Before the first step."""
-
-    def after_step(self, trainer: Trainer) -> None:
-        """After each step; `trainer.record` says what it did."""
-
-    def after_train(self, trainer: Trainer) -> None:
-        """After the last step of a run that reached its end."""
-
-    def on_warning(self, message: str) -> None:
-        """Something was left out."""
-
-    def close(self) -> None:
-        """At the end of the run, also of one that failed."""
+AVERAGED = "ema/"
+_COUNTS = ("issues/", "num_")
 
 
 class LogMetrics(Hook):
@@ -110,12 +94,7 @@ class LogMetrics(Hook):
         pieces = [f"{trainer.iteration}/{trainer.max_iter} eta {left}"]
         if "loss/total" in values:
             pieces.append(f"loss {values['loss/total']:.3f}")
-        for level in ("object", "part", "text"):
-            terms = {n.removeprefix(f"loss/{level}/"): v for n, v in values.items() if n.startswith(f"loss/{level}/")}
-            noised = sum(v for n, v in terms.items() if n.startswith("denoising_"))
-            shown = [f"{n} {v:.2f}" for n, v in terms.items() if not n.startswith("denoising_")]
-            shown += [f"denoising {noised:.2f}"] if noised else []
-            pieces += [f"{level}: {' '.join(shown)}"] if shown else []
+        pieces += [_shown(group, terms) for group, terms in _by_group(values).items()]
         pieces.append(f"step {values['time/step']:.3f}s data {values['time/data']:.3f}s")
         if "gradient_norm" in values:
             pieces.append(f"norm {values['gradient_norm']:.2f}")
@@ -124,6 +103,23 @@ class LogMetrics(Hook):
         pieces += [f"unreadable {len(trainer.unreadable)}"] if trainer.unreadable else []
         pieces += [f"skipped {count} ({reason})" for reason, count in trainer.counts.items()]
         return " | ".join(pieces)
+
+
+def _by_group(values: dict[str, float]) -> dict[str, dict[str, float]]:
+    """Loss terms by the first part of their path, `loss/GROUP/TERM`; group "" holds those without one."""
+    groups: dict[str, dict[str, float]] = defaultdict(dict)
+    for name, value in values.items():
+        path = name.split("/", 2)
+        if path[0] == "loss" and name != "loss/total":
+            groups[path[1] if len(path) == 3 else ""][path[-1]] = value
+    return groups
+
+
+def _shown(group: str, terms: dict[str, float]) -> str:
+    noised = sum(value for name, value in terms.items() if name.startswith("denoising_"))
+    pieces = [f"{name} {value:.2f}" for name, value in terms.items() if not name.startswith("denoising_")]
+    pieces += [f"denoising {noised:.2f}"] if noised else []
+    return (f"{group}: " if group else "") + " ".join(pieces)
 
 
 def _peak_memory(device: torch.device) -> float:
@@ -141,98 +137,112 @@ def _means(shares: list[dict[str, tuple[float, int]]]) -> dict[str, float]:
     return {name: round(sum(s for s, _ in found) / sum(n for _, n in found), 6) for name, found in pairs.items()}
 
 
-class SaveCheckpoints(Hook):
-    """A checkpoint every `period` steps and after the last one, written by the first process."""
+class Evaluate(Hook):
+    """Evaluates every `period` steps and at the end, and keeps the weights with the best value of one metric.
 
-    def __init__(self, *, checkpointer: Checkpointer, period: int) -> None:
-        if period < 1:
-            raise ValueError(f"SOLVER.CHECKPOINT_PERIOD must be at least 1, got {period}")
-        self.checkpointer = checkpointer
+    Where weights are averaged, both are evaluated; metrics of the averaged ones start with `ema/`, and the better of
+    the two counts for the best, `model_best.safetensors`.
+
+    Args:
+        evaluate: (folder for predictions, pictures to draw) -> `data set/metric` -> number, empty on all processes but
+            the first, and `data set/file` -> (H, W, 3) picture; of the trainer's model as it is at that moment.
+        output_dir: of the run.
+        period: 0 = at the end alone.
+        best: name of the metric, higher is better; "" = the first one.
+        pictures: of each evaluation, for the board.
+        metrics, board: as for `LogMetrics`.
+        metadata: text entries of the weight files.
+    """
+
+    def __init__(
+        self,
+        *,
+        evaluate: Callable[[Path, int], tuple[dict[str, float], dict[str, Any]]],
+        output_dir: Path,
+        period: int = 0,
+        best: str = "",
+        pictures: int = 0,
+        metrics: MetricsFile | None = None,
+        board: Any = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        self.evaluate = evaluate
+        self.output_dir = output_dir
         self.period = period
+        self.wanted = best
+        self.pictures = pictures
+        self.metrics = metrics
+        self.board = board
+        self.metadata = dict(metadata or {})
+        self.file = output_dir / "model_best.safetensors"
+        self.best = -math.inf
+
+    def before_train(self, trainer: Trainer) -> None:
+        if trainer.iteration and trainer.accelerator.is_main_process and self.file.is_file():
+            metadata = read_metadata(self.file)
+            if metadata.get("metric") == self.wanted or not self.wanted:
+                self.best = float(metadata.get("value", -math.inf))
 
     def after_step(self, trainer: Trainer) -> None:
-        if trainer.iteration % self.period == 0 or trainer.iteration == trainer.max_iter:
-            save(trainer, self.checkpointer)
+        if self.period and trainer.iteration % self.period == 0 and trainer.iteration < trainer.max_iter:
+            self.run(trainer)
 
     def after_train(self, trainer: Trainer) -> None:
-        """`model_final.safetensors`, and `model_final_ema.safetensors` where weights are averaged."""
-        model, _ = states(trainer)
+        self.run(trainer)
+
+    def run(self, trainer: Trainer) -> dict[str, float]:
+        """Evaluate now. Results are on the first process alone."""
+        results: dict[str, float] = {}
+        for prefix in ("", AVERAGED) if trainer.average is not None else ("",):
+            averaged = bool(prefix) and trainer.average is not None
+            with trainer.average.applied() if averaged and trainer.average is not None else nullcontext():
+                folder = self.output_dir / "predictions" / ("ema" if averaged else "")
+                values, pictures = self.evaluate(folder, self.pictures)
+            results.update({prefix + key: value for key, value in values.items()})
+            if self.board is not None:
+                for name, picture in pictures.items():
+                    self.board.add_image(f"{prefix}{name}", picture, trainer.iteration, dataformats="HWC")
+        trainer.step.train()
         if trainer.accelerator.is_main_process:
-            metadata = {**self.checkpointer.metadata, "iteration": str(trainer.iteration)}
-            write_weights(model, trainer.output_dir / "model_final.safetensors", metadata)
-            if trainer.average is not None:
-                file = trainer.output_dir / "model_final_ema.safetensors"
-                write_weights(trainer.average.state_dict(), file, {**metadata, "averaged": "True"})
+            self._record(trainer, results)
+            self._keep_best(trainer, results)
         trainer.accelerator.wait_for_everyone()
+        return results
+
+    def _record(self, trainer: Trainer, results: dict[str, float]) -> None:
+        finite = {name: round(value, 4) for name, value in results.items() if math.isfinite(value)}
+        if self.metrics is not None:
+            self.metrics.write(trainer.iteration, {f"eval/{name}": value for name, value in finite.items()})
+        if self.board is not None:
+            for name, value in finite.items():
+                self.board.add_scalar(f"eval/{name}", value, trainer.iteration)
+            self.board.flush()
+
+    def _keep_best(self, trainer: Trainer, results: dict[str, float]) -> None:
+        key = best_metric(self.wanted, results)
+        if key is None:
+            return
+        candidates = {prefix: results.get(prefix + key, math.nan) for prefix in ("", AVERAGED)}
+        prefix = max(candidates, key=lambda p: -math.inf if math.isnan(candidates[p]) else candidates[p])
+        value = candidates[prefix]
+        if not value > self.best:
+            return
+        self.best = value
+        averaged = prefix == AVERAGED and trainer.average is not None
+        state = trainer.average.state_dict() if averaged and trainer.average is not None else trainer.model.state_dict()
+        note = {"metric": key, "value": repr(value), "iteration": str(trainer.iteration), "averaged": str(averaged)}
+        write_weights(state, self.file, {**self.metadata, **note})
+        LOGGER.info(f"best so far: {prefix}{key} {value:.3f} -> {self.file}")
 
 
-def save(trainer: Trainer, checkpointer: Checkpointer) -> None:
-    """Write everything that the next step depends on; every process must call this."""
-    model, optimizer = states(trainer)
-    if trainer.accelerator.is_main_process:
-        scaler = trainer.accelerator.scaler
-        state = {
-            "iteration": trainer.iteration,
-            "optimizer": optimizer,
-            "scaler": None if scaler is None else scaler.state_dict(),
-            "counts": dict(trainer.counts),
-            "unreadable": dict(trainer.unreadable.reasons),
-            "average_updates": 0 if trainer.average is None else trainer.average.num_updates,
-        }
-        folder = checkpointer.save(
-            trainer.iteration,
-            model=model,
-            average=None if trainer.average is None else trainer.average.state_dict(),
-            state=state,
+def best_metric(wanted: str, results: Mapping[str, float]) -> str | None:
+    """The metric of `TEST.BEST`, or the first rate that there is; a wrong name is told, with all that there are."""
+    if wanted in results:
+        return wanted
+    rates = [name for name in results if not name.startswith(AVERAGED) and not any(c in name for c in _COUNTS)]
+    if wanted:
+        LOGGER.warning(
+            f"TEST.BEST {wanted!r} is none of the metrics, {rates[0] if rates else 'nothing'} is taken; there are "
+            f"{', '.join(rates)}"
         )
-        LOGGER.info(f"saved {folder}")
-    trainer.accelerator.wait_for_everyone()
-
-
-def states(trainer: Trainer) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Model and optimiser, whole; every process must call this."""
-    if trainer.sharded is not None:
-        return trainer.sharded.states(trainer.optimizer.optimizer)
-    return trainer.model.state_dict(), trainer.optimizer.state_dict()
-
-
-def _load_optimizer(optimizer: Any, state: dict[str, Any]) -> None:
-    """Moments and counts; rates and decays stay those of the configuration, which the user may have changed."""
-    ours = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
-    optimizer.load_state_dict(state)
-    for group, values in zip(optimizer.param_groups, ours, strict=True):
-        group.update(values)
-
-
-def restore(trainer: Trainer, checkpointer: Checkpointer) -> bool:
-    """Go on from the last good checkpoint; False when there is none.
-
-    Raises:
-        ValueError: when it belongs to another model or optimiser.
-    """
-    found = checkpointer.latest(LOGGER.warning)
-    if found is None:
-        LOGGER.info(f"no checkpoint to go on from in {checkpointer.folder}: starting at the beginning")
-        return False
-    try:
-        if trainer.sharded is not None:
-            trainer.sharded.load(trainer.optimizer.optimizer, found.model, found.state["optimizer"])
-        else:
-            trainer.model.load_state_dict(found.model)
-            _load_optimizer(trainer.optimizer, found.state["optimizer"])
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise ValueError(
-            f"{found.folder} does not fit this configuration: {str(error).splitlines()[0]}; resume with the one that "
-            "it was trained with, or start from its weights alone with MODEL.WEIGHTS"
-        ) from error
-    if trainer.accelerator.scaler is not None and found.state["scaler"]:
-        trainer.accelerator.scaler.load_state_dict(found.state["scaler"])
-    if trainer.average is not None:
-        if found.average is None:
-            raise ValueError(f"{found.folder} has no averaged weights; resume with SOLVER.EMA_DECAY 0")
-        trainer.average.load_state_dict(found.average, found.state["average_updates"])
-    trainer.counts.update(found.state["counts"])
-    trainer.unreadable.reasons.update(found.state.get("unreadable", {}))  # older checkpoints have none
-    trainer.iteration = found.state["iteration"]
-    LOGGER.info(f"resumed from {found.folder}")
-    return True
+    return rates[0] if rates else None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,21 +13,26 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 _NORMS = (nn.LayerNorm, nn.GroupNorm, _NormBase, LayerNorm2d)
-# Learned vectors that are looked up or added, not multiplied with an input: embeddings in all but their type.
-_EMBEDDINGS = (
-    "level_embed", "qformer.content", "qformer.position", "relative_position_bias_table", "positional_embedding",
-)  # fmt: skip
+# Learned vectors of backbones that are looked up or added, not multiplied with an input.
+_EMBEDDINGS = ("relative_position_bias_table", "positional_embedding")
 
 
-def build_optimizer(cfg: CN, model: nn.Module) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters of `model`, by the `SOLVER` section."""
+def build_optimizer(
+    cfg: CN, model: nn.Module, *, group_of: Callable[[CN, str], tuple[str, float]], embeddings: Sequence[str] = ()
+) -> torch.optim.AdamW:
+    """AdamW over the trainable parameters of `model`, by the `SOLVER` section.
+
+    Args:
+        group_of: (configuration, parameter name) -> name of its group, and that group's factor of `SOLVER.BASE_LR`.
+        embeddings: as for `parameter_groups`.
+    """
     s = cfg.SOLVER
     groups = parameter_groups(
         model,
         base_lr=s.BASE_LR,
         weight_decay=s.WEIGHT_DECAY,
-        backbone_multiplier=s.BACKBONE_MULTIPLIER,
-        text_multiplier=s.TEXT_MULTIPLIER,
+        group_of=partial(group_of, cfg),
+        embeddings=embeddings,
         norm_decay=s.NORM_DECAY,
     )
     # DTensors of sharded training have no fused kernel on the CPU; elsewhere it saves a pass over the weights.
@@ -38,28 +44,28 @@ def parameter_groups(
     *,
     base_lr: float,
     weight_decay: float,
-    backbone_multiplier: float = 1.0,
-    text_multiplier: float = 1.0,
+    group_of: Callable[[str], tuple[str, float]] = lambda name: ("rest", 1.0),
+    embeddings: Sequence[str] = (),
     norm_decay: bool = True,
 ) -> list[dict[str, Any]]:
     """Groups for an optimiser, each with `name`, `lr`, `initial_lr` and `weight_decay`.
 
     Args:
-        backbone_multiplier: of the rate of everything under `backbone`.
-        text_multiplier: of the rate of the text tower; the projection of its output learns at the full rate.
+        group_of: parameter name -> name of its group, and that group's factor of `base_lr`.
+        embeddings: ends of the names of learned vectors that are looked up or added, not multiplied with an input:
+            embeddings in all but their type.
         norm_decay: False: norms, biases and embeddings do not decay.
 
     Raises:
         ValueError: when nothing can be trained.
     """
     groups: dict[tuple[str, bool], dict[str, Any]] = {}
-    multipliers = {"backbone": backbone_multiplier, "text": text_multiplier, "rest": 1.0}
-    for name, parameter, is_norm in _named(model):
+    for name, parameter, is_norm in _named(model, (*_EMBEDDINGS, *embeddings)):
         if not parameter.requires_grad:
             continue
-        place = _place(name)
+        place, factor = group_of(name)
         decays = norm_decay or not is_norm
-        lr = base_lr * multipliers[place]
+        lr = base_lr * factor
         group = groups.setdefault(
             (place, decays),
             {
@@ -82,13 +88,7 @@ def set_rates(optimizer: torch.optim.Optimizer, multiplier: float) -> None:
         group["lr"] = group["initial_lr"] * multiplier
 
 
-def _place(name: str) -> str:
-    if name.startswith("backbone."):
-        return "backbone"
-    return "text" if name.startswith("text_encoder.backend.") else "rest"
-
-
-def _named(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, bool]]:
+def _named(model: nn.Module, embeddings: tuple[str, ...]) -> Iterator[tuple[str, nn.Parameter, bool]]:
     """Every parameter once, with whether it belongs to a norm, is a bias or an embedding."""
     seen: set[int] = set()
     for module_name, module in model.named_modules():
@@ -97,5 +97,5 @@ def _named(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, bool]]:
                 continue
             seen.add(id(parameter))
             name = f"{module_name}.{own}" if module_name else own
-            special = isinstance(module, (*_NORMS, nn.Embedding)) or parameter.ndim <= 1 or name.endswith(_EMBEDDINGS)
+            special = isinstance(module, (*_NORMS, nn.Embedding)) or parameter.ndim <= 1 or name.endswith(embeddings)
             yield name, parameter, special

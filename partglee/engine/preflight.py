@@ -1,29 +1,37 @@
-"""What can be known to be wrong before the first step."""
+"""What can be known to be wrong before the first step: settings, files, annotations."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from fvcore.common.config import CfgNode as CN
 
+from partglee.basics.names import nearest
+from partglee.config.values import Range, check_values
+from partglee.data.annotations.coco_json import CocoRecords
 from partglee.data.build import build_augmentation
 from partglee.data.catalog import DataSets, get_dataset
-from partglee.data.spec import missing_files
-from partglee.engine.preflight_values import check_values
+from partglee.data.expression_views import rows_with_expressions
+from partglee.data.records import Expression, ImageRecord, Records
+from partglee.data.spec import DatasetSpec, missing_files
 from partglee.engine.schedule import build_schedule
-from partglee.modeling import PartGLEE
+from partglee.evaluation.protocols import metric_names
+
+_SHOWN = 30  # metrics that an error lists
 
 
-def check_config(cfg: CN, *, world_size: int, train: bool = True) -> None:
+def check_config(cfg: CN, *, world_size: int, train: bool = True, ranges: Mapping[str, Range] | None = None) -> None:
     """Values that no key may have or that contradict each other, unknown data sets, missing files.
 
     Args:
         train: False: only what evaluation needs.
+        ranges: of keys that a recipe adds.
 
     Raises:
         ValueError: for the first that is found, with what to do.
     """
-    check_values(cfg)
+    check_values(cfg, ranges)
     if cfg.INPUT.TEST.SHORT_SIDE > cfg.INPUT.TEST.MAX_SIDE:
         raise ValueError(
             f"INPUT.TEST.SHORT_SIDE {cfg.INPUT.TEST.SHORT_SIDE} must not exceed MAX_SIDE {cfg.INPUT.TEST.MAX_SIDE}"
@@ -79,28 +87,6 @@ def _check_training(cfg: CN, world_size: int) -> None:
         )
 
 
-def check_names(cfg: CN, model: PartGLEE, *, train: bool = True, data: DataSets | None = None) -> None:
-    """Every name of every data set can be encoded.
-
-    Args:
-        train: False: only what evaluation needs.
-        data: what the run has read.
-
-    Raises:
-        ValueError: for a name that the model's table lacks, with the data set and the nearest known names.
-    """
-    data = data or DataSets()
-    for name in dict.fromkeys((*(cfg.DATASETS.TRAIN if train else ()), *cfg.DATASETS.TEST)):
-        records = data.records(name)
-        sentences = [expression.text for expression in records[0].expressions] if len(records) else []
-        try:
-            model.text_encoder.tokenize(records.vocabulary)
-            if sentences:
-                model.text_encoder.tokenize_expressions(sentences[:1])
-        except ValueError as error:
-            raise ValueError(f"data set {name!r}: {error}") from error
-
-
 def _existing_part(path: Path) -> str:
     """How far the path leads."""
     for parent in path.parents:
@@ -108,3 +94,76 @@ def _existing_part(path: Path) -> str:
             near = sorted(entry.name for entry in parent.iterdir())[:5]
             return f"{parent} exists and holds {', '.join(near) or 'nothing'}."
     return ""
+
+
+def check_data(
+    cfg: CN,
+    *,
+    train: bool = True,
+    data: DataSets | None = None,
+    metrics_of: Callable[[DatasetSpec, Records], Sequence[str]] = metric_names,
+) -> None:
+    """Referring expressions fit their objects, images to evaluate are there, `TEST.BEST` is a metric of its data set.
+
+    Args:
+        train: False: only what evaluation needs.
+        data: what the run has read.
+        metrics_of: the metrics that an evaluation of a data set gives.
+
+    Raises:
+        ValueError: for the first that is found, with the data set, the image or the nearest metric.
+    """
+    data = data or DataSets()
+    names = tuple(dict.fromkeys((*(cfg.DATASETS.TRAIN if train else ()), *cfg.DATASETS.TEST)))
+    for name in names:
+        try:
+            records = data.records(name)
+            _check_expressions(records, every=train and name in cfg.DATASETS.TRAIN)
+            if name in cfg.DATASETS.TEST:
+                _check_images(records)
+        except ValueError as error:
+            raise ValueError(f"data set {name!r}: {error}") from error
+    if not train:  # evaluators are made next anyway
+        return
+    metrics = []
+    for name in cfg.DATASETS.TEST:
+        records = data.records(name)
+        metrics += [f"{name}/{metric}" for metric in metrics_of(get_dataset(name), records)]
+    if cfg.TEST.BEST and cfg.TEST.BEST not in metrics:
+        own = [metric for metric in metrics if metric.split("/")[0] == cfg.TEST.BEST.split("/")[0]]
+        raise ValueError(
+            f"TEST.BEST {cfg.TEST.BEST!r} is no metric of its data set{nearest(cfg.TEST.BEST, own) or ';'} "
+            f"there are {', '.join(own[:_SHOWN])}{f' and {len(own) - _SHOWN} more' if len(own) > _SHOWN else ''}"
+        )
+
+
+def _check_expressions(records: Records, *, every: bool) -> None:
+    rows = rows_with_expressions(records)
+    told = [row for row in rows if speaks(records[row])]  # reading a record checks that its lists fit its objects
+    if every and told and len(told) < len(records):
+        silent = records[min(set(range(len(records))) - set(told))]
+        raise ValueError(
+            f"{len(told)} of {len(records)} images have a referring expression, but '{silent.file}' has none; data "
+            "sets for training have one in every image or in no image: remove the others, or the expressions"
+        )
+
+
+def _check_images(records: Records) -> None:
+    """Training survives a missing image; an evaluation without it would be another one, so it ends there."""
+    if not isinstance(records, CocoRecords):  # others list the files that they find, or draw
+        return
+    lost = [row for row in range(len(records)) if not (records.images / records.file_name(row)).is_file()]
+    if lost:
+        raise ValueError(
+            f"it is to be evaluated, but {len(lost)} of its {len(records)} images are missing, such as "
+            f"'{records.images / records.file_name(lost[0])}'; bring them, or remove them from the annotations"
+        )
+
+
+def speaks(record: ImageRecord) -> bool:
+    """Whether a sentence means something of the image that is no crowd, or says of something that it is not there."""
+
+    def tells(said: Expression) -> bool:
+        return said.no_target or any(not thing.crowd for thing in record.targets(said))
+
+    return any(tells(said) for said in record.expressions)

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 from torch.distributed.fsdp import fully_shard
+from torch.utils._pytree import tree_leaves
 
-from partglee.engine.step import TrainingStep
-from partglee.modeling import PartGLEE
+from partglee.engine.trainer import StepOutput
 
 
 class ShardedWeights:
     """The weights of a step, spread in place; each unit is put together while it computes.
 
     Args:
+        model: the model inside the step. Its method `shard_units()` gives the modules that are spread each by itself,
+            in the order in which they compute; a model without it is one unit.
         step: on its device; build the optimiser afterwards, over the parameters that are spread then.
     """
 
-    def __init__(self, step: TrainingStep) -> None:
-        self.model = step.model
+    def __init__(self, model: nn.Module, step: nn.Module) -> None:
+        self.model = model
         # A number without dimensions cannot be spread: it computes as a vector of one, and is saved as it was.
         self._scalars = [name for name, parameter in self.model.named_parameters() if parameter.ndim == 0]
         for name in self._scalars:
@@ -30,7 +31,8 @@ class ShardedWeights:
             module = self.model.get_submodule(owner)
             scalar = module.get_parameter(own)
             setattr(module, own, nn.Parameter(scalar.detach().view(1), requires_grad=scalar.requires_grad))
-        for unit in _units(self.model):
+        units: Callable[[], Iterable[nn.Module]] = getattr(model, "shard_units", tuple)
+        for unit in units():
             fully_shard(unit)
         fully_shard(step)
 
@@ -54,26 +56,22 @@ class ShardedWeights:
         set_state_dict(self.model, optimizer, model_state_dict=whole, optim_state_dict=dict(moments), options=options)
 
 
-def reach_everything(loss: Tensor, output: Any) -> Tensor:
-    """The same loss, connected to all predictions: processes must exchange gradients of the same units in a step, also
-    where one of them has nothing to learn about a level."""
-    for tensor in _tensors(output):
-        if tensor.requires_grad:
-            loss = loss + 0 * tensor.sum()
-    return loss
+class ReachEverything(nn.Module):
+    """The same step, its loss connected to all that the model gives: processes must exchange gradients of the same
+    units in a step, also where one of them has nothing to learn about a level."""
 
+    def __init__(self, model: nn.Module, step: nn.Module) -> None:
+        super().__init__()
+        self.step = step
+        self._given: list[Any] = []
+        model.register_forward_hook(lambda module, inputs, given: self._given.append(given))
 
-def _units(model: PartGLEE) -> Iterator[nn.Module]:
-    yield model.backbone
-    for tower in (model.text_encoder.backend, model.text_encoder.teacher):
-        if tower is not None and any(True for _ in tower.parameters()):
-            yield tower
-    yield from model.pixel_decoder.layers
-    for decoder in (model.object_decoder.decoder, model.part_decoder.decoder):
-        yield from decoder.layers
-    yield model.qformer
-
-
-def _tensors(output: Any) -> list[Tensor]:
-    leaves = torch.utils._pytree.tree_leaves(output)
-    return [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+    def forward(self, batch: Any) -> StepOutput:
+        self._given.clear()
+        output: StepOutput = self.step(batch)
+        loss = output.loss
+        for tensor in tree_leaves(self._given):
+            if isinstance(tensor, Tensor) and tensor.is_floating_point() and tensor.requires_grad:
+                loss = loss + 0 * tensor.sum()
+        self._given.clear()
+        return output._replace(loss=loss)

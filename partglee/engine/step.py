@@ -7,25 +7,17 @@ supervises.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from partglee.criterion import HierarchicalCriterion, summarise, total
+from partglee.engine.trainer import StepOutput
 from partglee.modeling import PartGLEE
 from partglee.structures import BatchNames, TextTokens, TrainingBatch
 
 _NAMES_KEPT = 64
-
-
-class StepOutput(NamedTuple):
-    """One pass over one batch."""
-
-    loss: Tensor  # () to minimise; not connected to any weight but one when nothing is supervised
-    terms: dict[str, Tensor]  # `summarise`d, detached; empty when nothing is supervised
 
 
 class TrainingStep(nn.Module):
@@ -34,18 +26,10 @@ class TrainingStep(nn.Module):
     Args:
         model: in training mode.
         criterion: of `build_criterion`.
-        reach_all: (loss, output) -> loss, for wrappers that need every gradient in every process.
     """
 
-    def __init__(
-        self,
-        *,
-        model: PartGLEE,
-        criterion: HierarchicalCriterion,
-        reach_all: Callable[[Tensor, Any], Tensor] | None = None,
-    ) -> None:
+    def __init__(self, *, model: PartGLEE, criterion: HierarchicalCriterion) -> None:
         super().__init__()
-        self.reach_all = reach_all
         self.model = model
         self.criterion = criterion
         self._tokens: OrderedDict[BatchNames, TextTokens] = OrderedDict()
@@ -59,8 +43,6 @@ class TrainingStep(nn.Module):
         output = self.model(images, self.tokens(batch), targets)
         losses = self.criterion(output, targets, supervision)
         loss = total(losses.values()) if losses else self._nothing()
-        if self.reach_all is not None:
-            loss = self.reach_all(loss, output)
         return StepOutput(loss, summarise(losses))
 
     def tokens(self, batch: TrainingBatch) -> TextTokens:

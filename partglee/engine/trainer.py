@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -21,13 +21,36 @@ from torch.nn.utils import get_total_norm
 from partglee.basics.processes import gather
 from partglee.engine.ema import WeightAverage
 from partglee.engine.failures import NonFiniteLoss, write_dump
-from partglee.engine.hooks import Hook
 from partglee.engine.optimizer import set_rates
 from partglee.engine.schedule import Multiplier
-from partglee.engine.sharded import ShardedWeights
 from partglee.engine.unreadable import UnreadableImages
-from partglee.modeling import PartGLEE
-from partglee.structures import TrainingBatch
+
+if TYPE_CHECKING:
+    from partglee.engine.sharded import ShardedWeights
+
+
+class Batch(Protocol):
+    """What a run asks of a batch; what else is in it is between the loader and the step."""
+
+    @property
+    def source(self) -> str: ...  # data set name, for logs alone
+
+    @property
+    def files(self) -> Sequence[str]: ...  # of the images, for logs and error messages alone
+
+    @property
+    def unreadable(self) -> Sequence[tuple[str, str]]: ...  # (file, reason) of images that others took the place of
+
+
+Batches = Callable[[int], Iterable[Any]]
+"""Optimiser step to start at -> an iterable of batches that does not end."""
+
+
+class StepOutput(NamedTuple):
+    """One pass over one batch."""
+
+    loss: Tensor  # () to minimise; connected to at least one weight, also when nothing is supervised
+    terms: dict[str, Tensor]  # `level/term` -> (), detached, `total` among them; empty when nothing is supervised
 
 
 @dataclass
@@ -43,6 +66,25 @@ class StepRecord:
     skipped: str = ""  # why the weights were left alone
 
 
+class Hook:
+    """Called by `Trainer.train`; `trainer.iteration` counts the steps that are done."""
+
+    def before_train(self, trainer: Trainer) -> None:
+        """Before the first step."""
+
+    def after_step(self, trainer: Trainer) -> None:
+        """After each step; `trainer.record` says what it did."""
+
+    def after_train(self, trainer: Trainer) -> None:
+        """After the last step of a run that reached its end."""
+
+    def on_warning(self, message: str) -> None:
+        """Something was left out."""
+
+    def close(self) -> None:
+        """At the end of the run, also of one that failed."""
+
+
 class Trainer:
     """Trains one model.
 
@@ -51,7 +93,7 @@ class Trainer:
 
     Args:
         accelerator: of `build_accelerator`; places the model, scales and averages gradients.
-        step: the prepared `TrainingStep`.
+        step: prepared; `step(batch)` gives a `StepOutput`.
         model: the unwrapped model inside it.
         optimizer: prepared, over the model's parameters.
         schedule: factor of the base rates at each step.
@@ -72,10 +114,10 @@ class Trainer:
         *,
         accelerator: Accelerator,
         step: torch.nn.Module,
-        model: PartGLEE,
+        model: torch.nn.Module,
         optimizer: Any,
         schedule: Multiplier,
-        batches: Any,
+        batches: Batches,
         max_iter: int,
         output_dir: Path,
         accumulate: int = 1,
@@ -131,13 +173,13 @@ class Trainer:
             for hook in self.hooks:
                 hook.close()
 
-    def run_step(self, stream: Iterator[TrainingBatch]) -> StepRecord:
+    def run_step(self, stream: Iterator[Batch]) -> StepRecord:
         """One optimiser step, or the reason why the weights stay as they are."""
         start = time.perf_counter()
         seed_step(self.seed, self.iteration, self.accelerator.process_index)
         record = StepRecord(rates=self._set_rates())
-        batches: list[TrainingBatch] = []
-        outputs = []
+        batches: list[Batch] = []
+        outputs: list[StepOutput] = []
         for i in range(self.accumulate):
             waiting = time.perf_counter()
             batches.append(_next(stream))
@@ -216,7 +258,7 @@ class Trainer:
             return counts
         return self.accelerator.reduce(torch.tensor(counts, device=self.accelerator.device)).tolist()
 
-    def _tolerate(self, batches: Sequence[TrainingBatch], outputs: Sequence[Any]) -> None:
+    def _tolerate(self, batches: Sequence[Batch], outputs: Sequence[Any]) -> None:
         bad = [b for b, o in zip(batches, outputs, strict=True) if not torch.isfinite(o.loss).item()]
         (lost,) = self._over_processes([len(bad)])
         error = NonFiniteLoss(f"step {self.iteration}: another process had a non-finite loss, and says more")
@@ -244,18 +286,18 @@ def seed_step(seed: int, step: int, process: int) -> None:
     torch.manual_seed((int(words[1]) << 32) | int(words[0]))
 
 
-def _next(stream: Iterator[TrainingBatch]) -> TrainingBatch:
+def _next(stream: Iterator[Batch]) -> Batch:
     try:
         return next(stream)
     except StopIteration:
         raise ValueError("the training loader ended; it must go on as long as it is asked") from None
 
 
-def endless(batches: Iterable[TrainingBatch], *, accumulate: int = 1) -> Any:
+def endless(batches: Iterable[Any], *, accumulate: int = 1) -> Batches:
     """A loader for `Trainer` that repeats a fixed list of batches, for tests and overfitting."""
     fixed = list(batches)
 
-    def start(step: int) -> Iterator[TrainingBatch]:
+    def start(step: int) -> Iterator[Any]:
         position = step * accumulate
         while True:
             yield fixed[position % len(fixed)]

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fvcore.common.config import CfgNode as CN
 
 from partglee.checkpoint import LoadReport, load_weights, read_weights
 from partglee.engine.logging import LOGGER
 from partglee.engine.weight_files import TABLE_KEY, find_weights
-from partglee.modeling import PartGLEE
 from partglee.modeling.backbone import Backbone
 
 # Behind the last map in timm's classifiers; only keys that the extractor has no place for are compared with these.
 _CLASSIFIER = ("classifier.", "fc.", "head.", "head_", "conv_head.", "bn2.", "norm.", "norm_pre.")
 
 
-def load_initial_weights(cfg: CN, model: PartGLEE, *, complete: bool = False) -> None:
-    """`MODEL.BACKBONE.WEIGHTS`, then `MODEL.WEIGHTS`, each where given; what stayed as initialised is logged, and a
-    text tower that nothing is loaded into is warned of.
+def load_initial_weights(cfg: CN, model: Any, complete: bool = False) -> None:
+    """`MODEL.BACKBONE.WEIGHTS`, then `MODEL.WEIGHTS`, each where given; what stayed as initialised is logged.
 
     Args:
+        model: any; with `MODEL.BACKBONE.WEIGHTS` its `backbone` is a `Backbone`.
         complete: every weight must be in `MODEL.WEIGHTS`.
 
     Raises:
         ValueError: for a file that is missing, damaged, incomplete where it must not be, or fits nothing.
     """
-    if cfg.MODEL.BACKBONE.WEIGHTS:
+    if "BACKBONE" in cfg.MODEL and cfg.MODEL.BACKBONE.WEIGHTS:
         LOGGER.info(str(load_backbone(model.backbone, cfg.MODEL.BACKBONE.WEIGHTS)))
     if cfg.MODEL.WEIGHTS:
         report = load_weights(
@@ -33,11 +34,6 @@ def load_initial_weights(cfg: CN, model: PartGLEE, *, complete: bool = False) ->
         if not report.loaded:
             raise ValueError(f"{report}\nno tensor of MODEL.WEIGHTS fits this model; is it of another configuration?")
         LOGGER.info(str(report))
-    elif cfg.MODEL.TEXT.BACKEND == "clip":
-        LOGGER.warning(
-            f"MODEL.WEIGHTS is empty: the {cfg.MODEL.TEXT.MODE} text tower is random: names mean nothing to it; "
-            "start from weights that hold one (MODEL_ZOO.md), or use MODEL.TEXT.BACKEND table"
-        )
 
 
 def load_backbone(backbone: Backbone, file: str) -> LoadReport:

@@ -5,7 +5,7 @@ B images, Q object queries, K objects kept, L parsing queries, E width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -122,6 +122,17 @@ class PartGLEE(nn.Module):
         noised = None if denoising is None else denoising.parts(targets, text, self.part_decoder.heads)
         parts = self.part_decoder(parsed, pixels, text, noised, every_layer=deep)
         return ModelOutput(objects, parts, parsed.parent, text, pixels.mask_features)
+
+    def shard_units(self) -> Iterator[nn.Module]:
+        """Parts that compute one after another, for sharded training: each is put together while it computes."""
+        yield self.backbone
+        for tower in (self.text_encoder.backend, self.text_encoder.teacher):
+            if tower is not None and any(True for _ in tower.parameters()):
+                yield tower
+        yield from self.pixel_decoder.layers
+        for decoder in (self.object_decoder.decoder, self.part_decoder.decoder):
+            yield from decoder.layers
+        yield self.qformer
 
     def _objects_to_parse(self, logits: Tensor, active: Tensor | None) -> Tensor:
         """(B, K) rows of the object queries with the best logit of any name, best first."""

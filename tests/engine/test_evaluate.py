@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from partglee.config import load_config
 from partglee.data.build import build_test_loader
 from partglee.data.catalog import get_dataset
 from partglee.data.spec import DatasetSpec
-from partglee.engine import Predictor, evaluation_hook
+from partglee.engine import Predictor
 from partglee.engine.build import build_accelerator, build_initial_model
 from partglee.engine.evaluate import evaluate
-from partglee.engine.evaluation_hook import best_metric
+from partglee.engine.hooks import best_metric
+from partglee.engine.partglee_recipe import PARTGLEE
 from partglee.evaluation import CocoEvaluator, LvisEvaluator, dataset_evaluator
 from partglee.evaluation.protocols import metric_names
 from partglee.structures import Level, Prediction
@@ -100,7 +102,7 @@ def test_evaluation_while_training(place: Path, tmp_path: Path) -> None:
     assert any(not torch.equal(ours[k], averaged[k]) for k in averaged)
 
 
-def test_the_best_stays(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_best_stays(place: Path, tmp_path: Path) -> None:
     """Raw and averaged weights compete; a later, worse evaluation changes nothing, also after resuming."""
     key = "toy_evaluate/part/mask/AP50"
     scores = iter([10.0, 30.0, 20.0, 20.0])  # raw, averaged, raw, averaged
@@ -108,10 +110,10 @@ def test_the_best_stays(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     def fake(*args: Any, **options: Any) -> tuple[dict[str, float], dict[str, Any]]:
         return {"toy_evaluate/object/box/AP": 1.0, key: next(scores)}, {}
 
-    monkeypatch.setattr(evaluation_hook, "evaluate", fake)
+    recipe = replace(PARTGLEE, evaluate=fake)
     overrides = ["TEST.PERIOD", 2, "SOLVER.EMA_DECAY", 0.5, "TEST.BEST", key]
     cfg = config(place, tmp_path, *overrides)
-    run_small(cfg)
+    run_small(cfg, recipe=recipe)
     file = tmp_path / "model_best.safetensors"
     metadata = read_metadata(file)
     assert (metadata["metric"], metadata["value"], metadata["iteration"]) == (key, "30.0", "2")
@@ -120,10 +122,10 @@ def test_the_best_stays(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     best = read_weights(file)
     assert all(torch.equal(best[k], v) for k, v in kept.items())
     scores = iter([29.0, 29.5])
-    run_small(config(place, tmp_path, *overrides, "SOLVER.MAX_ITER", 5), resume=True)
+    run_small(config(place, tmp_path, *overrides, "SOLVER.MAX_ITER", 5), resume=True, recipe=recipe)
     assert read_metadata(file)["iteration"] == "2"
     scores = iter([31.0, 29.5])
-    run_small(config(place, tmp_path, *overrides, "SOLVER.MAX_ITER", 5), resume=True)
+    run_small(config(place, tmp_path, *overrides, "SOLVER.MAX_ITER", 5), resume=True, recipe=recipe)
     assert read_metadata(file)["value"] == "31.0" and read_metadata(file)["averaged"] == "False"
 
 
@@ -136,8 +138,6 @@ def test_which_metric_is_best(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_evaluators_of_data_sets(place: Path, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     spec = get_dataset("toy_evaluate")
     records = spec.read()
     assert isinstance(dataset_evaluator(replace(spec, evaluator="lvis"), records), LvisEvaluator)

@@ -17,9 +17,8 @@ from partglee.config import load_config
 from partglee.criterion import hierarchical, matcher
 from partglee.data.build import build_train_loader
 from partglee.engine.build import build_accelerator, build_trainer
-from partglee.engine.hooks import Hook
 from partglee.engine.predictor import Predictor
-from partglee.engine.trainer import Trainer
+from partglee.engine.trainer import Hook, Trainer
 from partglee.evaluation import joint_evaluator
 from partglee.modeling.qformer import QFormer
 from partglee.structures import PartQueries

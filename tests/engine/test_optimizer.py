@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from partglee.config import load_config
-from partglee.engine.optimizer import build_optimizer, parameter_groups, set_rates
+from partglee.engine.optimizer import build_optimizer, set_rates
+from partglee.engine.optimizer import parameter_groups as groups_by
+from partglee.engine.partglee_recipe import PARTGLEE
 from partglee.modeling import PartGLEE, build_model
+
+
+def parameter_groups(model: nn.Module, **values: Any) -> list[dict[str, Any]]:
+    """Of PartGLEE's recipe."""
+    cfg = load_config("joint_r50", ["SOLVER.BACKBONE_MULTIPLIER", 0.1, "SOLVER.TEXT_MULTIPLIER", 0.2])
+    return groups_by(model, group_of=partial(PARTGLEE.group_of, cfg), embeddings=PARTGLEE.embeddings, **values)
 
 
 @pytest.fixture(scope="module")
@@ -19,9 +30,7 @@ def model() -> PartGLEE:
 
 @pytest.fixture(scope="module")
 def groups(model: PartGLEE) -> dict[str, dict[str, object]]:
-    found = parameter_groups(
-        model, base_lr=1.0, weight_decay=0.5, backbone_multiplier=0.1, text_multiplier=0.2, norm_decay=False
-    )
+    found = parameter_groups(model, base_lr=1.0, weight_decay=0.5, norm_decay=False)
     by_id = {id(p): g for g in found for p in g["params"]}
     return {n: by_id[id(p)] for n, p in model.named_parameters() if p.requires_grad}
 
@@ -80,7 +89,7 @@ def test_swin_tables_do_not_decay() -> None:
 
 def test_rates_are_set_from_the_base_rates() -> None:
     cfg = load_config("tiny", ["SOLVER.BASE_LR", 0.01, "SOLVER.BACKBONE_MULTIPLIER", 0.1])
-    optimizer = build_optimizer(cfg, build_model(cfg))
+    optimizer = build_optimizer(cfg, build_model(cfg), group_of=PARTGLEE.group_of)
     for factor in (0.5, 0.2):
         set_rates(optimizer, factor)
         rates = {g["name"]: g["lr"] for g in optimizer.param_groups}

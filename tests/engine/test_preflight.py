@@ -9,7 +9,8 @@ import pytest
 from training_samples import small_config
 
 from partglee.engine.build import build_initial_model
-from partglee.engine.preflight import check_config, check_names
+from partglee.engine.partglee_recipe import check_names
+from partglee.engine.preflight import check_config
 from partglee.testing import TOY_VOCABULARY, register_toy, write_name_table
 
 TOY = ["DATASETS.TRAIN", ["toy_preflight"]]

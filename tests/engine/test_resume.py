@@ -16,8 +16,7 @@ import torch
 from training_samples import losses, run_small, small_config
 
 from partglee.engine.checkpointer import Checkpointer, read_checkpoint
-from partglee.engine.hooks import Hook
-from partglee.engine.trainer import Trainer
+from partglee.engine.trainer import Hook, Trainer
 
 
 class StopAfter(Hook):

@@ -11,8 +11,7 @@ from training_samples import OBJECTS, losses, make_batch, run_small, small_confi
 
 from partglee.engine.build import build_accelerator, build_initial_model, build_trainer
 from partglee.engine.failures import NonFiniteLoss
-from partglee.engine.hooks import Hook
-from partglee.engine.trainer import Trainer, endless, seed_step
+from partglee.engine.trainer import Hook, Trainer, endless, seed_step
 from partglee.structures import BatchNames, LevelSupervision, Supervision, TrainingBatch
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from training_samples import make_batch, run_small, small_config
 
-from partglee.engine.hooks import Hook
+from partglee.engine.trainer import Hook
 from partglee.engine.unreadable import UnreadableImages
 
 

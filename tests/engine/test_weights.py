@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from training_samples import small_config
 
 from partglee.engine.build import build_initial_model
-from partglee.engine.weights import load_backbone, load_initial_weights
+from partglee.engine.partglee_recipe import load_weights
+from partglee.engine.weights import load_backbone
 from partglee.modeling.build import build_backbone
 
 
@@ -89,5 +90,5 @@ def test_a_text_tower_without_weights_is_told(
     tmp_path: Path, backend: str, warned: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     logging.getLogger("partglee").propagate = True
-    load_initial_weights(small_config(tmp_path, ["MODEL.TEXT.BACKEND", backend]), torch.nn.Identity())
+    load_weights(small_config(tmp_path, ["MODEL.TEXT.BACKEND", backend]), torch.nn.Identity())
     assert ("the frozen text tower is random" in caplog.text) == warned

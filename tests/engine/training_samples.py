@@ -12,8 +12,9 @@ from fvcore.common.config import CfgNode as CN
 
 from partglee.config import load_config
 from partglee.engine.build import build_accelerator, build_trainer
-from partglee.engine.hooks import Hook
-from partglee.engine.trainer import Trainer, endless
+from partglee.engine.partglee_recipe import PARTGLEE
+from partglee.engine.recipe import Recipe
+from partglee.engine.trainer import Hook, Trainer, endless
 from partglee.structures import BatchNames, HierarchicalTargets, LevelTargets, Supervision, TrainingBatch
 from partglee.testing import write_name_table
 
@@ -69,13 +70,23 @@ def make_batch(
 
 
 def run_small(
-    cfg: CN, batches: Sequence[TrainingBatch] = (), *, resume: bool = False, hooks: Sequence[Hook] = ()
+    cfg: CN,
+    batches: Sequence[TrainingBatch] = (),
+    *,
+    resume: bool = False,
+    hooks: Sequence[Hook] = (),
+    recipe: Recipe = PARTGLEE,
 ) -> Trainer:
     """Train on the CPU, over and over on a few batches."""
     batches = batches or [make_batch(seed) for seed in range(3)]
     accelerator = build_accelerator(cfg, cpu=True)
     trainer = build_trainer(
-        cfg, accelerator, endless(batches, accumulate=cfg.SOLVER.ACCUMULATE), resume=resume, extra_hooks=hooks
+        cfg,
+        accelerator,
+        endless(batches, accumulate=cfg.SOLVER.ACCUMULATE),
+        recipe=recipe,
+        resume=resume,
+        extra_hooks=hooks,
     )
     trainer.train()
     return trainer

@@ -1,4 +1,4 @@
-"""Which values a configuration key may have. What depends on data or on several keys is in `preflight`."""
+"""Which values a configuration key may have. What depends on data or on several keys is in `engine.preflight`."""
 
 from __future__ import annotations
 
@@ -101,33 +101,44 @@ LISTS: dict[str, Numbers] = {
 }
 """Every key that is a list of numbers."""
 
-WORDS: dict[str, tuple[str, ...]] = {
-    "MODEL.TEXT.BACKEND": ("clip", "table"),
-    "MODEL.TEXT.MODE": ("frozen", "trainable", "distill"),
-    "CRITERION.PART_MATCHING": ("global", "within_parent"),
-    "CRITERION.RESTRICTION_NORM": ("released", "paper", "mean"),
-    "INPUT.TRAIN.MODE": ("jitter", "resize"),
-    "SOLVER.SCHEDULE": ("step", "cosine"),
-    "SOLVER.PRECISION": ("no", "bf16", "fp16"),
+
+class Words(tuple[str, ...]):
+    """One of a few words."""
+
+    def __str__(self) -> str:
+        return f"{', '.join(self[:-1])} or {self[-1]}"
+
+
+WORDS: dict[str, Words] = {
+    "MODEL.TEXT.BACKEND": Words(("clip", "table")),
+    "MODEL.TEXT.MODE": Words(("frozen", "trainable", "distill")),
+    "CRITERION.PART_MATCHING": Words(("global", "within_parent")),
+    "CRITERION.RESTRICTION_NORM": Words(("released", "paper", "mean")),
+    "INPUT.TRAIN.MODE": Words(("jitter", "resize")),
+    "SOLVER.SCHEDULE": Words(("step", "cosine")),
+    "SOLVER.PRECISION": Words(("no", "bf16", "fp16")),
 }
 """Keys that are one of a few words."""
 
+Range = Span | Numbers | Words
+RANGES: dict[str, Range] = {**NUMBERS, **LISTS, **WORDS}
+"""What the keys of `get_cfg` may be."""
 
-def check_values(cfg: CN) -> None:
+
+def check_values(cfg: CN, more: Mapping[str, Range] | None = None) -> None:
     """Every value by itself; its type has been checked when it was merged.
+
+    Args:
+        cfg: a recipe may have dropped keys of `get_cfg`.
+        more: what keys that a recipe adds may be; of a key of `get_cfg`, in place of the library's range.
 
     Raises:
         ValueError: for the first value that its key may not have, with those that it may.
     """
-    kinds: tuple[Mapping[str, Any], ...] = (NUMBERS, LISTS)
-    for kind in kinds:
-        for key, wanted in kind.items():
-            value = value_of(cfg, key)
-            if value not in wanted:
-                raise ValueError(f"{key} must be {wanted}, got {_shown(value)}")
-    for key, words in WORDS.items():
-        if value_of(cfg, key) not in words:
-            raise ValueError(f"{key} must be {', '.join(words[:-1])} or {words[-1]}, got {value_of(cfg, key)!r}")
+    values = dict(leaves(cfg))
+    for key, wanted in {**RANGES, **(more or {})}.items():
+        if key in values and values[key] not in wanted:
+            raise ValueError(f"{key} must be {wanted}, got {_shown(values[key])}")
     for key in ("DATASETS.TRAIN", "DATASETS.TEST"):
         if wrong := [name for name in value_of(cfg, key) if not isinstance(name, str)]:
             raise ValueError(f"{key} must be a list of names of data sets, got {wrong[0]!r} among them")

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from partglee.config import get_cfg, list_models, load_config
-from partglee.engine.preflight_values import LISTS, NUMBERS, WORDS, check_values, leaves, value_of
+from partglee.config.values import LISTS, NUMBERS, WORDS, check_values, leaves, value_of
 
 DEFAULTS = dict(leaves(get_cfg()))
 FREE = {  # names, files and what is checked where it is used
-    "MODEL.WEIGHTS", "MODEL.BACKBONE.NAME", "MODEL.BACKBONE.WEIGHTS", "MODEL.TEXT.ARCH", "MODEL.TEXT.CACHE_DIR",
-    "MODEL.TEXT.TABLE.FILE", "DATASETS.TRAIN", "DATASETS.TEST", "DATASETS.CUSTOM", "OUTPUT_DIR", "TEST.BEST",
+    "RECIPE", "MODEL.WEIGHTS", "MODEL.BACKBONE.NAME", "MODEL.BACKBONE.WEIGHTS", "MODEL.TEXT.ARCH",
+    "MODEL.TEXT.CACHE_DIR", "MODEL.TEXT.TABLE.FILE", "DATASETS.TRAIN", "DATASETS.TEST", "DATASETS.CUSTOM", "OUTPUT_DIR",
+    "TEST.BEST",
 }  # fmt: skip
 
 

@@ -1,0 +1,108 @@
+"""What a run needs to know of a model: `run(recipe, arguments)` trains, resumes and evaluates any of them.
+
+The library's own model is one recipe (`partglee.engine.partglee_recipe`), a project brings another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from accelerate import Accelerator
+from fvcore.common.config import CfgNode as CN
+from torch import Tensor, nn
+
+from partglee.basics.names import nearest
+from partglee.checkpoint.convert import ConversionReport
+from partglee.config import DEFAULT_RECIPE
+from partglee.config.values import Range
+from partglee.data.catalog import DataSets
+from partglee.data.records import Records
+from partglee.data.spec import DatasetSpec
+from partglee.engine.trainer import Batches
+from partglee.engine.weights import load_initial_weights
+from partglee.evaluation.protocols import metric_names
+
+Evaluated = tuple[dict[str, float], dict[str, Any]]
+"""`data set/metric` -> number, empty on all processes but the first; `data set/file name` -> (H, W, 3) picture."""
+
+
+class Evaluation(Protocol):
+    """Predicts on the data sets of `DATASETS.TEST`, writes the predictions, scores them; as `engine.evaluate.evaluate`.
+
+    Every process takes a share of the images. The model is unwrapped, on its device; its mode must be left as it was.
+    """
+
+    def __call__(
+        self, cfg: CN, model: Any, accelerator: Accelerator, *, folder: Path, pictures: int, data: DataSets
+    ) -> Evaluated: ...
+
+
+def backbone_and_rest(cfg: CN, name: str) -> tuple[str, float]:
+    """What is under `backbone` learns at `SOLVER.BACKBONE_MULTIPLIER` times the rate of the rest."""
+    return ("backbone", cfg.SOLVER.BACKBONE_MULTIPLIER) if name.startswith("backbone.") else ("rest", 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One kind of model, and how it is trained and evaluated.
+
+    With several GPUs a recipe travels to new processes, so functions are those of modules, or `functools.partial` of
+    them, not lambdas. `DataSets` is what the run has read: each data set once.
+    """
+
+    name: str  # what the key RECIPE of a configuration says
+    defaults: Callable[[], CN]  # `get_cfg` or `run_defaults` and more keys; RECIPE set to `name`
+    build_model: Callable[[CN], nn.Module]  # without weights; random numbers are seeded before
+    # forward(batch) -> StepOutput, which calls the model on the batch, as it comes from `train_batches`, on the CPU
+    build_step: Callable[[CN, Any], nn.Module]
+    train_batches: Callable[[CN, Accelerator, DataSets], Batches]  # this process's share
+    evaluate: Evaluation | None = None  # None: the model cannot be evaluated by a run
+    # what `evaluate` gives for a data set, each behind `NAME/`; TEST.BEST is one of them
+    metric_names: Callable[[DatasetSpec, Records], Sequence[str]] = metric_names
+    # (cfg, model, complete): what training starts from; complete: every weight must come from MODEL.WEIGHTS
+    load_weights: Callable[[CN, Any, bool], None] = load_initial_weights
+    group_of: Callable[[CN, str], tuple[str, float]] = backbone_and_rest  # parameter -> group, factor of SOLVER.BASE_LR
+    embeddings: tuple[str, ...] = ()  # ends of names of learned vectors that are looked up or added: decay as norms do
+    ranges: Mapping[str, Range] = field(default_factory=dict)  # of keys that `defaults` adds: what they may be
+    # (cfg, model, train, data): raises a ValueError for what can be known to be wrong before the first step
+    check: Callable[[CN, Any, bool, DataSets], None] | None = None
+    # released form of weights -> function from its state dict to ours
+    convert: Mapping[str, Callable[[Mapping[str, Tensor]], tuple[dict[str, Tensor], ConversionReport]]] = field(
+        default_factory=dict
+    )
+
+
+_RECIPES: dict[str, Recipe] = {}
+
+
+def register_recipe(recipe: Recipe) -> Recipe:
+    """Make a recipe known by its name.
+
+    Raises:
+        ValueError: when another one has this name, or its defaults say another.
+    """
+    if _RECIPES.get(recipe.name, recipe) is not recipe:
+        raise ValueError(f"a recipe {recipe.name!r} is registered already; choose another name")
+    if (said := recipe.defaults().RECIPE) != recipe.name:
+        raise ValueError(f"the defaults of recipe {recipe.name!r} must set RECIPE to its name, got {said!r}")
+    _RECIPES[recipe.name] = recipe
+    return recipe
+
+
+def get_recipe(name: str) -> Recipe:
+    """The recipe of this name.
+
+    Raises:
+        ValueError: when nothing has registered it.
+    """
+    if name == DEFAULT_RECIPE:
+        import partglee.engine.partglee_recipe  # noqa: F401  registers itself
+    if name not in _RECIPES:
+        raise ValueError(
+            f"unknown recipe {name!r}{nearest(name, _RECIPES) or ';'} a project's recipe is known when the project is "
+            "installed, or named: --import PROJECT"
+        )
+    return _RECIPES[name]

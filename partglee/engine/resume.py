@@ -1,0 +1,131 @@
+"""A run that stops and goes on: what a checkpoint takes of a trainer, and gives back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from partglee.checkpoint import write_weights
+from partglee.engine.checkpointer import Checkpointer
+from partglee.engine.logging import LOGGER
+from partglee.engine.trainer import Hook, Trainer
+
+
+class SaveCheckpoints(Hook):
+    """A checkpoint every `period` steps and after the last one, written by the first process."""
+
+    def __init__(self, *, checkpointer: Checkpointer, period: int) -> None:
+        if period < 1:
+            raise ValueError(f"SOLVER.CHECKPOINT_PERIOD must be at least 1, got {period}")
+        self.checkpointer = checkpointer
+        self.period = period
+
+    def after_step(self, trainer: Trainer) -> None:
+        if trainer.iteration % self.period == 0 or trainer.iteration == trainer.max_iter:
+            save(trainer, self.checkpointer)
+
+    def after_train(self, trainer: Trainer) -> None:
+        """`model_final.safetensors`, and `model_final_ema.safetensors` where weights are averaged."""
+        model, _ = states(trainer)
+        if trainer.accelerator.is_main_process:
+            metadata = {**self.checkpointer.metadata, "iteration": str(trainer.iteration)}
+            write_weights(model, trainer.output_dir / "model_final.safetensors", metadata)
+            if trainer.average is not None:
+                file = trainer.output_dir / "model_final_ema.safetensors"
+                write_weights(trainer.average.state_dict(), file, {**metadata, "averaged": "True"})
+        trainer.accelerator.wait_for_everyone()
+
+
+def save(trainer: Trainer, checkpointer: Checkpointer) -> None:
+    """Write everything that the next step depends on; every process must call this."""
+    model, optimizer = states(trainer)
+    if trainer.accelerator.is_main_process:
+        scaler = trainer.accelerator.scaler
+        state = {
+            "iteration": trainer.iteration,
+            "optimizer": optimizer,
+            "scaler": None if scaler is None else scaler.state_dict(),
+            "counts": dict(trainer.counts),
+            "unreadable": dict(trainer.unreadable.reasons),
+            "average_updates": 0 if trainer.average is None else trainer.average.num_updates,
+        }
+        folder = checkpointer.save(
+            trainer.iteration,
+            model=model,
+            average=None if trainer.average is None else trainer.average.state_dict(),
+            state=state,
+        )
+        LOGGER.info(f"saved {folder}")
+    trainer.accelerator.wait_for_everyone()
+
+
+def states(trainer: Trainer) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Model and optimiser, whole; every process must call this."""
+    if trainer.sharded is not None:
+        return trainer.sharded.states(trainer.optimizer.optimizer)
+    return trainer.model.state_dict(), trainer.optimizer.state_dict()
+
+
+def _load_optimizer(optimizer: Any, state: dict[str, Any]) -> None:
+    """Moments and counts; rates and decays stay those of the configuration, which the user may have changed."""
+    ours = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, values in zip(optimizer.param_groups, ours, strict=True):
+        group.update(values)
+
+
+def restore(trainer: Trainer, checkpointer: Checkpointer) -> bool:
+    """Go on from the last good checkpoint; False when there is none.
+
+    Raises:
+        ValueError: when it belongs to another model or optimiser.
+    """
+    found = checkpointer.latest(LOGGER.warning)
+    if found is None:
+        LOGGER.info(f"no checkpoint to go on from in {checkpointer.folder}: starting at the beginning")
+        return False
+    try:
+        if trainer.sharded is not None:
+            trainer.sharded.load(trainer.optimizer.optimizer, found.model, found.state["optimizer"])
+        else:
+            trainer.model.load_state_dict(found.model)
+            _load_optimizer(trainer.optimizer, found.state["optimizer"])
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"{found.folder} does not fit this configuration: {str(error).splitlines()[0]}; resume with the one that "
+            "it was trained with, or start from its weights alone with MODEL.WEIGHTS"
+        ) from error
+    if trainer.accelerator.scaler is not None and found.state["scaler"]:
+        trainer.accelerator.scaler.load_state_dict(found.state["scaler"])
+    if trainer.average is not None:
+        if found.average is None:
+            raise ValueError(f"{found.folder} has no averaged weights; resume with SOLVER.EMA_DECAY 0")
+        trainer.average.load_state_dict(found.average, found.state["average_updates"])
+    trainer.counts.update(found.state["counts"])
+    trainer.unreadable.reasons.update(found.state.get("unreadable", {}))  # older checkpoints have none
+    trainer.iteration = found.state["iteration"]
+    LOGGER.info(f"resumed from {found.folder}")
+    return True
+
+
+def see_the_same(accelerator: Accelerator, newest: str, folder: Path) -> None:
+    """The first process saves, all resume: on a machine with a folder of its own, some would start anew.
+
+    Args:
+        newest: name of the newest checkpoint that this process sees; "" = none.
+
+    Raises:
+        ValueError: in all processes, when they see different ones.
+    """
+    if accelerator.num_processes == 1:
+        return
+    steps = torch.tensor([int(newest.rpartition("_")[2] or 0)], device=accelerator.device)
+    found = sorted(set(accelerator.gather(steps).tolist()))
+    if len(found) > 1:
+        raise ValueError(
+            f"processes find different newest checkpoints in OUTPUT_DIR {folder} (of steps {found}, 0 = none); it must "
+            "be one folder that all machines share"
+        )
