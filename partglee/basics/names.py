@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 
 
 def name_key(name: str) -> str:
     """What two names are compared by: case and white space do not count."""
     return " ".join(name.split()).casefold()
+
+
+def humanise(name: str) -> str:
+    """`inner_body` -> `inner body`, `car_(automobile)` -> `car`."""
+    return " ".join(re.sub(r"_\(.*?\)", "", name).replace("_", " ").split())
 
 
 def clean_name(name: object, what: str) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import struct
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from partglee.basics.files import whole_file
 
 # What torch's restricted unpickler and its zip reader raise on foreign or damaged bytes.
 _UNREADABLE = (
@@ -54,22 +54,17 @@ def read_metadata(file: str | Path) -> dict[str, str]:
 
 
 def write_weights(state: Mapping[str, Tensor], file: str | Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Write a `.safetensors` file beside its place, then rename it, so that no reader sees half of it."""
+    """Write a `.safetensors` file, which appears whole.
+
+    Raises:
+        ValueError: for a file of another ending.
+    """
     path = Path(file)
     if path.suffix != ".safetensors":
         raise ValueError(f"weights are written as .safetensors, got {path.name!r}; change the ending")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    try:
-        tensors = {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
+    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
+    with whole_file(path) as beside:
         save_file(tensors, beside, metadata={"format": "pt", **(metadata or {})})
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(beside, 0o666 & ~umask)  # mkstemp makes the file private
-        os.replace(beside, path)
-    finally:
-        Path(beside).unlink(missing_ok=True)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

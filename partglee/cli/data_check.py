@@ -126,7 +126,7 @@ def _spec_of(path: Path) -> DatasetSpec | None:
 
 def _image_folder(path: Path, content: Any, spec: DatasetSpec | None) -> Path | None:
     """Where the first images of a file are: the registered place, or a likely one near the file."""
-    from partglee.data.image_names import image_file_name
+    from partglee.data.annotations.categories import image_file_name
 
     near = [path.parent, path.parent / "images", path.parent.parent, path.parent.parent / "images"]
     listed = content.get("images", ()) if isinstance(content, dict) else ()

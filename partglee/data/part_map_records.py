@@ -19,13 +19,11 @@ from PIL import Image
 from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
 
 from partglee.basics.files import read_json
-from partglee.data.label_maps import label_files, labels_in, read_label_map
 from partglee.data.records import ImageRecord, Instance
-from partglee.data.segmentation import decode
+from partglee.data.segmentation import decode, label_files, labels_in, read_label_map
 from partglee.data.spec import DatasetSpec, datasets_root
-from partglee.data.vocabulary_splits import split_objects
 from partglee.structures import Vocabulary
-from partglee.structures.vocabulary_files import read_builtin
+from partglee.structures.vocabulary_files import read_builtin, split_objects
 
 _log = logging.getLogger(__name__)
 

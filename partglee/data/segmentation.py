@@ -1,4 +1,4 @@
-"""Polygons and run lengths to masks.
+"""Masks as files have them: polygons, run lengths, and label maps (grey PNG files whose pixels are labels).
 
 N instances, H x W the image, h x w the crop that a sample shows.
 """
@@ -6,10 +6,12 @@ N instances, H x W the image, h x w the crop that a sample shows.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
 from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
 
 RLE = dict[str, Any]  # {"size": [H, W], "counts": bytes}
@@ -49,3 +51,40 @@ def decode(segmentation: Any, height: int, width: int) -> NDArray[np.bool_]:
         ValueError: when there is none, it is malformed, or it is not of the size (height, width).
     """
     return rle.decode(encode_segmentation(segmentation, (height, width), what="the instance")).astype(bool)
+
+
+def read_label_map(file: Path) -> NDArray[np.int64]:
+    """(H, W) labels as they are stored; the ignore value is not interpreted.
+
+    Raises:
+        ValueError: for a file that is missing, damaged, or in colour.
+    """
+    try:
+        with Image.open(file) as image:
+            mode = image.mode
+            labels: NDArray[Any] = np.asarray(image)
+    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+        raise ValueError(f"{file} is not a readable label map ({error}); download it again") from error
+    if labels.ndim != 2 or mode not in ("L", "P", "I", "I;16", "I;16B", "I;16L"):
+        raise ValueError(f"{file} must be a grey PNG of 8 or 16 bits whose pixels are labels, got mode {mode}")
+    return labels.astype(np.int64)
+
+
+def label_files(folder: Path) -> list[Path]:
+    """PNG files of a folder, sorted, without what macOS leaves in archives (`._name.png`).
+
+    Raises:
+        ValueError: when there are none.
+    """
+    files = sorted(file for file in folder.rglob("*.png") if not file.name.startswith("._"))
+    if not files:
+        raise ValueError(f"no label maps (.png) in {folder}; is the folder of raw data the right one?")
+    return files
+
+
+def labels_in(labels: NDArray[np.int64], count: int, ignore: int, file: Path) -> list[int]:
+    """Labels 0 .. count - 1 that a map has; ValueError for any other value than these and `ignore`."""
+    found = [int(value) for value in np.unique(labels) if value != ignore]
+    if wrong := [value for value in found if not 0 <= value < count]:
+        raise ValueError(f"{file} has labels {wrong[:5]}, but should have 0 to {count - 1} and {ignore} for none")
+    return found

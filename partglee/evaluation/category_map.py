@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from partglee.basics.names import name_key
+from partglee.basics.names import humanise, name_key
 from partglee.evaluation.ground_truth import GroundTruth, split_part_name
 from partglee.structures import Vocabulary
-from partglee.structures.vocabulary_files import humanise
 
 
 class CategoryMap:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from partglee.data.part_names import is_part_category, split_part_name
+from partglee.data.annotations.categories import is_part_category, split_part_name
 from partglee.data.segmentation import RLE, encode_segmentation
 from partglee.evaluation.box_checks import wrong_box
 

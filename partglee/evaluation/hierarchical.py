@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
 
-from partglee.basics.names import name_key
+from partglee.basics.names import humanise, name_key
 from partglee.evaluation.average_precision import accumulate
 from partglee.evaluation.base import Results
 from partglee.evaluation.detections import Detections
@@ -30,7 +30,6 @@ from partglee.evaluation.ground_truth import GroundTruth
 from partglee.evaluation.instances import InstanceEvaluator
 from partglee.evaluation.matching import box_iou, match
 from partglee.evaluation.options import check_choice, check_count, check_flag, check_number
-from partglee.structures.vocabulary_files import humanise
 
 PARENTS = ("predicted", "derived")
 PARENT_IOU = 0.5

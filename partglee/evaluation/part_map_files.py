@@ -14,11 +14,11 @@ from partglee.basics.files import whole_file
 from partglee.data.records import ImageRecord, Records
 from partglee.data.segmentation import decode
 from partglee.data.spec import DatasetSpec
-from partglee.data.vocabulary_splits import split_objects
 from partglee.evaluation.base import Results
 from partglee.evaluation.issues import PredictionError
 from partglee.evaluation.prediction_files import read_label_image
 from partglee.evaluation.semantic_parts import SemanticPartEvaluator
+from partglee.structures.vocabulary_files import split_objects
 
 _NONE = 65535  # pixels without a part
 

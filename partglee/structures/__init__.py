@@ -3,13 +3,13 @@
 from partglee.structures.batch import BatchNames, TrainingBatch
 from partglee.structures.features import DenoisingQueries, PartQueries, PixelFeatures
 from partglee.structures.images import ImageBatch, batch_images
+from partglee.structures.known_parts import known_parts
 from partglee.structures.outputs import DecoderOutput, LayerPrediction, ModelOutput
 from partglee.structures.prediction import Level, Prediction
 from partglee.structures.supervision import LevelSupervision, Supervision
 from partglee.structures.targets import HierarchicalTargets, LevelTargets
 from partglee.structures.text import TextEmbeddings, TextTokens
 from partglee.structures.vocabulary import Vocabulary
-from partglee.structures.vocabulary_files import known_parts
 
 __all__ = [
     "BatchNames",

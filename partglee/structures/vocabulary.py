@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from partglee.basics.names import clean_name, clean_names, name_key, nearest
+from partglee.basics.names import clean_name, clean_names, humanise, name_key, nearest
 from partglee.structures import vocabulary_files as files
+from partglee.structures.known_parts import known_parts
 
 DEFAULT_PART_FORMAT = "{object} {part}"
 DEFAULT_OBJECT_FORMAT = "{object}"
@@ -202,13 +203,21 @@ class Vocabulary:
         return cls(tuple(value))
 
     @classmethod
-    def builtin(cls, name: str) -> Vocabulary:
+    def builtin(cls, name: str, *, split: str | None = None) -> Vocabulary:
         """One of the built-in vocabularies (`Vocabulary.list_builtin()`), names and order as in the data set.
 
+        Args:
+            split: "base" or "novel": those objects alone, with their parts.
+
         Raises:
-            ValueError: for an unknown name, with the nearest known ones.
+            ValueError: for an unknown name, with the nearest known ones, or a split that it does not have.
         """
-        return cls._from_fields(files.read_builtin(name))
+        fields = files.read_builtin(name)
+        if split is not None:
+            wanted = files.split_objects(name, split)
+            assert isinstance(fields.objects, Mapping)
+            fields = fields._replace(objects={key: fields.objects[key] for key in fields.objects if key in wanted})
+        return cls._from_fields(fields)
 
     @staticmethod
     def list_builtin() -> tuple[str, ...]:
@@ -226,7 +235,7 @@ class Vocabulary:
         ('body', 'wing', 'tail', 'wheel', 'stern', 'engine', 'head', ...)
         """
         plain = cls([names] if isinstance(names, str) else names)
-        known = files.known_parts(files.humanise(name) for name in plain.object_names)
+        known = known_parts(humanise(name) for name in plain.object_names)
         if len(known) < len(plain.object_names):
             raise ValueError(f"names {_shorten(plain.object_names)} mean the same object twice; keep one spelling")
         return cls({name: tuple(parts) for name, parts in known.items()})

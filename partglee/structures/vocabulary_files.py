@@ -1,4 +1,4 @@
-"""Vocabulary files: reading, the built-in ones, and the part names that they know for an object.
+"""Vocabulary files: reading them, and the built-in ones with their base and novel objects.
 
 The built-in files lie in `partglee/data/vocabularies/`; they hold names (and ids) only. This module returns plain
 dictionaries and knows nothing of `Vocabulary`.
@@ -7,7 +7,7 @@ dictionaries and knows nothing of `Vocabulary`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,9 +21,6 @@ FOLDER = Path(__file__).parents[1] / "data" / "vocabularies"
 # Short names of files that carry a size in their own name.
 SHORT_NAMES = {"pascal_part": "pascal_part_93", "partimagenet": "partimagenet_40"}
 
-# Joined from other vocabularies: no source of its own for `known_parts`.
-_JOINED = {"partglee_tiny"}
-
 # Keys that a data file may have besides `objects`; anything else is a mistake (for example `part:`).
 _NAME_KEYS = {"objects", "parts", "part_format", "part_name_style", "object_format", "display", "prompts"}
 _META_KEYS = {
@@ -31,41 +28,6 @@ _META_KEYS = {
     "object_category_ids", "object_id_order", "part_category_ids", "part_id_sequence", "part_label_order", "raw_tokens",
     "splits", "super_category", "voc_objects_without_parts",
 }  # fmt: skip
-
-# Names of the same thing in different data sets (not broader or narrower things): first = the key used for matching.
-_SYNONYMS = (
-    ("airplane", "aeroplane", "plane"),
-    ("bicycle", "bike"),
-    ("cellular telephone", "cell phone", "cellphone", "mobile phone", "smartphone"),
-    ("cooking stove", "stove"),
-    ("earphone", "earphones", "headphone", "headphones", "head phone"),
-    ("ice bear", "polar bear"),
-    ("killer whale", "orca"),
-    ("laptop computer", "laptop"),
-    ("microwave oven", "microwave"),
-    ("motorcycle", "motorbike"),
-    ("potted plant", "pottedplant"),
-    ("refrigerator", "fridge"),
-    ("remote control", "remote"),
-    ("sofa", "couch"),
-    ("television", "television set", "television receiver", "tv", "tv monitor", "tvmonitor"),
-    ("trash can", "trash bin", "garbage can"),
-    ("washer", "washing machine"),
-)
-_SYNONYM_KEY = {name: group[0] for group in _SYNONYMS for name in group}
-
-# Spellings in the data sets' files that are not words.
-_PART_SPELLING = {
-    "tier": "tire",
-    "colied tube": "coiled tube",
-    "runningboard": "running board",
-    "splashboard": "splash board",
-    "steeringwheel": "steering wheel",
-    "turnsignal": "turn signal",
-    "diffusor": "diffuser",
-}
-# Labels that are no part of the object in the image (ADE20K: the point a person looks at).
-_NOT_A_PART = {("person", "gaze")}
 
 
 class VocabularyFields(NamedTuple):
@@ -187,47 +149,32 @@ def read_builtin(name: str) -> VocabularyFields:
     return read_vocabulary_file(path)
 
 
-def humanise(name: str) -> str:
-    """`inner_body` -> `inner body`, `car_(automobile)` -> `car`."""
-    return " ".join(re.sub(r"_\(.*?\)", "", name).replace("_", " ").split())
-
-
-def known_parts(names: Iterable[str]) -> dict[str, dict[str, tuple[str, ...]]]:
-    """Part names that the built-in vocabularies know for each object, with their sources.
-
-    Objects are matched without regard to case, `_`, an LVIS-style qualifier (`car_(automobile)`) and the synonyms
-    listed at the top of this file. An object that nobody knows has no parts.
-
-    Returns:
-        {object name: {part name: names of the built-in vocabularies that have it}}, for example
-        `{"cat": {"head": ("pascal_part", "pascal_part_116"), ...}}`.
-    """
-    table = _known_parts_table()
-    return {name: dict(table.get(_object_key(name), {})) for name in names}
-
-
-def _object_key(name: str) -> str:
-    plain = humanise(name).casefold()
-    return _SYNONYM_KEY.get(plain, plain)
-
-
 @cache
-def _known_parts_table() -> dict[str, dict[str, tuple[str, ...]]]:
-    table: dict[str, dict[str, tuple[str, ...]]] = {}
-    # The whole-body vocabularies come first, so that a list starts with the names most people think of.
-    first = ["pascal_part", "pascal_part_116", "paco"]
-    for source in first + [name for name in list_builtin() if name not in {*first, *_JOINED}]:
-        objects = read_builtin(source).objects
-        if not isinstance(objects, Mapping):
-            continue
-        for name, parts in objects.items():
-            known = table.setdefault(_object_key(name), {})
-            for part in parts:
-                text = humanise(part)
-                text = _PART_SPELLING.get(text, text)
-                if (_object_key(name), text) not in _NOT_A_PART and source not in known.get(text, ()):
-                    known[text] = (*known.get(text, ()), source)
-    return table
+def builtin_splits(name: str) -> Mapping[str, tuple[str, ...]]:
+    """{"base": object names, "novel": object names} of a built-in vocabulary; empty where it has no split.
+
+    Every part of a novel object is novel.
+
+    Raises:
+        ValueError: for an unknown name, with the nearest known ones.
+    """
+    read_builtin(name)  # says what there is when the name is unknown
+    path = builtin_file(name)
+    assert path is not None
+    splits = yaml.safe_load(path.read_text(encoding="utf-8")).get("splits") or {}
+    return {key.removesuffix("_objects"): tuple(names) for key, names in splits.items() if key.endswith("_objects")}
+
+
+def split_objects(name: str, split: str) -> tuple[str, ...]:
+    """Object names of the split "base" or "novel" of a built-in vocabulary.
+
+    Raises:
+        ValueError: for an unknown vocabulary, or one without this split.
+    """
+    splits = builtin_splits(name)
+    if split not in splits:
+        raise ValueError(f"the vocabulary {name!r} has no split {split!r}, but {sorted(splits)}")
+    return splits[split]
 
 
 class _StrictLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # the C loader where built

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from partglee.basics.files import whole_file
 
 
 class TextCache:
@@ -48,14 +48,8 @@ class TextCache:
         if self._loaded_from is None or not states:
             return
         merged = {**_read(self._loaded_from), **{n: s.cpu().contiguous() for n, s in self._states.items()}}
-        self._loaded_from.parent.mkdir(parents=True, exist_ok=True)
-        handle, beside = tempfile.mkstemp(dir=self._loaded_from.parent, suffix=".tmp")
-        os.close(handle)
-        try:
+        with whole_file(self._loaded_from) as beside:
             save_file(merged, beside)
-            os.replace(beside, self._loaded_from)
-        finally:
-            Path(beside).unlink(missing_ok=True)
 
 
 def _read(file: Path) -> dict[str, Tensor]:

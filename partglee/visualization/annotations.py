@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from partglee.basics.files import write_jpeg
-from partglee.data.image_names import image_file_name
+from partglee.data.annotations.categories import image_file_name, is_part_category, split_part_name
 from partglee.data.images import read_image
-from partglee.data.part_names import is_part_category, split_part_name
 from partglee.data.records import Records
 from partglee.data.records_json import as_content
 from partglee.data.segmentation import decode, encode_segmentation

@@ -10,9 +10,8 @@ import torch
 
 from partglee.data import DatasetSpec
 from partglee.data.annotations.coco_json import read_coco
-from partglee.data.collate import collate, relative_boxes
+from partglee.data.collate import choose_names, collate, relative_boxes
 from partglee.data.mapper import LevelSample, Sample
-from partglee.data.vocabulary_sampling import choose_names
 from partglee.structures import TrainingBatch, Vocabulary
 
 VOCABULARY = Vocabulary({f"o{i}": ([f"p{i}"] if i < 6 else []) for i in range(10)})

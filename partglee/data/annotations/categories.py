@@ -1,8 +1,9 @@
-"""Categories of an annotation file and the vocabulary of a data set: which label an annotation has."""
+"""Names in a COCO-style file: of image files, of objects and parts; and which label of a vocabulary a category has."""
 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,10 +11,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from partglee.basics.names import name_key
-from partglee.data.part_names import is_part_category, split_part_name
 from partglee.structures import Vocabulary
 
 _log = logging.getLogger(__name__)
+
+
+def split_part_name(name: str, object_names: Sequence[str] = ()) -> tuple[str, str] | None:
+    """`dog:head`, `dog's head` (first `'s`) or `Quadruped Head` (with object_names) -> (object, part); else None."""
+    for separator in (":", "'s "):
+        before, found, after = name.partition(separator)
+        if found and before and after:
+            return before, after
+    for known in sorted(object_names, key=len, reverse=True):
+        if name.casefold().startswith(known.casefold() + " "):
+            return known, name[len(known) + 1 :]
+    return None
+
+
+def is_part_category(entry: Mapping[str, Any], object_names: Sequence[str] = ()) -> bool:
+    """Level of a COCO category: its `level` ("object", "part"), PACO's `supercategory`, or else how its name splits."""
+    level = str(entry.get("level") or entry.get("supercategory") or "")
+    if re.fullmatch("object|part", level, re.IGNORECASE):
+        return level.lower() == "part"
+    return split_part_name(entry["name"], object_names) is not None
+
+
+def image_file_name(entry: Mapping[str, Any]) -> str:
+    """File name relative to the image folder.
+
+    LVIS names files by their address, of which the last folder says in which COCO split they lie. Copies of its files
+    with a `file_name` beside it have a bare name (`000000397133.jpg`), or one of COCO 2014 that no folder of 2017 has.
+
+    Raises:
+        KeyError: when there is neither a name nor an address.
+    """
+    name = str(entry.get("file_name") or "")
+    if not name or ("neg_category_ids" in entry and "/" not in name and entry.get("coco_url")):
+        return "/".join(str(entry["coco_url"]).split("/")[-2:])
+    return name
 
 
 class CategoryLabels(NamedTuple):

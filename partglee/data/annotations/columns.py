@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from partglee.data.annotations import columns_repair as repair
+from partglee.data.annotations.categories import image_file_name
 from partglee.data.annotations.json_stream import stream_lists
-from partglee.data.image_names import image_file_name
 from partglee.data.segmentation import encode_segmentation
 
 Ints = NDArray[np.int64]

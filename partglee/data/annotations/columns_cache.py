@@ -8,7 +8,6 @@ import logging
 import os
 import shutil
 import time
-import uuid
 import zlib
 from dataclasses import fields
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from partglee.basics.files import whole_file
 from partglee.data.annotations.columns import Columns, read_columns
 
 VERSION = 2  # of what lies in the file; raise it with every change of `Columns` or of the repairs
@@ -77,13 +77,10 @@ def _write(file: Path, columns: Columns, source: str) -> None:
     arrays = {f.name: np.ascontiguousarray(getattr(columns, f.name)) for f in fields(Columns) if f.name not in _PLAIN}
     plain = {name: getattr(columns, name) for name in _PLAIN}
     metadata = {"source": source, "plain": json.dumps(plain), "checksum": str(_checksum(arrays))}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_name(f"{file.name}.{uuid.uuid4().hex}")
     try:
-        save_file(arrays, beside, metadata)
-        os.replace(beside, file)
-    except (OSError, SafetensorError) as error:
-        beside.unlink(missing_ok=True)
+        with whole_file(file) as beside:
+            save_file(arrays, beside, metadata)
+    except SafetensorError as error:
         raise OSError(str(error)) from error
 
 

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from partglee.data.checks.files import check_image_file
+from PIL import Image, UnidentifiedImageError
+
+from partglee.data.annotations.categories import image_file_name, is_part_category, split_part_name
 from partglee.data.checks.masks import check_segmentation
-from partglee.data.image_names import image_file_name
-from partglee.data.part_names import is_part_category, split_part_name
 from partglee.data.spec import Compared
+
+_ORIENTATION = 0x0112  # EXIF tag; 5 to 8 mean that the stored picture lies on its side
 
 MIN_CONTAINMENT = 0.5  # of a part box in the box of its object
 EXAMPLES = 3
@@ -293,3 +295,19 @@ def _bar(entries: list[Any], what: str, shown: bool) -> Iterable[Any]:
 
     bar: Iterable[Any] = tqdm(entries, unit=f" {what}", disable=not shown)
     return bar
+
+
+def check_image_file(path: Path, size: tuple[int, int]) -> tuple[str, str]:
+    """(rule, detail) of what is wrong, ("", "") when nothing is. `size`: height and width, (0, 0) = unknown."""
+    if not path.is_file():
+        return "image file that is missing", str(path)
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            if image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8):
+                width, height = height, width
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        return "image file that cannot be read", f"{path}: {error}"
+    if 0 not in size and size != (height, width):
+        return "image size that differs from the file", f"{size} said, {(height, width)} found (height, width)"
+    return "", ""

@@ -7,12 +7,12 @@ from dataclasses import replace
 from partglee.data.annotations.coco_json import read_coco
 from partglee.data.part_map_records import read_instance_maps
 from partglee.data.spec import Counts, DatasetSpec
-from partglee.data.vocabulary_splits import split_vocabulary
+from partglee.structures import Vocabulary
 from partglee.structures.vocabulary_files import read_builtin
 
 _ROOT = "ADE20KPart234"
 _FOLDERS = {"train": "training", "val": "validation"}
-_BASE = split_vocabulary("ade20k_part_234", "base")  # 33 objects, 176 parts
+_BASE = Vocabulary.builtin("ade20k_part_234", split="base")  # 33 objects, 176 parts
 
 
 def _joint(split: str, images: int) -> DatasetSpec:

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from partglee.data.annotations.coco_json import read_coco
 from partglee.data.spec import Counts, DatasetSpec, splits
-from partglee.data.vocabulary_splits import split_vocabulary
 from partglee.structures import Vocabulary
 from partglee.structures.vocabulary_files import read_builtin
 
@@ -14,7 +13,7 @@ _PART_NAMES = dict(read_builtin("pascal_part").objects)  # type: ignore[arg-type
 _VOC = Vocabulary(  # 20 objects, 93 parts
     {name: _PART_NAMES.get(name, ()) for name in read_builtin("voc").objects}, part_format="{object}:{part}"
 )
-_BASE = split_vocabulary("pascal_part", "base")  # 12 objects, 77 parts
+_BASE = Vocabulary.builtin("pascal_part", split="base")  # 12 objects, 77 parts
 
 _NESTED = DatasetSpec(
     name="pascal_part_nested_{split}",

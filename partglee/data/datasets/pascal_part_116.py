@@ -7,11 +7,11 @@ from dataclasses import replace
 from partglee.data.annotations.coco_json import read_coco
 from partglee.data.part_map_records import read_class_maps
 from partglee.data.spec import Counts, DatasetSpec, splits
-from partglee.data.vocabulary_splits import split_vocabulary
+from partglee.structures import Vocabulary
 
 _ROOT = "PascalPart116"
 _IMAGES = {"train": 8431, "val": 850}
-_BASE = split_vocabulary("pascal_part_116", "base")  # 15 objects, 74 parts
+_BASE = Vocabulary.builtin("pascal_part_116", split="base")  # 15 objects, 74 parts
 
 _JOINT = DatasetSpec(
     name="pascalvoc_joint_{split}",

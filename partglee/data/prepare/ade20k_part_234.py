@@ -11,11 +11,10 @@ from typing import Any
 import yaml
 
 from partglee.basics.files import read_json
-from partglee.data.label_maps import labels_in, read_label_map
 from partglee.data.prepare.files import AnnotatedImage
 from partglee.data.prepare.part_maps import part_labels, with_parts
 from partglee.data.prepare.regions import Mask
-from partglee.data.segmentation import decode
+from partglee.data.segmentation import decode, labels_in, read_label_map
 from partglee.structures.vocabulary_files import FOLDER
 
 IGNORE = 65535

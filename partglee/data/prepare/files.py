@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from partglee.basics.files import whole_file, write_json
-from partglee.data.part_names import split_part_name
+from partglee.data.annotations.categories import split_part_name
 from partglee.data.prepare.regions import Region
 
 _MARK = '"made_by":"partglee"'

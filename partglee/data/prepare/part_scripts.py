@@ -26,7 +26,7 @@ from partglee.data.prepare.partimagenet import (
 from partglee.data.prepare.partimagenet_seg import read_partimagenet_seg
 from partglee.data.prepare.pascal_part import part_rule
 from partglee.data.spec import datasets_root
-from partglee.data.vocabulary_splits import split_objects
+from partglee.structures.vocabulary_files import split_objects
 
 Argv = Sequence[str] | None
 T = TypeVar("T")

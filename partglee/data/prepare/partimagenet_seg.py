@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from partglee.data.label_maps import label_files, labels_in, read_label_map
 from partglee.data.prepare.files import AnnotatedImage
 from partglee.data.prepare.partimagenet import partimagenet_names
 from partglee.data.prepare.regions import Mask, region_from_mask
+from partglee.data.segmentation import label_files, labels_in, read_label_map
 
 NO_PART, NO_OBJECT = 40, 158
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from partglee.data.label_maps import label_files, labels_in, read_label_map
 from partglee.data.prepare.files import AnnotatedImage
 from partglee.data.prepare.part_maps import MIN_AREA, part_labels, with_parts
 from partglee.data.prepare.pascal_part import read_objects
 from partglee.data.prepare.regions import Mask, split_components
+from partglee.data.segmentation import label_files, labels_in, read_label_map
 from partglee.structures.vocabulary_files import read_builtin
 
 IGNORE = 255

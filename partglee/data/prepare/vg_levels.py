@@ -13,7 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from partglee.structures.vocabulary_files import humanise, known_parts, list_builtin, read_builtin
+from partglee.basics.names import humanise
+from partglee.structures.known_parts import known_parts
+from partglee.structures.vocabulary_files import list_builtin, read_builtin
 
 CONTAINED = 0.5  # share of a box that must lie in a larger one
 _PEOPLE = (

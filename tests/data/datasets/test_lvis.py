@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from partglee.data import get_dataset
-from partglee.data.image_names import image_file_name
+from partglee.data.annotations.categories import image_file_name
 from partglee.data.images import read_image
 from partglee.evaluation import EVALUATORS
 from partglee.evaluation.ground_truth import GroundTruth

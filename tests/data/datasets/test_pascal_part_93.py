@@ -18,8 +18,8 @@ from partglee.data.images import read_image
 from partglee.data.prepare.part_scripts import pascal_part_93_main
 from partglee.data.prepare.pascal_part import part_rule
 from partglee.data.segmentation import decode
-from partglee.data.vocabulary_splits import split_objects, split_vocabulary
 from partglee.structures import Vocabulary
+from partglee.structures.vocabulary_files import split_objects
 from partglee.testing.miniatures import MINIATURES
 from partglee.testing.miniatures.pascal_part import write_mat
 from partglee.testing.miniatures.shapes import Scene, Shape, write_picture
@@ -99,7 +99,7 @@ def test_variants_of_the_training_file(prepared: Path) -> None:
     assert [image["id"] for image in joint["images"]] == [2008000002, 2008000010, 2009000003, 2010000004]
     assert names_of(joint) == ["bicycle", "bicycle:wheel", "bicycle", "bicycle:wheel", "person"]  # no dog, no boat
     records = get_dataset("pascal_part_base_train").read()
-    assert records.vocabulary == split_vocabulary("pascal_part", "base") and len(records[1].objects) == 0
+    assert records.vocabulary == Vocabulary.builtin("pascal_part", split="base") and len(records[1].objects) == 0
 
 
 def test_joint_file_has_every_object_and_true_links(prepared: Path) -> None:
@@ -117,10 +117,11 @@ def test_joint_file_has_every_object_and_true_links(prepared: Path) -> None:
 
 def test_splits_and_vocabularies() -> None:
     base, novel = split_objects("pascal_part", "base"), split_objects("pascal_part", "novel")
-    assert novel == ("bus", "dog") and len(base) == 12 and len(split_vocabulary("pascal_part", "base").part_names) == 77
-    assert len(split_vocabulary("pascal_part", "novel").part_names) == 16
+    assert novel == ("bus", "dog") and len(base) == 12
+    assert len(Vocabulary.builtin("pascal_part", split="base").part_names) == 77
+    assert len(Vocabulary.builtin("pascal_part", split="novel").part_names) == 16
     whole = Vocabulary.builtin("pascal_part")
-    assert set(split_vocabulary("pascal_part", "base").part_prompts) < set(whole.part_prompts)
+    assert set(Vocabulary.builtin("pascal_part", split="base").part_prompts) < set(whole.part_prompts)
     with pytest.raises(ValueError, match="no split 'base'"):
         split_objects("paco", "base")
     spec = get_dataset("pascal_part_open_vocabulary_val")
