@@ -8,8 +8,17 @@ import pytest
 import torch
 
 from partglee.modeling import PartGLEE
+from partglee.modeling.decoder import DeformableDecoder
 from partglee.modeling.denoising import DenoisingBuilder, denoising_mask
-from partglee.structures import HierarchicalTargets, LevelTargets, ModelOutput, Vocabulary, batch_images
+from partglee.modeling.heads import PredictionHeads
+from partglee.structures import (
+    HierarchicalTargets,
+    LevelTargets,
+    ModelOutput,
+    PixelFeatures,
+    Vocabulary,
+    batch_images,
+)
 from partglee.testing import tiny_model
 
 VOCABULARY = Vocabulary({"dog": ["head", "tail"], "person": ["arm", "lower leg"]})
@@ -140,14 +149,31 @@ def test_training_output_and_gradients(table: Path) -> None:
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
 
-def test_boxes_look_forward_twice(table: Path) -> None:
-    """The box that a layer reports carries gradient into the layer before, not further."""
-    model = tiny_model(table=table).train()
-    output = model(model.batch([image(64, 64)]), model.text_encoder.tokenize(VOCABULARY))
-    last = output.objects.layers[-1].boxes.sum()
-    weights = [layer.ffn.linear1.weight for layer in model.object_decoder.decoder.layers]
-    gradients = torch.autograd.grad(last, weights, allow_unused=True)
-    assert all(g is not None and g.abs().sum() > 0 for g in gradients)  # the content path reaches all layers
+class ShiftingHeads(PredictionHeads):
+    """Boxes move by a fresh parameter at every call, whatever the queries say: whose gradient arrives where."""
+
+    def __init__(self, embed_dim: int) -> None:
+        super().__init__(embed_dim=embed_dim)
+        self.shifts: list[torch.Tensor] = []
+
+    def box_offsets(self, queries: torch.Tensor) -> torch.Tensor:
+        self.shifts.append(torch.zeros(queries.shape[1], 4, requires_grad=True))
+        return self.shifts[-1].expand(len(queries), -1, -1)
+
+
+def test_boxes_look_forward_twice() -> None:
+    """The box that a layer reports carries gradient into its own shift and the one before, not further."""
+    decoder = DeformableDecoder(embed_dim=16, num_layers=3, num_heads=2, num_levels=1, num_points=2, ffn_dim=16)
+    heads, reference = ShiftingHeads(16), torch.full((1, 5, 4), 0.4, requires_grad=True)
+    pixels = PixelFeatures(torch.randn(1, 16, 16), ((4, 4),), torch.randn(1, 16, 8, 8))
+    boxes = decoder(torch.randn(1, 5, 16), reference, pixels, heads, every_layer=True).boxes
+    reached = []
+    for layer in boxes[1:]:
+        gradients = torch.autograd.grad(layer.sum(), [reference, *heads.shifts], allow_unused=True, retain_graph=True)
+        assert all(g is None or g.abs().min() > 0 for g in gradients)
+        reached.append([g is not None for g in gradients])
+    assert [sum(row) for row in reached] == [2, 2, 2]
+    assert [row[0] for row in reached] == [True, False, False], "the reference is the box before the first layer"
 
 
 def test_targets_must_fit_the_batch(tiny: PartGLEE) -> None:
