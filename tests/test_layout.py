@@ -136,16 +136,12 @@ def test_exceptions_are_needed() -> None:
         assert any(name.startswith(f"partglee.{target}") for name in names), f"{place} no longer imports {target}"
 
 
-def test_core_does_not_import_detectron2() -> None:
-    for file in SOURCES:
-        names = {name.split(".")[0] for name in imports_of(file.read_text(encoding="utf-8"))}
-        assert "detectron2" not in names or file.relative_to(PACKAGE).parts[0] == "integrations", file
-
-
-def test_nothing_in_the_package_imports_tools_or_projects() -> None:
+def test_core_imports_neither_detectron2_nor_tools_nor_projects() -> None:
     outside = {"tools", "projects", "tests", *(folder.name for folder in (ROOT / "projects").glob("*/"))}
     for file in SOURCES:
-        assert not {name.split(".")[0] for name in imports_of(file.read_text(encoding="utf-8"))} & outside, file
+        names = {name.split(".")[0] for name in imports_of(file.read_text(encoding="utf-8"))}
+        assert not names & outside, file
+        assert "detectron2" not in names or file.relative_to(PACKAGE).parts[0] == "integrations", file
 
 
 def test_files_stay_readable() -> None:
