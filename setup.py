@@ -234,6 +234,7 @@ class BdistWheel(bdist_wheel):
 
 
 README = ROOT / "README.md"
+BERT = ["transformers>=4.40"]
 EXPORT = ["onnx", "onnxruntime", "onnxscript"]
 
 setup(
@@ -276,9 +277,11 @@ setup(
             "matplotlib",
             "lvis",
             "faster-coco-eval",
+            *BERT,
             *EXPORT,
         ],
         "export": EXPORT,
+        "bert": BERT,
         "hooks": ["pre-commit", "pre-commit-hooks"],
         "detectron2": ["detectron2 @ git+https://github.com/facebookresearch/detectron2.git"],
     },

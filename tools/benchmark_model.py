@@ -27,6 +27,7 @@ from partglee.modeling.postprocess import PostprocessOptions, postprocess
 from partglee.ops import status, use_ops
 from partglee.structures import Vocabulary
 from partglee.testing import fill_weights, write_name_table
+from partglee.text import backend_kind
 
 STAGES = ("text", "backbone", "fusion", "encoder", "object decoder", "qformer", "part decoder", "masks + post")
 
@@ -93,7 +94,7 @@ def make_model(arguments: argparse.Namespace, device: torch.device) -> tuple[Par
         count = max(1, arguments.names // 4)
         vocabulary = Vocabulary({f"thing {i}": [f"piece {j}" for j in range(3)] for i in range(count)})
     cfg = load_config(arguments.config, arguments.overrides)
-    if cfg.MODEL.TEXT.BACKEND == "table":
+    if backend_kind(cfg).reads_table:
         table = Path(arguments.output).with_suffix(".names.npz")
         write_name_table(
             table, [*vocabulary.object_prompts, *vocabulary.part_prompts], width=cfg.MODEL.TEXT.TABLE.WIDTH

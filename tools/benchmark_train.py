@@ -29,6 +29,7 @@ from partglee.engine.trainer import Trainer
 from partglee.ops import status, use_ops
 from partglee.structures import TrainingBatch
 from partglee.testing import TOY_VOCABULARY, register_toy, write_name_table
+from partglee.text import backend_kind
 
 PARTS = ("data", "forward", "matching", "losses", "backward", "optimiser", "other")
 
@@ -90,7 +91,7 @@ def configure(arguments: argparse.Namespace, folder: Path) -> Any:
         return cfg
     register_toy("toy_benchmark", size=(height, width))
     cfg.DATASETS.TRAIN, cfg.DATASETS.RATIOS, cfg.DATASETS.REPEAT_THRESHOLDS = ["toy_benchmark"], [], []
-    if cfg.MODEL.TEXT.BACKEND == "table":
+    if backend_kind(cfg).reads_table:
         names = [*TOY_VOCABULARY.object_prompts, *TOY_VOCABULARY.part_prompts]
         cfg.MODEL.TEXT.TABLE.FILE = str(write_name_table(folder / "names.npz", names, width=cfg.MODEL.TEXT.TABLE.WIDTH))
     return cfg

@@ -28,7 +28,7 @@ def get_cfg() -> CN:
     cfg.MODEL.BACKBONE.WEIGHTS = ""  # timm state dict (.safetensors or .pth) to start training from
 
     cfg.MODEL.TEXT = CN()
-    cfg.MODEL.TEXT.BACKEND = "clip"  # clip | table
+    cfg.MODEL.TEXT.BACKEND = "clip"  # clip | table | bert
     cfg.MODEL.TEXT.ARCH = "ViT-B-32-quickgelu"  # open_clip architecture of the text tower
     cfg.MODEL.TEXT.MODE = (
         "frozen"  # frozen | trainable | distill (trainable beside a frozen teacher: released training)
@@ -38,6 +38,17 @@ def get_cfg() -> CN:
     cfg.MODEL.TEXT.TABLE.FILE = ""  # .npz or .safetensors with names and embeddings
     cfg.MODEL.TEXT.TABLE.WIDTH = 1024  # width of the embeddings in the file
     cfg.MODEL.TEXT.TABLE.PROJECTED = False  # True: the file holds vectors that the text projection has been applied to
+
+    cfg.MODEL.TEXT.BERT = CN()
+    cfg.MODEL.TEXT.BERT.PRETRAINED = (
+        ""  # folder or name for the library transformers; "" = fresh weights of these sizes
+    )
+    cfg.MODEL.TEXT.BERT.VOCABULARY = ""  # vocab.txt or tokenizer.json; "" = what belongs to PRETRAINED
+    cfg.MODEL.TEXT.BERT.WIDTH = 768
+    cfg.MODEL.TEXT.BERT.NUM_LAYERS = 12
+    cfg.MODEL.TEXT.BERT.NUM_HEADS = 12
+    cfg.MODEL.TEXT.BERT.FFN_DIM = 3072
+    cfg.MODEL.TEXT.BERT.CONTEXT_LENGTH = 77  # longest name or expression in WordPieces, begin and end included
 
     cfg.MODEL.EARLY_FUSION = CN()
     # Referring expressions are always fused. Category names: the released training and SeginW/PartImageNet files leave

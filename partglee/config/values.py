@@ -36,7 +36,9 @@ NUMBERS: dict[str, Span] = {
     **dict.fromkeys(
         (
             "MODEL.EMBED_DIM", "MODEL.NUM_HEADS", "MODEL.NUM_LEVELS", "MODEL.NUM_POINTS", "MODEL.FFN_DIM",
-            "MODEL.SIZE_DIVISIBILITY", "MODEL.TEXT.TABLE.WIDTH", "MODEL.EARLY_FUSION.INNER_DIM",
+            "MODEL.SIZE_DIVISIBILITY", "MODEL.TEXT.TABLE.WIDTH", "MODEL.TEXT.BERT.WIDTH",
+            "MODEL.TEXT.BERT.NUM_LAYERS", "MODEL.TEXT.BERT.NUM_HEADS", "MODEL.TEXT.BERT.FFN_DIM",
+            "MODEL.TEXT.BERT.CONTEXT_LENGTH", "MODEL.EARLY_FUSION.INNER_DIM",
             "MODEL.EARLY_FUSION.NUM_HEADS", "MODEL.ENCODER.NUM_LAYERS", "MODEL.OBJECT_DECODER.NUM_LAYERS",
             "MODEL.OBJECT_DECODER.NUM_QUERIES", "MODEL.OBJECT_DECODER.NUM_PARSED", "MODEL.QFORMER.NUM_LAYERS",
             "MODEL.QFORMER.NUM_QUERIES", "MODEL.PART_DECODER.NUM_LAYERS", "CRITERION.NUM_POINTS",
@@ -110,7 +112,7 @@ class Words(tuple[str, ...]):
 
 
 WORDS: dict[str, Words] = {
-    "MODEL.TEXT.BACKEND": Words(("clip", "table")),
+    "MODEL.TEXT.BACKEND": Words(("clip", "table", "bert")),
     "MODEL.TEXT.MODE": Words(("frozen", "trainable", "distill")),
     "CRITERION.PART_MATCHING": Words(("global", "within_parent")),
     "CRITERION.RESTRICTION_NORM": Words(("released", "paper", "mean")),

@@ -14,7 +14,7 @@ from partglee.checkpoint import read_metadata, read_weights, write_weights
 from partglee.config import config_from_text
 from partglee.config.values import check_values
 from partglee.engine.weight_files import CONFIG_TEXT, TABLE_KEY, TABLE_NAMES, find_table
-from partglee.text import TableBackend
+from partglee.text import TableBackend, backend_kind
 
 PROJECTION_KEY = "text_encoder.projection"
 TEACHER = "text_encoder.teacher."  # of training with distillation; nothing else reads it
@@ -60,7 +60,7 @@ def export_weights(
     told = {key: str(value) for key, value in (remarks or {}).items()}
     if taken := sorted({TABLE_NAMES, CONFIG_TEXT, "format", "trained_steps"} & set(told)):
         raise ValueError(f"the remark {taken[0]!r} is an entry of the file itself; choose another key")
-    if cfg.MODEL.TEXT.BACKEND == "table":
+    if backend_kind(cfg).reads_table:
         names, state[TABLE_KEY] = _projected_table(cfg, state)
         told[TABLE_NAMES] = "\n".join(names)
     cfg.MODEL.WEIGHTS = cfg.MODEL.BACKBONE.WEIGHTS = ""

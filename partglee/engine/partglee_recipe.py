@@ -21,11 +21,12 @@ from partglee.engine.weight_files import CONFIG_TEXT, TABLE_NAMES, find_table, f
 from partglee.engine.weights import load_initial_weights
 from partglee.modeling import PartGLEE, build_model
 from partglee.structures import TrainingBatch
+from partglee.text import backend_kind
 
 
 def build(cfg: CN) -> PartGLEE:
     """The model of the configuration; its name table is looked for where the configuration leaves it open."""
-    if cfg.MODEL.TEXT.BACKEND == "table":
+    if backend_kind(cfg).reads_table:
         _find_names(cfg)
     return build_model(cfg)
 
@@ -58,7 +59,7 @@ def group_of(cfg: CN, name: str) -> tuple[str, float]:
 def load_weights(cfg: CN, model: PartGLEE, complete: bool = False) -> None:
     """As `load_initial_weights`; a text tower that nothing is loaded into is warned of."""
     load_initial_weights(cfg, model, complete)
-    if not cfg.MODEL.WEIGHTS and cfg.MODEL.TEXT.BACKEND == "clip":
+    if not cfg.MODEL.WEIGHTS and backend_kind(cfg).is_random(cfg.MODEL.TEXT):
         LOGGER.warning(
             f"MODEL.WEIGHTS is empty: the {cfg.MODEL.TEXT.MODE} text tower is random: names mean nothing to it; "
             "start from weights that hold one (MODEL_ZOO.md), or use MODEL.TEXT.BACKEND table"

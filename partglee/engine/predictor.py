@@ -25,6 +25,7 @@ from partglee.modeling import PartGLEE, build_model
 from partglee.modeling.frame import Frame
 from partglee.modeling.postprocess import PostprocessOptions, postprocess
 from partglee.structures import ModelOutput, Prediction, TextEmbeddings, Vocabulary
+from partglee.text import backend_kind
 
 _PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -92,7 +93,7 @@ class Predictor:
     ) -> Predictor:
         target = _check_device(device)
         cfg.MODEL.TEXT.MODE = "frozen"  # what training adds to the text tower, such as its teacher, is not needed here
-        if cfg.MODEL.TEXT.BACKEND == "table" and cfg.MODEL.TEXT.TABLE.FILE:
+        if backend_kind(cfg).reads_table and cfg.MODEL.TEXT.TABLE.FILE:
             cfg.MODEL.TEXT.TABLE.FILE = str(find_table(cfg.MODEL.TEXT.TABLE.FILE))
         model = build_model(cfg)
         if weights is not None:

@@ -19,21 +19,35 @@ from partglee.modeling.partglee import PartGLEE
 from partglee.modeling.pixel_decoder import PixelDecoder
 from partglee.modeling.qformer import QFormer
 from partglee.modeling.query_selection import QuerySelection
-from partglee.text import ClipBackend, TableBackend, TextEncoder
+from partglee.text import TextEncoder, build_text_encoder
 
 
-def build_model(cfg: CN | str | Path) -> PartGLEE:
+def build_model(
+    cfg: CN | str | Path, *, text_encoder: TextEncoder | None = None, backbone: Backbone | None = None
+) -> PartGLEE:
     """Build a model with fresh weights from a configuration, a YAML file or a name of the zoo.
 
     Build under `torch.device("meta")` to have the shapes without the memory.
+
+    Args:
+        text_encoder: in place of the one of `MODEL.TEXT`; its `embed_dim` is `MODEL.EMBED_DIM`.
+        backbone: in place of the one of `MODEL.BACKBONE`.
+
+    Raises:
+        ValueError: for values of the configuration that fit nothing or do not fit each other.
     """
     if not isinstance(cfg, CN):
         cfg = load_config(cfg)
     m = cfg.MODEL
-    backbone = build_backbone(cfg)
+    backbone = build_backbone(cfg) if backbone is None else backbone
+    text_encoder = build_text_encoder(cfg) if text_encoder is None else text_encoder
+    if text_encoder.embed_dim != m.EMBED_DIM:
+        raise ValueError(
+            f"the text encoder's embed_dim must be MODEL.EMBED_DIM {m.EMBED_DIM}, got {text_encoder.embed_dim}"
+        )
     return PartGLEE(
         backbone=backbone,
-        text_encoder=build_text_encoder(cfg),
+        text_encoder=text_encoder,
         pixel_decoder=_build_pixel_decoder(m, backbone.channels),
         object_decoder=ObjectDecoder(
             selection=QuerySelection(embed_dim=m.EMBED_DIM, num_queries=m.OBJECT_DECODER.NUM_QUERIES),
@@ -69,29 +83,6 @@ def build_backbone(cfg: CN) -> Backbone:
         drop_path=b.DROP_PATH,
         checkpoint_stages=cfg.MODEL.ACTIVATION_CHECKPOINTING,
         options=dict(b.OPTIONS),
-    )
-
-
-def build_text_encoder(cfg: CN) -> TextEncoder:
-    """The text side alone."""
-    t = cfg.MODEL.TEXT
-    if t.MODE not in ("frozen", "trainable", "distill"):
-        raise ValueError(f"MODEL.TEXT.MODE must be frozen, trainable or distill, got {t.MODE!r}")
-    if t.BACKEND not in ("clip", "table"):
-        raise ValueError(f"MODEL.TEXT.BACKEND must be clip or table, got {t.BACKEND!r}")
-    backend: ClipBackend | TableBackend
-    if t.BACKEND == "clip":
-        backend = ClipBackend(architecture=t.ARCH)
-    elif t.MODE != "frozen":
-        raise ValueError(f"MODEL.TEXT.MODE {t.MODE!r} needs a text tower; a table has no weights to train")
-    else:
-        backend = TableBackend(file=t.TABLE.FILE or None, width=t.TABLE.WIDTH, projected=t.TABLE.PROJECTED)
-    return TextEncoder(
-        backend=backend,
-        embed_dim=cfg.MODEL.EMBED_DIM,
-        trainable=t.MODE != "frozen",
-        distill=t.MODE == "distill",
-        cache_dir=t.CACHE_DIR or None,
     )
 
 

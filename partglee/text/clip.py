@@ -5,7 +5,6 @@ N names, T tokens, W text width.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -15,13 +14,13 @@ import torch
 from open_clip.transformer import QuickGELU, TextTransformer
 from torch import Tensor, nn
 
-_CONTEXT = 77
+from partglee.text.backend import TextBackend, fingerprint_of
 
 
-class ClipBackend(nn.Module):
+class ClipBackend(TextBackend):
     """open_clip's text transformer, read at its last hidden state: after the final norm, before CLIP's projection."""
 
-    projected = False
+    context_length = 77
 
     def __init__(self, *, architecture: str = "ViT-B-32-quickgelu") -> None:
         super().__init__()
@@ -32,18 +31,21 @@ class ClipBackend(nn.Module):
         self.width: int = self.tower.width
         self.end_of_text: int = self.tower.vocab_size - 1
 
-    def tokenize(self, names: Sequence[str], *, full_context: bool = False) -> tuple[Tensor, Tensor]:
+    def tokenize(self, texts: Sequence[str], *, context_length: int | None = None) -> tuple[Tensor, Tensor]:
         """Token ids (N, T) long and their mask (N, T), True = valid, begin and end of text included.
 
         Args:
-            full_context: pad to all 77 positions (referring expressions: the released weights attend to the pads)
-                instead of to the longest name (exact for valid tokens, since the tower is causal).
+            context_length: T, longer texts are cut before their end of text; None = the longest of these texts, at most
+                77 (exact for valid tokens, since the tower is causal).
         """
-        ids = open_clip.tokenize(list(names), context_length=_CONTEXT)
+        limit = self.context_length if context_length is None else context_length
+        if not 2 <= limit <= self.context_length:
+            raise ValueError(f"context_length must be in [2, {self.context_length}], got {context_length}")
+        ids = open_clip.tokenize(list(texts), context_length=limit)
         length = ids.argmax(dim=-1) + 1  # end of text has the highest id
-        mask = torch.arange(_CONTEXT)[None] < length[:, None]
+        mask = torch.arange(limit)[None] < length[:, None]
         ids = ids.masked_fill(~mask, self.end_of_text)  # the released model pads with end of text, open_clip with 0
-        if not full_context:
+        if context_length is None:
             longest = int(length.max()) if len(length) else 1
             ids, mask = ids[:, :longest], mask[:, :longest]
         return ids, mask
@@ -66,11 +68,7 @@ class ClipBackend(nn.Module):
 
     def fingerprint(self) -> str:
         """Hash of the architecture and the weights, for caches on disk."""
-        digest = hashlib.sha256(self.architecture.encode())
-        for name, value in self.tower.state_dict().items():
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return fingerprint_of(self.architecture, self.tower.state_dict())
 
 
 @lru_cache(maxsize=8)

@@ -16,9 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from partglee.structures import BatchNames, TextEmbeddings, TextTokens, Vocabulary
+from partglee.text.backend import TextBackend, mean_of_valid
 from partglee.text.cache import TextCache
-from partglee.text.clip import ClipBackend
-from partglee.text.table import TableBackend
 
 _NAMES_PER_PASS = 256
 _VOCABULARIES_KEPT = 16
@@ -28,8 +27,8 @@ class TextEncoder(nn.Module):
     """Pools the projected states of all valid tokens, begin and end of text included, into one vector per name.
 
     Args:
-        backend: CLIP's tower or a name table.
-        embed_dim: E; a table that is already projected must have this width.
+        backend: a tower or a name table.
+        embed_dim: E; a backend whose states are already projected must have this width.
         trainable: let gradients reach the tower.
         distill: keep a frozen copy of the tower as it was loaded, and put both towers' states of the valid tokens into
             `TextEmbeddings.distill` while training.
@@ -41,7 +40,7 @@ class TextEncoder(nn.Module):
     def __init__(
         self,
         *,
-        backend: ClipBackend | TableBackend,
+        backend: TextBackend,
         embed_dim: int,
         trainable: bool = False,
         distill: bool = False,
@@ -77,7 +76,7 @@ class TextEncoder(nn.Module):
         for raw, text in zip(expressions, cleaned, strict=True):
             if not text:
                 raise ValueError(f"expected a referring expression with at least one word, got {raw!r}")
-        ids, mask = self.backend.tokenize(cleaned, full_context=True)
+        ids, mask = self.backend.tokenize(cleaned, context_length=self.backend.context_length)
         return TextTokens(ids.to(self.device), mask.to(self.device), len(cleaned), expressions=True)
 
     def _tokens(self, texts: Sequence[str], num_objects: int) -> TextTokens:
@@ -85,9 +84,9 @@ class TextEncoder(nn.Module):
         return TextTokens(ids.to(self.device), mask.to(self.device), num_objects)
 
     def _texts(self, names: Vocabulary | BatchNames) -> list[str]:
-        """What the backend reads: the prompts, but for parts that a name table knows by their own name alone."""
+        """What the backend reads: the prompts, but for parts that it knows by their own name alone."""
         parts = names.part_prompts
-        if isinstance(self.backend, TableBackend) and names.part_names:
+        if names.part_names:
             parts = self.backend.part_texts(parts, names.part_names)
         return [*names.object_prompts, *parts]
 
@@ -124,9 +123,14 @@ class TextEncoder(nn.Module):
         self._vocabularies.clear()
 
     def train(self, mode: bool = True) -> TextEncoder:
-        """Also forgets what is cached: weights are about to change, or have changed."""
+        """Also forgets what is cached: weights are about to change, or have changed. What is frozen stays in evaluation
+        mode: its states are the same in every pass."""
         self.clear_cache()
-        return super().train(mode)
+        super().train(mode)
+        for tower in (self.teacher, None if self.trainable else self.backend):
+            if tower is not None:
+                tower.eval()
+        return self
 
     def _embed_cached(self, vocabulary: Vocabulary, with_tokens: bool) -> TextEmbeddings:
         self._drop_stale()
@@ -162,18 +166,17 @@ class TextEncoder(nn.Module):
 
     # ------------------------------------------------------------------ internals
 
-    def _run(self, backend: nn.Module, tokens: TextTokens) -> Tensor:
+    def _run(self, backend: TextBackend, tokens: TextTokens) -> Tensor:
         passes = zip(tokens.ids.split(_NAMES_PER_PASS), tokens.mask.split(_NAMES_PER_PASS), strict=True)
         return torch.cat([backend(ids, mask) for ids, mask in passes])
 
     def _assemble(self, states: Tensor, tokens: TextTokens, with_tokens: bool) -> TextEmbeddings:
         """(N, T, W) states to the structure that the model reads."""
-        weight = tokens.mask.unsqueeze(-1).to(states.dtype)
         if with_tokens or tokens.expressions:
             projected = states if self.projection is None else states @ self.projection.to(states.dtype)
-            pooled = (projected * weight).sum(1) / weight.sum(1)
+            pooled = mean_of_valid(projected, tokens.mask)
         else:  # pool first: the projection is linear, and T times less work
-            pooled = (states * weight).sum(1) / weight.sum(1)
+            pooled = mean_of_valid(states, tokens.mask)
             pooled = pooled if self.projection is None else pooled @ self.projection.to(states.dtype)
         objects, parts = pooled[: tokens.num_objects], pooled[tokens.num_objects :]
         if tokens.expressions:

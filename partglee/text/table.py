@@ -17,10 +17,12 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import Tensor
+
+from partglee.text.backend import TextBackend
 
 
-class TableBackend(nn.Module):
+class TableBackend(TextBackend):
     """Serves one vector per known name.
 
     The file is an `.npz` with arrays `names` (R,) and `embeddings` (R, W), or a `.safetensors` file with a tensor
@@ -30,6 +32,9 @@ class TableBackend(nn.Module):
 
     Without a file the backend has the width alone: weights can be built and loaded, names can not be looked up.
     """
+
+    context_length = 1
+    embeddings: Tensor
 
     def __init__(self, *, file: str | Path | None, width: int, projected: bool = False) -> None:
         super().__init__()
@@ -52,13 +57,17 @@ class TableBackend(nn.Module):
             self._exact.setdefault(name, row)
             self._plain.setdefault(plain_name(name), row)
 
-    def tokenize(self, names: Sequence[str], *, full_context: bool = False) -> tuple[Tensor, Tensor]:
-        """Row numbers (N, 1) and a mask of ones; each name counts as one token."""
-        if full_context:
+    def tokenize(self, texts: Sequence[str], *, context_length: int | None = None) -> tuple[Tensor, Tensor]:
+        """Row numbers (N, 1) and a mask of ones; each name counts as one token.
+
+        Raises:
+            ValueError: for a name that the table lacks, or when texts are to be of one length, as expressions are.
+        """
+        if context_length is not None:
             raise ValueError(
-                "a name table cannot encode referring expressions; use MODEL.TEXT.BACKEND clip for grounding"
+                "a name table cannot encode referring expressions; use MODEL.TEXT.BACKEND clip or bert for grounding"
             )
-        ids = torch.tensor([self._row(name) for name in names], dtype=torch.long).view(-1, 1)
+        ids = torch.tensor([self._row(name) for name in texts], dtype=torch.long).view(-1, 1)
         return ids, torch.ones_like(ids, dtype=torch.bool)
 
     def part_texts(self, prompts: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
@@ -78,6 +87,7 @@ class TableBackend(nn.Module):
         return self.embeddings[ids]
 
     def fingerprint(self) -> str:
+        """Hash of the names and their vectors, for caches on disk."""
         digest = hashlib.sha256("\n".join(self.names).encode())
         digest.update(self.embeddings.cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]

@@ -206,7 +206,7 @@ def test_options_may_invent_keys() -> None:
         (["MODEL.BACKBONE.NAME", "resnet5000"], "timm has no model"),
         (["MODEL.BACKBONE.NAME", "vit_tiny_patch16_224", "MODEL.BACKBONE.OPTIONS.pad_type", ""], "vit_tiny"),
         (["MODEL.TEXT.MODE", "frosty"], "MODEL.TEXT.MODE"),
-        (["MODEL.TEXT.BACKEND", "bert"], "MODEL.TEXT.BACKEND"),
+        (["MODEL.TEXT.BACKEND", "word2vec"], "MODEL.TEXT.BACKEND"),
         (["MODEL.TEXT.MODE", "trainable"], "needs a text tower"),
         (["MODEL.TEXT.BACKEND", "clip", "MODEL.TEXT.ARCH", "ViT-nothing"], "MODEL.TEXT.ARCH"),
         (["MODEL.NUM_HEADS", 7], "num_heads"),

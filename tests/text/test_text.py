@@ -40,7 +40,7 @@ def test_tokens_end_with_end_of_text_and_pad_with_it() -> None:
     assert ids.shape == mask.shape == (2, 6)
     assert ids[0, 0] == 49406 and ids[0, 2:].tolist() == [49407] * 4
     assert mask.sum(1).tolist() == [3, 6]
-    assert small_clip().tokenize(["dog"], full_context=True)[0].shape == (1, 77)
+    assert small_clip().tokenize(["dog"], context_length=77)[0].shape == (1, 77)
 
 
 def test_long_names_are_cut_at_77_tokens() -> None:
@@ -51,14 +51,14 @@ def test_long_names_are_cut_at_77_tokens() -> None:
 def test_padding_does_not_change_valid_tokens() -> None:
     backend = small_clip()
     short = backend(*backend.tokenize(["dog"]))
-    long = backend(*backend.tokenize(["dog"], full_context=True))
+    long = backend(*backend.tokenize(["dog"], context_length=77))
     torch.testing.assert_close(long[:, :3], short, atol=1e-5, rtol=0)
 
 
 def test_pads_see_the_valid_tokens_and_no_pad() -> None:
     """Then every pad sees the same keys, so two pads differ by their own position alone."""
     backend = small_clip()
-    ids, mask = backend.tokenize(["dog"], full_context=True)
+    ids, mask = backend.tokenize(["dog"], context_length=77)
     with torch.no_grad():
         backend.tower.positional_embedding[5] = backend.tower.positional_embedding[9]
         states = backend(ids, mask)

@@ -1,0 +1,66 @@
+"""What a source of token states offers.
+
+N texts, T tokens, W text width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class TextBackend(nn.Module):
+    """Texts to token states: a tower, or anything that can stand for one. `TextEncoder` pools and projects the states;
+    models that read words (referring segmentation) take them as they are.
+
+    Attributes:
+        width: W.
+        projected: the states have the model's width already, so that no projection is learned.
+        context_length: longest text, begin and end included; what referring expressions are padded to.
+    """
+
+    width: int
+    projected: bool = False
+    context_length: int
+
+    @abstractmethod
+    def tokenize(self, texts: Sequence[str], *, context_length: int | None = None) -> tuple[Tensor, Tensor]:
+        """Token ids (N, T) long and their mask (N, T) bool, True = valid, begin and end of text included.
+
+        Args:
+            context_length: T, longer texts are cut; None = the longest of these texts, at most the backend's own.
+
+        Raises:
+            ValueError: for texts that the backend cannot read.
+        """
+
+    @abstractmethod
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """(N, T) ids and mask -> (N, T, W) states."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that stand for the states of all texts: the key of caches on disk."""
+
+    def part_texts(self, prompts: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+        """What to read for parts with these prompts (Cp) and own names (Cp)."""
+        return tuple(prompts)
+
+
+def mean_of_valid(states: Tensor, mask: Tensor) -> Tensor:
+    """(N, T, W) states and their (N, T) mask -> (N, W), the mean over each text's valid tokens."""
+    weight = mask.unsqueeze(-1).to(states.dtype)
+    return (states * weight).sum(1) / weight.sum(1)
+
+
+def fingerprint_of(description: str, weights: Mapping[str, Tensor]) -> str:
+    """Hash of a description and of weights by name."""
+    digest = hashlib.sha256(description.encode())
+    for name, value in weights.items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
