@@ -195,7 +195,7 @@ def not_public(source: str) -> set[str]:
                 wrong |= {name for name in full if name.rpartition(".")[2].strip("_") != name.rpartition(".")[2]}
             else:
                 wrong |= full - PUBLIC_MODULES
-        elif isinstance(node, ast.Attribute) and re.match("_(?!_)", node.attr):
+        elif isinstance(node, ast.Attribute) and re.match("_(?!_|replace$|asdict$|fields$)", node.attr):
             own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
             wrong |= set() if own else {ast.unparse(node)}
     return wrong
