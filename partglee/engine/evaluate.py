@@ -2,48 +2,43 @@
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from accelerate import Accelerator
 from fvcore.common.config import CfgNode as CN
-from numpy.typing import NDArray
+from torch import nn
 
 from partglee.basics.files import whole_file
 from partglee.data.build import build_test_loader
 from partglee.data.catalog import DataSets, get_dataset
-from partglee.data.records import ImageRecord
-from partglee.engine.evaluate_maps import evaluate_expressions, evaluate_part_maps
+from partglee.engine.answers import Pictures, Questions, write_answers
 from partglee.engine.logging import LOGGER
-from partglee.engine.predictor import Predictor
-from partglee.evaluation import dataset_evaluator, format_table, score_file
-from partglee.evaluation.instances import InstanceEvaluator
-from partglee.modeling import PartGLEE
-from partglee.modeling.multi_label import MultiLabel
-from partglee.modeling.postprocess import PostprocessOptions
-from partglee.structures import Prediction, Vocabulary
-
-_PRECISIONS = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
+from partglee.evaluation import format_table
+from partglee.evaluation.protocols import ScoringOptions, protocol_of
 
 
 def evaluate(
     cfg: CN,
-    model: PartGLEE,
+    model: nn.Module,
     accelerator: Accelerator,
     *,
+    answerer: Callable[[CN, Any], Any],
     folder: Path,
     pictures: int = 0,
     data: DataSets | None = None,
-) -> tuple[dict[str, float], dict[str, Any]]:
+) -> tuple[dict[str, float], Pictures]:
     """Evaluate on every data set of `DATASETS.TEST`; every process takes a share of the images.
 
     Args:
+        cfg: `DATASETS` and `DATALOADER.NUM_WORKERS` are read.
         model: unwrapped; its mode is left as it was.
-        folder: gets `NAME.jsonl`, the predictions, one image (or expression) a line, or `NAME/` with part maps.
+        answerer: (cfg, model) -> what writes its answers, see `partglee.engine.answers`.
+        folder: gets `NAME.jsonl`, the predictions, one image (or expression) a line, or `NAME/` with part maps; what
+            the protocol of the data set says.
         pictures: of predictions, in all.
         data: what the run has read.
 
@@ -52,125 +47,50 @@ def evaluate(
         `data set/file name` -> picture, of this process.
 
     Raises:
-        ValueError: for a data set that is missing, or whose evaluator the loop does not know.
+        ValueError: for a data set that is missing, or whose questions the model does not answer.
     """
     results: dict[str, float] = {}
-    drawn: dict[str, Any] = {}
+    drawn: Pictures = {}
     was_training = model.training
+    each = math.ceil(pictures / max(len(cfg.DATASETS.TEST), 1)) if accelerator.is_main_process else 0
     try:
+        answers = answerer(cfg, model.eval())
         for name in cfg.DATASETS.TEST:
-            each = math.ceil(pictures / len(cfg.DATASETS.TEST)) if accelerator.is_main_process else 0
-            file = folder / f"{name}.jsonl"
-            found, shown = evaluate_dataset(cfg, model, accelerator, name, file=file, pictures=each, data=data)
-            results.update({f"{name}/{key}": value for key, value in found.items()})
+            scored, shown = _evaluate_one(cfg, answers, accelerator, name, folder=folder, pictures=each, data=data)
+            results.update({f"{name}/{key}": value for key, value in scored.items()})
             drawn.update({f"{name}/{key}": value for key, value in shown.items()})
     finally:
         model.train(was_training)
     return results, drawn
 
 
-def evaluate_dataset(
-    cfg: CN,
-    model: PartGLEE,
-    accelerator: Accelerator,
-    name: str,
-    *,
-    file: Path,
-    pictures: int = 0,
-    data: DataSets | None = None,
-) -> tuple[dict[str, float], dict[str, Any]]:
-    """One data set; see `evaluate`."""
-    spec = get_dataset(name)
-    rank, world_size = accelerator.process_index, accelerator.num_processes
-    loader = build_test_loader(cfg, name, rank=rank, world_size=world_size, data=data)
-    predictor = Predictor(
-        model=model,
-        short_side=cfg.INPUT.TEST.SHORT_SIDE,
-        max_side=cfg.INPUT.TEST.MAX_SIDE,
-        score_threshold=cfg.TEST.SCORE_THRESHOLD,
-        precision=_PRECISIONS[cfg.SOLVER.PRECISION],
-    )
-    if spec.evaluator == "semantic_parts":
-        file = file.with_suffix("")
-        results = evaluate_part_maps(predictor, spec, loader, folder=file, queries=cfg.TEST.PART_QUERIES)
-        return _told(results, name, file, accelerator), {}
-    share = _share(file, accelerator.process_index, accelerator.num_processes)
-    if spec.evaluator in ("referring", "refcoco_boxes"):
-        results = evaluate_expressions(predictor, loader, file=share)
-        _join_shares(file, accelerator)
-        return _told(results, name, file, accelerator), {}
-    vocabulary = loader.records.vocabulary
-    evaluator = dataset_evaluator(spec, loader.records)
-    options = PostprocessOptions(
-        multi_label=MultiLabel(
-            object_queries=cfg.TEST.OBJECT_QUERIES,
-            part_queries=cfg.TEST.PART_QUERIES,
-            detections=cfg.TEST.DETECTIONS,
-            part_overlap=cfg.TEST.PART_OVERLAP if cfg.TEST.PART_OVERLAP < 1 else None,
-        ),
-        masks="segm" in evaluator.kinds,
-    )
-    drawn: dict[str, Any] = {}
-    with whole_file(share) as beside, beside.open("w", encoding="utf-8") as lines:
-        for record, pixels in loader:
-            prediction = next(predictor.stream([pixels], vocabulary, options))
-            lines.write(_line(record, prediction, vocabulary) + "\n")
-            if len(drawn) < pictures:
-                drawn[record.file.name or str(record.image_id)] = _picture(predictor, pixels, vocabulary)
-    results = score(share, evaluator)
-    _join_shares(file, accelerator)
-    return _told(results, name, file, accelerator), drawn
-
-
-def _told(results: dict[str, float], name: str, file: Path, accelerator: Accelerator) -> dict[str, float]:
-    if accelerator.is_main_process:
-        LOGGER.info(format_table(results, title=f"{name} -> {file}"))
-    return results
-
-
-def _join_shares(file: Path, accelerator: Accelerator) -> None:
-    if accelerator.num_processes > 1:
-        accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            _join(file, accelerator.num_processes)
-
-
-def score(file: Path, evaluator: InstanceEvaluator) -> dict[str, float]:
-    """Numbers of a predictions file; what is only worth a note goes to the log."""
+def _evaluate_one(
+    cfg: CN, answers: Any, accelerator: Accelerator, name: str, *, folder: Path, pictures: int, data: DataSets | None
+) -> tuple[dict[str, float], Pictures]:
+    spec, count = get_dataset(name), accelerator.num_processes
+    loader = build_test_loader(cfg, name, rank=accelerator.process_index, world_size=count, data=data)
+    protocol = protocol_of(spec, loader.records)
+    file = protocol.reads.place(folder, name)
+    share = _share(file, accelerator.process_index, count)
+    drawn = write_answers(protocol.reads, answers, Questions(spec, loader), share, pictures=pictures)
     with warnings.catch_warnings(record=True) as notes:
         warnings.simplefilter("always")
-        results = score_file(file, evaluator) if file.stat().st_size else evaluator.evaluate()
+        options = ScoringOptions(spec=spec, rows=loader.rows, by_label=True)
+        results = protocol.score(share, loader.records, options)
     for note in notes:
-        LOGGER.info(f"{file.name}: {note.message}")
-    return results
-
-
-def _line(record: ImageRecord, prediction: Prediction, vocabulary: Vocabulary) -> str:
-    """As `Prediction.to_json`, with the image's id, and with the object that a part's name belongs to.
-
-    The object of the name need not be that of the parent, and a part may have no parent.
-    """
-    height, width = prediction.image_size
-    results = prediction.to_coco(image_id=record.image_id)
-    for row in results:
-        owners = vocabulary.part_owner[row["category_id"]] if row["level"] == "part" else ()
-        if len(owners) == 1:
-            row["object"] = vocabulary.object_names[owners[0]]
-    name = record.file.as_posix()
-    return json.dumps(
-        {"file_name": name, "image_id": record.image_id, "height": height, "width": width, "results": results}
-    )
-
-
-def _picture(predictor: Predictor, pixels: NDArray[np.uint8], vocabulary: Vocabulary) -> NDArray[np.uint8]:
-    """(H, W, 3): what a user of these weights would see, the best objects of it."""
-    found = predictor(pixels, vocabulary, max_objects=8, max_parts_per_object=8)
-    return np.asarray(found.draw(scale=1.0).convert("RGB"))
+        LOGGER.info(f"{share.name}: {note.message}")
+    if share != file:
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            _join(file, count)
+    if accelerator.is_main_process:
+        LOGGER.info(format_table(results, title=f"{name} -> {file}"))
+    return results, drawn
 
 
 def _share(file: Path, process: int, num_processes: int) -> Path:
-    """What one process writes of `file`."""
-    return file if num_processes == 1 else file.with_suffix(f".{process}.jsonl")
+    """What one process writes of `file`; all write into the same folder."""
+    return file if num_processes == 1 or not file.suffix else file.with_suffix(f".{process}{file.suffix}")
 
 
 def _join(file: Path, num_processes: int) -> None:

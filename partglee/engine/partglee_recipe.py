@@ -13,8 +13,8 @@ from partglee.config import config_from_text, get_cfg
 from partglee.criterion import build_criterion
 from partglee.data.build import build_train_loader
 from partglee.data.catalog import DataSets
-from partglee.engine.evaluate import evaluate
 from partglee.engine.logging import LOGGER
+from partglee.engine.partglee_answers import evaluate_partglee
 from partglee.engine.recipe import Batches, Recipe, backbone_and_rest, register_recipe
 from partglee.engine.step import TrainingStep
 from partglee.engine.weight_files import CONFIG_TEXT, TABLE_NAMES, find_table, find_weights
@@ -111,7 +111,7 @@ PARTGLEE = register_recipe(
         build_model=build,
         build_step=build_step,
         train_batches=train_batches,
-        evaluate=evaluate,
+        evaluate=evaluate_partglee,
         load_weights=load_weights,
         group_of=group_of,
         embeddings=("level_embed", "qformer.content", "qformer.position"),

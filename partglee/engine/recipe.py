@@ -30,7 +30,9 @@ Evaluated = tuple[dict[str, float], dict[str, Any]]
 
 
 class Evaluation(Protocol):
-    """Predicts on the data sets of `DATASETS.TEST`, writes the predictions, scores them; as `engine.evaluate.evaluate`.
+    """Predicts on the data sets of `DATASETS.TEST`, writes the predictions, scores them.
+
+    `functools.partial(engine.evaluate.evaluate, answerer=...)` does it with what answers for the model.
 
     Every process takes a share of the images. The model is unwrapped, on its device; its mode must be left as it was.
     """

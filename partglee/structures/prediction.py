@@ -308,11 +308,19 @@ class Prediction:
             file_name=file_name,
         )
 
-    def to_json(self) -> str:
-        """One line of a JSON Lines file; the image itself is not part of it."""
+    def to_dict(self, *, image_id: int | str | None = None) -> dict[str, Any]:
+        """`file_name`, `height`, `width` and the `results` of `to_coco`; the image itself is not part of it.
+
+        Args:
+            image_id: of each result; None = the file name, or 0 without one.
+        """
         height, width = self.image_size
-        results = self.to_coco(image_id=self.file_name or 0)
-        return json.dumps({"file_name": self.file_name, "height": height, "width": width, "results": results})
+        results = self.to_coco(image_id=self.file_name or 0 if image_id is None else image_id)
+        return {"file_name": self.file_name, "height": height, "width": width, "results": results}
+
+    def to_json(self) -> str:
+        """One line of a JSON Lines file: `to_dict` as text."""
+        return json.dumps(self.to_dict())
 
     @classmethod
     def from_json(cls, line: str) -> Prediction:

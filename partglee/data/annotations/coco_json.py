@@ -143,6 +143,12 @@ class CocoRecords:
                 ids[int(is_part)][label] = int(entry["id"])
         return ids
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether an annotation of the file has a mask, or there is none to say."""
+        c = self.columns
+        return bool((c.run >= 0).any() or (c.polygon_count > 0).any() or not len(c.category))
+
     def file_name(self, index: int) -> str:
         """File name relative to the image folder."""
         image, c = self.rows[index], self.columns

@@ -1,0 +1,76 @@
+"""What the library's own model answers when it is evaluated, with the settings of `TEST`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from fvcore.common.config import CfgNode as CN
+from numpy.typing import NDArray
+
+from partglee.engine.evaluate import evaluate
+from partglee.engine.predictor import Predictor
+from partglee.modeling import PartGLEE
+from partglee.modeling.multi_label import MultiLabel
+from partglee.modeling.part_maps import part_map
+from partglee.modeling.postprocess import PostprocessOptions
+from partglee.structures import Prediction, Vocabulary
+
+_PRECISIONS = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+class PartGLEEAnswers:
+    """A `Predictor` as evaluation asks it; see `partglee.engine.answers` for the methods.
+
+    Args:
+        multi_label: which queries and how many detections are scored.
+        map_queries: part queries that a part map is made of.
+    """
+
+    def __init__(self, *, predictor: Predictor, multi_label: MultiLabel, map_queries: int) -> None:
+        self.predictor = predictor
+        self.multi_label = multi_label
+        self.map_queries = map_queries
+
+    def detect(self, pixels: NDArray[np.uint8], vocabulary: Vocabulary, *, masks: bool) -> Prediction:
+        options = PostprocessOptions(multi_label=self.multi_label, masks=masks)
+        return next(self.predictor.stream([pixels], vocabulary, options))
+
+    def show(self, pixels: NDArray[np.uint8], vocabulary: Vocabulary) -> Prediction:
+        shown: Prediction = self.predictor(pixels, vocabulary, max_objects=8, max_parts_per_object=8)
+        return shown
+
+    def part_maps(
+        self, pixels: NDArray[np.uint8], vocabulary: Vocabulary
+    ) -> Callable[[Sequence[int] | None], NDArray[np.int64]]:
+        output, frame = self.predictor.raw(pixels, vocabulary)
+
+        def labels(columns: Sequence[int] | None) -> NDArray[np.int64]:
+            return part_map(output, 0, frame, columns=columns, queries=self.map_queries).numpy()
+
+        return labels
+
+    def answer(self, image: NDArray[np.uint8], expressions: Sequence[str]) -> list[Prediction]:
+        return [self.predictor.ground(image, expression) for expression in expressions]
+
+
+def partglee_answerer(cfg: CN, model: PartGLEE) -> PartGLEEAnswers:
+    """What answers for a model, as `INPUT.TEST`, `TEST` and `SOLVER.PRECISION` say."""
+    predictor = Predictor(
+        model=model,
+        short_side=cfg.INPUT.TEST.SHORT_SIDE,
+        max_side=cfg.INPUT.TEST.MAX_SIDE,
+        score_threshold=cfg.TEST.SCORE_THRESHOLD,
+        precision=_PRECISIONS[cfg.SOLVER.PRECISION],
+    )
+    multi_label = MultiLabel(
+        object_queries=cfg.TEST.OBJECT_QUERIES,
+        part_queries=cfg.TEST.PART_QUERIES,
+        detections=cfg.TEST.DETECTIONS,
+        part_overlap=cfg.TEST.PART_OVERLAP if cfg.TEST.PART_OVERLAP < 1 else None,
+    )
+    return PartGLEEAnswers(predictor=predictor, multi_label=multi_label, map_queries=cfg.TEST.PART_QUERIES)
+
+
+evaluate_partglee = functools.partial(evaluate, answerer=partglee_answerer)
