@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Clothing Co-Parsing -> hierarchical COCO JSON. See datasets/README.md for where the data comes from and lies."""
 
-from partglee.data.prepare.scripts import clothing_main
+from partglee.data.prepare.clothing import main
 
 if __name__ == "__main__":
-    raise SystemExit(clothing_main())
+    raise SystemExit(main())

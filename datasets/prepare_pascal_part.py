@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """PASCAL-Part -> hierarchical COCO JSON. See datasets/README.md for where the data comes from and lies."""
 
-from partglee.data.prepare.scripts import pascal_part_main
+from partglee.data.prepare.pascal_part import main
 
 if __name__ == "__main__":
-    raise SystemExit(pascal_part_main())
+    raise SystemExit(main())

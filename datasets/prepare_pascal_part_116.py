@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Pascal-Part-116 -> hierarchical COCO JSON. See datasets/README.md for where the data comes from and lies."""
 
-from partglee.data.prepare.part_scripts import pascal_part_116_main
+from partglee.data.prepare.pascal_part_116 import main
 
 if __name__ == "__main__":
-    raise SystemExit(pascal_part_116_main())
+    raise SystemExit(main())

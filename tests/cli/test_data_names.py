@@ -9,7 +9,16 @@ import pytest
 
 from partglee.cli import main
 from partglee.data import get_dataset, list_datasets
-from partglee.data.prepare import object_scripts, part_scripts
+from partglee.data.prepare import (
+    ade20k_part_234,
+    open_images,
+    partimagenet,
+    pascal_part_93,
+    pascal_part_116,
+    refer,
+    sa1b,
+    visual_genome,
+)
 from partglee.testing.miniatures import MINIATURES
 
 SPLITS = ["--splits", "train", "val", "test"]
@@ -30,11 +39,11 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("PARTGLEE_DATASETS", str(root))
         for write in MINIATURES.values():
             write(root, num_images=3, seed=1)
-        assert object_scripts.refcoco_main([]) == object_scripts.visual_genome_main([]) == 0
-        assert object_scripts.sa1b_main(["--workers", "1"]) == object_scripts.openimages_main(["--workers", "1"]) == 0
-        assert part_scripts.partimagenet_main(SPLITS) == part_scripts.pascal_part_93_main([]) == 0
-        assert part_scripts.partimagenet_main(["--release", "seg", *SPLITS]) == 0
-        assert part_scripts.pascal_part_116_main([]) == part_scripts.ade20k_part_234_main([]) == 0
+        assert refer.main([]) == visual_genome.main([]) == 0
+        assert sa1b.main(["--workers", "1"]) == open_images.main(["--workers", "1"]) == 0
+        assert partimagenet.main(SPLITS) == pascal_part_93.main([]) == 0
+        assert partimagenet.main(["--release", "seg", *SPLITS]) == 0
+        assert pascal_part_116.main([]) == ade20k_part_234.main([]) == 0
         assert main(["data", "toy", "--images", "3", "--size", "64", "64"]) == 0
     for name in LIKE_TOY:
         shutil.copytree(root / "toy", root / name, dirs_exist_ok=True)

@@ -16,8 +16,10 @@ from partglee.checkpoint import write_weights
 from partglee.cli import main
 from partglee.config import config_dir, load_config
 from partglee.data import get_dataset
-from partglee.data.prepare.object_scripts import openimages_main, refcoco_main
-from partglee.data.prepare.part_scripts import partimagenet_main, pascal_part_93_main
+from partglee.data.prepare.open_images import main as openimages_main
+from partglee.data.prepare.partimagenet import main as partimagenet_main
+from partglee.data.prepare.pascal_part_93 import main as pascal_part_93_main
+from partglee.data.prepare.refer import main as refcoco_main
 from partglee.engine.build import build_initial_model
 from partglee.testing import write_name_table
 from partglee.testing.miniatures import MINIATURES

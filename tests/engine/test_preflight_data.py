@@ -12,7 +12,7 @@ from fvcore.common.config import CfgNode as CN
 from partglee.config import get_cfg
 from partglee.data import get_dataset
 from partglee.data.build import register_custom
-from partglee.data.prepare.object_scripts import refcoco_main
+from partglee.data.prepare.refer import main as refcoco_main
 from partglee.engine.preflight import check_data
 from partglee.evaluation.protocols import metric_names
 from partglee.testing import register_toy

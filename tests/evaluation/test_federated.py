@@ -13,7 +13,7 @@ from evaluation_worlds import dataset, feed, image, random_world, rect, result
 from partglee.cli import main
 from partglee.data import DatasetSpec
 from partglee.data.annotations.coco_json import read_coco
-from partglee.data.prepare.object_scripts import openimages_main
+from partglee.data.prepare.open_images import main as openimages_main
 from partglee.evaluation import CocoEvaluator, FederatedEvaluator, HierarchicalEvaluator, dataset_evaluator
 from partglee.evaluation.average_precision import RECALL_POINTS
 from partglee.evaluation.matching import IOU_THRESHOLDS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from functools import cache
@@ -11,10 +12,12 @@ from typing import Any
 import yaml
 
 from partglee.basics.files import read_json
+from partglee.data.prepare.command import Argv, add_raw_and_splits, run, shown
 from partglee.data.prepare.files import AnnotatedImage
-from partglee.data.prepare.part_maps import part_labels, with_parts
+from partglee.data.prepare.part_maps import part_labels, with_parts, write_maps
 from partglee.data.prepare.regions import Mask
 from partglee.data.segmentation import decode, labels_in, read_label_map
+from partglee.data.spec import datasets_root
 from partglee.structures.vocabulary_files import FOLDER
 
 IGNORE = 65535
@@ -70,3 +73,23 @@ def _instance(entry: dict[str, Any], size: tuple[int, int], notes: Counter[str])
         notes["instances without a mask (left out)"] += 1
         return None
     return names[entry["category_id"]], mask
+
+
+def main(argv: Argv = None) -> int:
+    """`datasets/prepare_ade20k_part_234.py`."""
+    parser = argparse.ArgumentParser(
+        description="ADE20K-Part-234 -> hierarchical COCO JSON: 44 objects, their parts, and the base objects alone."
+    )
+    add_raw_and_splits(parser, "the folder ADE20KPart234 of the data sets' root")
+    return run(parser, argv, _prepare)
+
+
+def _prepare(arguments: argparse.Namespace) -> Iterator[str]:
+    root = arguments.raw or datasets_root() / "ADE20KPart234"
+    for split in arguments.splits:
+        notes: Counter[str] = Counter()
+        images = list(shown(read_ade20k_part_234(root, split, notes)))
+        yield from write_maps(
+            images, root / "ade20k", split, vocabulary="ade20k_part_234", objects=object_names(), notes=notes,
+            arguments=arguments,
+        )  # fmt: skip

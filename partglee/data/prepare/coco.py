@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
 
 from partglee.basics.files import read_json
+from partglee.data.prepare.command import Argv, add_output, run, write_shares
 from partglee.data.prepare.files import AnnotatedImage
 from partglee.data.prepare.regions import Region
 
@@ -69,3 +71,28 @@ def _compressed(segmentation: Any) -> Any:
         encoded = rle.frPyObjects(segmentation, *segmentation["size"])
         return {"size": list(segmentation["size"]), "counts": encoded["counts"].decode("ascii")}
     return segmentation
+
+
+def main(argv: Argv = None) -> int:
+    """`datasets/prepare_coco.py`."""
+    parser = argparse.ArgumentParser(
+        description="Joins COCO instances files into train.json and val.json, each image once. The full COCO 2017 "
+        "needs no preparation: its own files are read as they are. This is for subsets."
+    )
+    parser.add_argument(
+        "sources", nargs="+", metavar="FILE=FOLDER",
+        help="an instances file and its image folder, relative to the image root (coco/)",
+    )  # fmt: skip
+    add_output(parser, "coco")
+    return run(parser, argv, _prepare)
+
+
+def _prepare(arguments: argparse.Namespace) -> Iterable[str]:
+    sources: list[tuple[Path, str]] = []
+    for text in arguments.sources:
+        path, _, folder = text.rpartition("=")
+        if not path:
+            raise ValueError(f"{text!r} must be FILE=FOLDER, for example annotations/instances_val2017.json=val2017")
+        sources.append((Path(path), folder.strip("/")))
+    categories, images = read_coco(sources)
+    return write_shares(images, arguments, categories=categories, description="COCO")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from partglee.data.prepare.command import Argv, run
 from partglee.data.prepare.files import streamed_file
+from partglee.data.spec import datasets_root
 
 HUMAN_PARTS = tuple(
     f"Human {part}" for part in (
@@ -198,3 +201,23 @@ def _size(file: Path) -> tuple[int, int] | None:
             return (image.width, image.height) if turned else (image.height, image.width)
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
         return None
+
+
+def main(argv: Argv = None) -> int:
+    """`datasets/prepare_openimages.py`."""
+    root = datasets_root() / "openimages"
+    parser = argparse.ArgumentParser(
+        description="Open Images -> 588 objects and 13 parts of the human body with parents, boxes alone."
+    )
+    parser.add_argument("folder", nargs="?", type=Path, default=root, help="of CSV files and images (%(default)s)")
+    parser.add_argument("--splits", nargs="+", choices=("train", "validation"), default=["train", "validation"])
+    parser.add_argument("--workers", type=int, default=16, help="threads that read image sizes (%(default)s)")
+    return run(parser, argv, _prepare)
+
+
+def _prepare(arguments: argparse.Namespace) -> Iterable[str]:
+    for split in arguments.splits:
+        name = {"train": "train", "validation": "val"}[split]
+        path = arguments.folder / "annotations" / f"openimage_joint_{name}.json"
+        counts = prepare_split(arguments.folder, split, path, workers=arguments.workers)
+        yield f"{path}: " + ", ".join(f"{count} {what}" for what, count in counts.items() if count)

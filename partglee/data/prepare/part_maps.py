@@ -5,15 +5,19 @@ H, W: size of the image.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from partglee.data.prepare.command import write_named
+from partglee.data.prepare.files import AnnotatedImage, without_objects
 from partglee.data.prepare.regions import Mask, Region, drop_specks, region_from_mask, split_components
-from partglee.structures.vocabulary_files import read_builtin
+from partglee.structures.vocabulary_files import read_builtin, split_objects
 
 MIN_AREA = 20  # pixels; a smaller piece of an object or of a part without a parent is noise at the borders
 
@@ -87,3 +91,26 @@ def map_categories(objects: Sequence[str], labels: Sequence[PartLabel]) -> list[
     levels = [(name, "object") for name in objects]
     levels += [(label.name, "part") for label in labels if label.owner in objects]
     return [{"id": number, "name": name, "level": level} for number, (name, level) in enumerate(levels, start=1)]
+
+
+def write_maps(
+    images: Sequence[AnnotatedImage],
+    prefix: Path,
+    split: str,
+    *,
+    vocabulary: str,
+    objects: Sequence[str],
+    notes: Mapping[str, int],
+    arguments: argparse.Namespace,
+) -> Iterator[str]:
+    """`PREFIX_joint_SPLIT.json`, and of the training split the base objects alone; lines as of `write_named`."""
+    labels = part_labels(vocabulary)
+    file = prefix.with_name(f"{prefix.name}_joint_{split}.json")
+    categories = map_categories(objects, labels)
+    yield from write_named(images, file, categories, f"{vocabulary}, objects and parts", notes, arguments)
+    if split == "train":
+        base = [name for name in objects if name in split_objects(vocabulary, "base")]
+        left = without_objects(images, split_objects(vocabulary, "novel"))
+        file = prefix.with_name(f"{prefix.name}_base_train.json")
+        categories = map_categories(base, labels)
+        yield from write_named(left, file, categories, f"{vocabulary}, base objects and parts", notes, arguments)

@@ -2,10 +2,15 @@
 
 Nearly every picture shows one object, and the parts say of which of the 11 kinds: the object is the union of its parts,
 and every part has it as parent. Two objects of one kind in a picture become one.
+
+PartImageNet_Seg, the second release: label maps of parts (0-39, 40 none) and of whole objects (0-157, 158 none). The
+object is the region of its ImageNet class, so its mask is whole; its kind is that of most of its part pixels. Parts
+inside it that are of this kind have it as parent, others have none.
 """
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -13,12 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from partglee.basics.files import read_json
 from partglee.basics.names import name_key
+from partglee.data.prepare.command import Argv, add_raw_and_splits, run, shown, write_named
 from partglee.data.prepare.files import AnnotatedImage
 from partglee.data.prepare.regions import Mask, Region, draw_polygons, region_from_mask
+from partglee.data.segmentation import label_files, labels_in, read_label_map
+from partglee.data.spec import datasets_root
 from partglee.structures.vocabulary_files import read_builtin
 
 _SYNSET = re.compile(r"n\d{8}(?=_)")
@@ -129,3 +138,99 @@ def _with_synset(file_name: str) -> str:
     if synset is None:
         raise ValueError(f"image {file_name!r} is not named as ImageNet does it (n01440764_10026.JPEG)")
     return f"{synset[0]}/{file_name}"
+
+
+# -- the second release ---------------------------------------------------------------------------------------------
+
+NO_PART, NO_OBJECT = 40, 158
+
+
+def read_partimagenet_seg(root: Path, split: str, notes: Counter[str]) -> Iterator[AnnotatedImage]:
+    """Images of `annotations/SPLIT/`, `annotations/SPLIT_whole/` and `images/SPLIT/`; file names begin in `images/`.
+
+    Raises:
+        ValueError: for missing or damaged files, maps of different sizes, or labels out of range.
+    """
+    folder = root / "annotations" / split
+    for file in label_files(folder):
+        place = file.relative_to(folder)
+        whole_file = root / "annotations" / f"{split}_whole" / place
+        parts, wholes = read_label_map(file), read_label_map(whole_file)
+        if parts.shape != wholes.shape:
+            raise ValueError(f"{file} is a map of {parts.shape}, but {whole_file} one of {wholes.shape}")
+        labels = labels_in(parts, NO_PART, NO_PART, file)
+        classes = labels_in(wholes, NO_OBJECT, NO_OBJECT, whole_file)
+        name = (Path(split) / place.with_suffix(".JPEG")).as_posix()
+        yield _image(name, parts, wholes, labels, classes, notes)
+
+
+def _image(
+    name: str,
+    parts: NDArray[np.int64],
+    wholes: NDArray[np.int64],
+    labels: list[int],
+    classes: list[int],
+    notes: Counter[str],
+) -> AnnotatedImage:
+    names = partimagenet_names()[1]
+    objects, loose = [], []
+    covered = np.zeros(parts.shape, dtype=bool)
+    for number in classes:
+        whole = wholes == number
+        kind = _kind(parts[whole], names)
+        if kind is None:
+            notes["objects without a part, whose kind is unknown (left out)"] += 1
+            continue
+        mine: list[tuple[str, Mask]] = []
+        for label in labels:
+            mask = whole & (parts == label)
+            if names[label][0] == kind and mask.any():
+                mine.append((names[label][1], mask))
+                covered |= mask
+        objects.append(region_from_mask(kind, whole, tuple(region_from_mask(part, mask) for part, mask in mine)))
+    for label in labels:
+        rest = (parts == label) & ~covered
+        if rest.any():
+            loose.append(region_from_mask(names[label][1], rest))
+    height, width = parts.shape
+    return AnnotatedImage(name, height, width, tuple(objects), loose=tuple(loose))
+
+
+def _kind(values: NDArray[np.int64], names: list[tuple[str, str]]) -> str | None:
+    """The object that most part pixels belong to."""
+    pixels: Counter[str] = Counter()
+    for label, count in zip(*np.unique(values, return_counts=True), strict=True):
+        if label != NO_PART:
+            pixels[names[label][0]] += int(count)
+    return pixels.most_common(1)[0][0] if pixels else None
+
+
+# -- the script -----------------------------------------------------------------------------------------------------
+
+
+def main(argv: Argv = None) -> int:
+    """`datasets/prepare_partimagenet.py`."""
+    parser = argparse.ArgumentParser(
+        description="PartImageNet -> hierarchical COCO JSON, parts alone and with the objects they are parts of."
+    )
+    parser.add_argument("--release", choices=("original", "seg"), default="original", help="which one is there")
+    add_raw_and_splits(parser, "the folder partimagenet or PartImageNet_Seg of the data sets' root")
+    return run(parser, argv, _prepare)
+
+
+def _prepare(arguments: argparse.Namespace) -> Iterator[str]:
+    seg = arguments.release == "seg"
+    root = arguments.raw or datasets_root() / ("PartImageNet_Seg" if seg else "partimagenet")
+    for split in arguments.splits:
+        notes: Counter[str] = Counter()
+        if seg:
+            images = read_partimagenet_seg(root, split, notes)
+            file = root / f"{split}_joint.json"
+            yield from write_named(images, file, joint_categories(), "PartImageNet_Seg", notes, arguments)
+            continue
+        joint = list(shown(read_partimagenet(root / f"{split}.json", notes)))
+        file = root / f"{split}_format.json"
+        alone = map(parts_alone, joint)
+        yield from write_named(alone, file, part_categories(), "PartImageNet, parts", notes, arguments)
+        file = root / f"partimagenet_{split}_joint.json"
+        yield from write_named(joint, file, joint_categories(), "PartImageNet, objects and parts", notes, arguments)

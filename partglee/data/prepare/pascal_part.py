@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,8 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import yaml
 
+from partglee.data.prepare.command import Argv, run, share_parser, write_shares
 from partglee.data.prepare.files import AnnotatedImage
-from partglee.data.prepare.mat import UNREADABLE, load_mat
+from partglee.data.prepare.mapping import categories_of
+from partglee.data.prepare.raw_files import UNREADABLE, load_mat
 from partglee.data.prepare.regions import Mask, Region, region_from_mask
 from partglee.structures.vocabulary_files import FOLDER
 
@@ -125,3 +128,16 @@ def _image_size(file: Path) -> tuple[int, int]:
 def _vocabulary(name: str) -> dict[str, Any]:
     content: dict[str, Any] = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
     return content
+
+
+def main(argv: Argv = None) -> int:
+    """`datasets/prepare_pascal_part.py`."""
+    parser = share_parser("PASCAL-Part with its nesting", "pascal_part_nested", raw="Annotations_Part")
+    parser.add_argument("--images", type=Path, help="folder of the images (default: JPEGImages beside RAW)")
+    return run(parser, argv, _prepare)
+
+
+def _prepare(arguments: argparse.Namespace) -> Iterable[str]:
+    rule = part_rule()
+    images = read_pascal_part(arguments.raw, arguments.images or arguments.raw.parent / "JPEGImages", rule)
+    return write_shares(images, arguments, categories=categories_of(rule.objects), description="PASCAL-Part, nested")

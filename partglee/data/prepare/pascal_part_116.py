@@ -7,6 +7,7 @@ object, and one who is cut in two is two.
 
 from __future__ import annotations
 
+import argparse
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +15,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from partglee.data.prepare.command import Argv, add_raw_and_splits, run, shown
 from partglee.data.prepare.files import AnnotatedImage
-from partglee.data.prepare.part_maps import MIN_AREA, part_labels, with_parts
+from partglee.data.prepare.part_maps import MIN_AREA, part_labels, with_parts, write_maps
 from partglee.data.prepare.pascal_part import read_objects
 from partglee.data.prepare.regions import Mask, split_components
 from partglee.data.segmentation import label_files, labels_in, read_label_map
+from partglee.data.spec import datasets_root
 from partglee.structures.vocabulary_files import read_builtin
 
 IGNORE = 255
@@ -86,3 +89,28 @@ def _instances(region: Mask, name: str, known: list[tuple[str, Mask]] | None, no
     if known is not None and pieces:
         notes["regions in no object of the .mat file (objects of their own)"] += len(pieces)
     return found + pieces or [region]
+
+
+def main(argv: Argv = None) -> int:
+    """`datasets/prepare_pascal_part_116.py`."""
+    parser = argparse.ArgumentParser(
+        description="Pascal-Part-116 -> hierarchical COCO JSON: 20 objects, their parts, and the base objects alone."
+    )
+    mats = datasets_root() / "pascal_part" / "Annotations_Part"
+    parser.add_argument(
+        "--instances", type=Path, default=mats, metavar="DIR",
+        help="PASCAL-Part's .mat files, which tell instances apart; used where they are (default: %(default)s)",
+    )  # fmt: skip
+    add_raw_and_splits(parser, "the folder PascalPart116 of the data sets' root")
+    return run(parser, argv, _prepare)
+
+
+def _prepare(arguments: argparse.Namespace) -> Iterator[str]:
+    root = arguments.raw or datasets_root() / "PascalPart116"
+    for split in arguments.splits:
+        notes: Counter[str] = Counter()
+        images = list(shown(read_pascal_part_116(root, split, notes, instances=arguments.instances)))
+        yield from write_maps(
+            images, root / "pascalvoc", split, vocabulary="pascal_part_116", objects=object_names(), notes=notes,
+            arguments=arguments,
+        )  # fmt: skip

@@ -7,15 +7,20 @@ tools. The joint files have all 20 objects with their masks, true boxes and pare
 
 from __future__ import annotations
 
+import argparse
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from partglee.data.prepare.files import AnnotatedImage
+from partglee.data.prepare.command import Argv, add_raw_and_splits, run, shown, write_named
+from partglee.data.prepare.files import AnnotatedImage, without_objects
+from partglee.data.prepare.mapping import categories_of
 from partglee.data.prepare.pascal_part import PartRule, object_region, part_rule, read_objects
 from partglee.data.prepare.regions import Region
+from partglee.data.spec import datasets_root
+from partglee.structures.vocabulary_files import split_objects
 
 
 class PascalImage(NamedTuple):
@@ -81,3 +86,51 @@ def part_categories(objects: Collection[str]) -> list[dict[str, Any]]:
     """The parts of some objects, numbered from 1 in the order of the 93."""
     names = [f"{name}:{part}" for name, parts in part_rule().objects.items() if name in objects for part in parts]
     return [{"id": number, "name": name, "level": "part"} for number, name in enumerate(names, start=1)]
+
+
+def main(argv: Argv = None) -> int:
+    """`datasets/prepare_pascal_part_93.py`."""
+    parser = argparse.ArgumentParser(
+        description="Pascal-Part-93: .mat files and VOC 2010 -> VLPart's flat files and joint ones with objects."
+    )
+    add_raw_and_splits(parser, "the folder pascal_part of the data sets' root")
+    return run(parser, argv, _prepare)
+
+
+def _prepare(arguments: argparse.Namespace) -> Iterator[str]:
+    root = arguments.raw or datasets_root() / "pascal_part"
+    for split in arguments.splits:
+        notes: Counter[str] = Counter()
+        images = list(shown(read_pascal_part_93(root, split, notes)))
+        for chosen, name, categories, what in _files(images, split):
+            listed = list(chosen)
+            if images and not listed:  # in a small share of the data
+                yield f"{root / name}: not written, no image is left for it"
+                continue
+            yield from write_named(listed, root / name, categories, f"Pascal-Part-93, {what}", notes, arguments)
+
+
+def _files(
+    images: list[PascalImage], split: str
+) -> Iterator[tuple[Iterable[AnnotatedImage], str, list[dict[str, Any]], str]]:
+    """Images, file name, categories and description of each file of a split."""
+    objects = part_rule().objects
+    base, novel = (split_objects("pascal_part", name) for name in ("base", "novel"))
+    all_parts, base_parts = part_categories(list(objects)), part_categories(base)
+    nested = [image.nested for image in images]
+    yield flat_images(images), f"{split}.json", all_parts, "parts as VLPart has them"
+    yield nested, f"voc2010_{split}_joint.json", categories_of(objects), "20 objects and their parts"
+    if split == "train":
+        flat = without_objects(flat_images(images), novel)  # images of novel objects stay, empty
+        yield flat, "train_base.json", base_parts, "base parts as VLPart has them"
+        one = list(flat_images(images, only_one=True))
+        yield one, "train_one.json", all_parts, "parts, images of one object"
+        base_one = [image for image in one if not _shows(image, novel)]
+        yield base_one, "train_base_one.json", base_parts, "base parts, images of one object"
+        base_objects = {name: parts for name, parts in objects.items() if name in base}
+        left = without_objects(nested, [name for name in objects if name not in base])
+        yield left, "train_base_joint.json", categories_of(base_objects), "base objects and their parts"
+
+
+def _shows(image: AnnotatedImage, objects: Collection[str]) -> bool:
+    return any(part.name.partition(":")[0] in objects for part in image.loose)

@@ -6,13 +6,17 @@ One entry for each image, with the objects that its sentences mean. A sentence o
 
 from __future__ import annotations
 
+import argparse
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from partglee.basics.files import read_json
-from partglee.data.prepare.pickles import load_plain_pickle
+from partglee.basics.files import read_json, write_json
+from partglee.data.annotations.expressions import count_expressions
+from partglee.data.prepare.command import Argv, run
+from partglee.data.prepare.raw_files import load_plain_pickle
+from partglee.data.spec import datasets_root
 
 CATEGORIES = [{"id": 1, "name": "object", "level": "object"}]
 _REF_KEYS = {"ref_id", "ann_id", "image_id", "split", "sentences"}
@@ -190,3 +194,38 @@ class _Split:
             "iscrowd": 0,  # of RefCOCO: the sentences mean this very region
             "segmentation": annotation["segmentation"],
         }
+
+
+def main(argv: Argv = None) -> int:
+    """`datasets/prepare_refcoco.py`."""
+    root = datasets_root()
+    parser = argparse.ArgumentParser(description="RefCOCO, RefCOCO+, RefCOCOg, gRefCOCO -> COCO JSON with expressions.")
+    parser.add_argument(
+        "sets", nargs="*", metavar="SET",
+        help=f"of {', '.join(which.name for which in REFER_SETS)}; none: all whose refs file is there",
+    )  # fmt: skip
+    parser.add_argument("--raw", type=Path, default=root / "refer", help="folder of refcoco/, ... (%(default)s)")
+    parser.add_argument("--output", type=Path, default=root / "annotations", help="(%(default)s)")
+    parser.add_argument(
+        "--train2017", action="store_true", help="read the pictures from coco/train2017 instead of 2014"
+    )
+    return run(parser, argv, _prepare)
+
+
+def _prepare(arguments: argparse.Namespace) -> Iterable[str]:
+    known = {which.name: which for which in REFER_SETS}
+    if unknown := [name for name in arguments.sets if name not in known]:
+        raise ValueError(f"no set {unknown[0]!r}; there are {', '.join(known)}")
+    there = [w.name for w in REFER_SETS if (arguments.raw / w.folder / w.file).is_file()]
+    chosen = arguments.sets or there
+    if not chosen:
+        raise ValueError(f"no refs file such as {arguments.raw / 'refcoco' / 'refs(unc).p'}; give the folder by --raw")
+    for name in chosen:
+        made = read_refer(arguments.raw / known[name].folder, known[name], train2017=arguments.train2017)
+        for split, content in made.items():
+            path = arguments.output / name / f"instances_{split}.json"
+            write_json(content, path)
+            told = count_expressions(image["expressions"] for image in content["images"])
+            counts = {"images": len(content["images"]), "objects": len(content["annotations"]), **told}
+            notes = "".join(f"; {count} {what}" for what, count in content["info"]["notes"].items())
+            yield f"{path}: " + ", ".join(f"{count} {what}" for what, count in counts.items()) + notes

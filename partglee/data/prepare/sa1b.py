@@ -1,4 +1,4 @@
-"""SA-1B: tars (or folders they were unpacked to) -> one hierarchical COCO file for each.
+"""SA-1B: tars (or folders they were unpacked to) -> one hierarchical COCO file for each, masks sorted into levels.
 
 The files of the download are only read. Each tar is gone through once, in order; its images are written out on the way,
 its masks are sorted into levels by other processes. A tar whose file is there is not read again.
@@ -6,29 +6,37 @@ its masks are sorted into levels by other processes. A tar whose file is there i
 
 from __future__ import annotations
 
+import argparse
 import json
+import multiprocessing
 import os
 import re
 import shutil
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from itertools import islice
 from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
 
 from partglee.basics.files import whole_file
+from partglee.data.prepare.command import Argv, run
 from partglee.data.prepare.files import streamed_file
-from partglee.data.prepare.sa1b_rule import hierarchy, shrink
+from partglee.data.spec import datasets_root
 
 CATEGORIES = [
     {"id": 1, "name": "object", "level": "object"},
     {"id": 2, "name": "part", "level": "part", "owners": ["object"], "prompt": "part"},
 ]
 _BATCH = 256  # images whose masks wait at a time
+STEP = 8  # masks are compared at 1/8 of their size: every eighth pixel of every eighth row
+OVERLAP = 0.5
 _MEMBER = re.compile(r"sa_\d+\.(jpg|json)")
 
 
@@ -158,3 +166,88 @@ def _of_folder(source: Path, folder: Path) -> Iterator[RawImage]:
         path = Path(entry.path)
         if path.suffix == ".json" and _MEMBER.fullmatch(path.name):
             yield RawImage(path.stem, path.read_bytes(), path.with_suffix(".jpg").is_file())
+
+
+# -- the rule: N masks of one image, H x W its size ------------------------------------------------------------------
+
+
+class Hierarchy(NamedTuple):
+    """Levels of the N masks."""
+
+    is_part: NDArray[np.bool_]  # (N,)
+    parent: NDArray[np.int64]  # (N,) row of the mask that a part lies in, an object or another part; -1 for none
+
+
+def hierarchy(masks: NDArray[np.bool_], areas: Sequence[float] | NDArray[np.floating[Any]]) -> Hierarchy:
+    """PartGLEE's rule for the levels, and ours for the parents.
+
+    A mask is a part if some mask of larger area overlaps it by 0.5, where overlap is the largest of IoU and the two
+    shares of the intersection in the masks. That larger mask may itself be a part. The parent of a part is the smallest
+    larger mask that holds half of it or more. Of masks of equal area the first counts as larger.
+
+    Args:
+        masks: (N, h, w) at the size of the comparison, see `shrink`.
+        areas: (N,) pixels at full size.
+    """
+    if not len(masks):
+        return Hierarchy(np.zeros(0, bool), np.zeros(0, np.int64))
+    order = np.argsort(-np.asarray(areas, np.float64), kind="stable")
+    flat = masks.reshape(len(masks), -1)[order].astype(np.float32)
+    inter = np.triu(flat @ flat.T, k=1)  # [larger, smaller] pixels, exact below 2**24
+    pixels = flat.sum(1)
+    # The largest of IoU and both shares is the share of the mask with fewer pixels. A mask that vanishes at this size
+    # has no overlap with anything and counts as an object.
+    overlap = (inter > 0) & (inter >= OVERLAP * np.minimum(pixels[:, None], pixels[None]))
+    holds = (inter > 0) & (inter >= OVERLAP * pixels[None])
+    smallest = len(order) - 1 - holds[::-1].argmax(0)  # the last row that holds the mask
+    is_part = np.zeros(len(order), bool)
+    parent = np.full(len(order), -1, np.int64)
+    is_part[order] = overlap.any(0)
+    parent[order] = np.where(holds.any(0) & overlap.any(0), order[smallest], -1)
+    return Hierarchy(is_part, parent)
+
+
+def shrink(segmentation: dict[str, Any]) -> NDArray[np.bool_]:
+    """(H // 8, W // 8) of a compressed run-length mask, by the nearest pixel."""
+    height, width = segmentation["size"]
+    small = rle.decode(segmentation)[::STEP, ::STEP][: height // STEP, : width // STEP]
+    return small.astype(bool)  # type: ignore[no-any-return, unused-ignore]
+
+
+# -- the script -----------------------------------------------------------------------------------------------------
+
+
+def main(argv: Argv = None) -> int:
+    """`datasets/prepare_sa1b.py`."""
+    root = datasets_root() / "SA1B"
+    parser = argparse.ArgumentParser(
+        description="SA-1B -> objects and parts with parents, one file for each tar. The downloads are only read. What "
+        "was done before is not done again."
+    )
+    parser.add_argument(
+        "sources", nargs="*", type=Path, metavar="SOURCE",
+        help=f"tars, or folders of images and annotations in images/ (none: all of {root})",
+    )  # fmt: skip
+    parser.add_argument("--root", type=Path, default=root, help="folder of the data set (%(default)s)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (%(default)s)")
+    parser.add_argument("--no-pictures", action="store_true", help="do not write the images of tars to images/")
+    parser.add_argument("--again", action="store_true", help="write files anew that are there")
+    return run(parser, argv, _prepare)
+
+
+def _prepare(arguments: argparse.Namespace) -> Iterable[str]:
+    sources = arguments.sources or sorted(arguments.root.glob("*.tar")) or sorted(arguments.root.glob("images/*/"))
+    if not sources:
+        raise ValueError(f"no tars in {arguments.root}; name them, or the folders they were unpacked to")
+    if arguments.workers < 1:
+        raise ValueError(f"--workers must be at least 1, got {arguments.workers}")
+    with ExitStack() as stack:
+        pool = stack.enter_context(multiprocessing.Pool(arguments.workers)) if arguments.workers > 1 else None
+        for source in sources:
+            name = source.stem if source.suffix == ".tar" else source.name
+            path = arguments.root / "annotations" / f"{name}.json"
+            if path.is_file() and not arguments.again:
+                yield f"{path}: there already"
+                continue
+            counts = prepare_shard(source, arguments.root, pool=pool, pictures=not arguments.no_pictures)
+            yield f"{path}: " + ", ".join(f"{count} {what}" for what, count in counts.items() if count)

@@ -5,18 +5,22 @@ Read are the published `objects.json` with `image_data.json`, or LVIS-style file
 
 from __future__ import annotations
 
+import argparse
 from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from partglee.basics.files import read_json
 from partglee.data.annotations.json_stream import stream_entries, stream_lists
+from partglee.data.prepare.command import Argv, run
 from partglee.data.prepare.files import streamed_file
 from partglee.data.prepare.vg_levels import Levels, derive_levels
+from partglee.data.spec import datasets_root
 
 PHRASE_KEYS = ("caption_with_token", "object_name", "caption")  # tried in this order
 
@@ -166,3 +170,36 @@ def _categories(
         extra = {"level": "part", "owners": sorted(owners[row])} if levels.is_part[row] else {"level": "object"}
         entries.append({"id": int(category_id[row]), "name": texts[row], **extra})
     return entries, category_id
+
+
+def main(argv: Argv = None) -> int:
+    """`datasets/prepare_visual_genome.py`."""
+    root = datasets_root() / "visual_genome"
+    parser = argparse.ArgumentParser(
+        description="Visual Genome -> phrases sorted into objects and parts, parts with parents, boxes alone."
+    )
+    parser.add_argument(
+        "source", nargs="?", type=Path, default=root,
+        help="folder of objects.json and image_data.json, or an LVIS-style file with a phrase on each annotation "
+        "(%(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--output", type=Path, default=root / "annotations" / "train_joint.json", help="(%(default)s)")
+    parser.add_argument(
+        "--without", nargs="+", type=Path, default=[], metavar="FILE",
+        help="COCO files whose images are left out, such as those you evaluate on (half of the images are COCO's)",
+    )  # fmt: skip
+    return run(parser, argv, _prepare)
+
+
+def _prepare(arguments: argparse.Namespace) -> Iterable[str]:
+    if arguments.source.is_dir():
+        left_out: set[int] = set()
+        for path in arguments.without:
+            left_out |= {int(image["id"]) for image in read_json(path, "COCO file")["images"]}
+        found = read_official(arguments.source, wanted=lambda coco_id: coco_id not in left_out)
+    elif arguments.without:
+        raise ValueError("--without needs the folder of objects.json and image_data.json, which knows COCO's image ids")
+    else:
+        found = read_phrases(arguments.source)
+    counts = write_levels(found, arguments.output)
+    yield f"{arguments.output}: " + ", ".join(f"{count} {what}" for what, count in counts.items() if count)

@@ -15,9 +15,9 @@ from partglee.config import get_cfg
 from partglee.data import get_dataset
 from partglee.data.checks.content import validate
 from partglee.data.images import read_image
+from partglee.data.prepare.ade20k_part_234 import main as ade20k_part_234_main
 from partglee.data.prepare.ade20k_part_234 import object_names, read_ade20k_part_234
 from partglee.data.prepare.part_maps import part_labels
-from partglee.data.prepare.part_scripts import ade20k_part_234_main
 from partglee.data.prepare.regions import draw_polygons
 from partglee.data.segmentation import read_label_map
 from partglee.structures.vocabulary_files import split_objects

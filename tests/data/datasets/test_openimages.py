@@ -12,8 +12,8 @@ import pytest
 from partglee.data import get_dataset
 from partglee.data.checks.content import validate
 from partglee.data.images import read_image
-from partglee.data.prepare.object_scripts import openimages_main
 from partglee.data.prepare.open_images import HUMAN_PARTS, OWNERS
+from partglee.data.prepare.open_images import main as openimages_main
 from partglee.testing.miniatures import MINIATURES
 from partglee.testing.miniatures.openimages import CODES
 

@@ -10,24 +10,24 @@ import torch
 
 from partglee.config import get_cfg
 from partglee.data import get_dataset
-from partglee.data.prepare import part_scripts
+from partglee.data.prepare import ade20k_part_234, partimagenet, pascal_part_93, pascal_part_116
 from partglee.structures import TrainingBatch
 from partglee.testing.miniatures import MINIATURES
 
 SETS = {  # registered name -> (miniature, prepare script, its arguments)
     "paco_lvis_v1_train": ("paco_lvis", None, ()),
     "paco_ego4d_v1_train": ("paco_ego4d", None, ()),
-    "partimagenet_train": ("partimagenet", part_scripts.partimagenet_main, ()),
-    "partimagenet_joint_train": ("partimagenet", part_scripts.partimagenet_main, ()),
-    "partimagenet_seg_train": ("partimagenet_seg", part_scripts.partimagenet_main, ("--release", "seg")),
-    "pascal_part_train": ("pascal_part", part_scripts.pascal_part_93_main, ()),
-    "pascal_part_base_train": ("pascal_part", part_scripts.pascal_part_93_main, ()),
-    "pascal_joint_train": ("pascal_part", part_scripts.pascal_part_93_main, ()),
-    "pascalvoc_joint_train": ("pascal_part_116", part_scripts.pascal_part_116_main, ()),
-    "pascalvoc_base_train": ("pascal_part_116", part_scripts.pascal_part_116_main, ()),
+    "partimagenet_train": ("partimagenet", partimagenet.main, ()),
+    "partimagenet_joint_train": ("partimagenet", partimagenet.main, ()),
+    "partimagenet_seg_train": ("partimagenet_seg", partimagenet.main, ("--release", "seg")),
+    "pascal_part_train": ("pascal_part", pascal_part_93.main, ()),
+    "pascal_part_base_train": ("pascal_part", pascal_part_93.main, ()),
+    "pascal_joint_train": ("pascal_part", pascal_part_93.main, ()),
+    "pascalvoc_joint_train": ("pascal_part_116", pascal_part_116.main, ()),
+    "pascalvoc_base_train": ("pascal_part_116", pascal_part_116.main, ()),
     "voc_obj_part_sem_seg_train_obj_condition": ("pascal_part_116", None, ()),
-    "ade20k_joint_train": ("ade20k_part_234", part_scripts.ade20k_part_234_main, ()),
-    "ade20k_base_train": ("ade20k_part_234", part_scripts.ade20k_part_234_main, ()),
+    "ade20k_joint_train": ("ade20k_part_234", ade20k_part_234.main, ()),
+    "ade20k_base_train": ("ade20k_part_234", ade20k_part_234.main, ()),
     "ade_obj_part_sem_seg_train": ("ade20k_part_234", None, ()),
 }
 

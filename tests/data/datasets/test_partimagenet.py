@@ -14,9 +14,8 @@ from partglee.config import get_cfg
 from partglee.data import get_dataset
 from partglee.data.checks.content import validate
 from partglee.data.images import read_image
-from partglee.data.prepare.part_scripts import partimagenet_main
-from partglee.data.prepare.partimagenet import read_partimagenet
-from partglee.data.prepare.partimagenet_seg import read_partimagenet_seg
+from partglee.data.prepare.partimagenet import main as partimagenet_main
+from partglee.data.prepare.partimagenet import read_partimagenet, read_partimagenet_seg
 from partglee.data.segmentation import decode
 from partglee.evaluation import build_evaluator
 from partglee.structures import Vocabulary

@@ -16,9 +16,9 @@ from partglee.data import get_dataset
 from partglee.data.checks.content import validate
 from partglee.data.images import read_image
 from partglee.data.prepare.part_maps import part_labels
-from partglee.data.prepare.part_scripts import pascal_part_116_main
 from partglee.data.prepare.pascal_part import read_objects
 from partglee.data.prepare.pascal_part_116 import _SPELLING, object_names, read_pascal_part_116
+from partglee.data.prepare.pascal_part_116 import main as pascal_part_116_main
 from partglee.data.segmentation import decode
 from partglee.evaluation import SemanticPartEvaluator
 from partglee.testing.miniatures import MINIATURES

@@ -15,8 +15,8 @@ from partglee.config import get_cfg
 from partglee.data import get_dataset
 from partglee.data.checks.content import validate
 from partglee.data.images import read_image
-from partglee.data.prepare.part_scripts import pascal_part_93_main
 from partglee.data.prepare.pascal_part import part_rule
+from partglee.data.prepare.pascal_part_93 import main as pascal_part_93_main
 from partglee.data.segmentation import decode
 from partglee.structures import Vocabulary
 from partglee.structures.vocabulary_files import split_objects

@@ -11,8 +11,8 @@ import pytest
 
 from partglee.data import get_dataset, list_datasets
 from partglee.data.images import read_image
-from partglee.data.prepare.object_scripts import refcoco_main
 from partglee.data.prepare.refer import REFER_SETS
+from partglee.data.prepare.refer import main as refcoco_main
 from partglee.data.records import Expression
 from partglee.evaluation import EVALUATORS
 from partglee.testing.miniatures import MINIATURES

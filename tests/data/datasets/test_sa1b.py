@@ -14,7 +14,7 @@ from partglee.cli import main
 from partglee.data import get_dataset
 from partglee.data.checks.content import validate
 from partglee.data.images import read_image
-from partglee.data.prepare.object_scripts import sa1b_main
+from partglee.data.prepare.sa1b import main as sa1b_main
 from partglee.testing.miniatures import MINIATURES
 
 

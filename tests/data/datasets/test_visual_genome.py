@@ -10,8 +10,8 @@ import pytest
 from partglee.data import get_dataset
 from partglee.data.checks.content import validate
 from partglee.data.images import read_image
-from partglee.data.prepare.object_scripts import visual_genome_main
 from partglee.data.prepare.vg_levels import part_name
+from partglee.data.prepare.visual_genome import main as visual_genome_main
 from partglee.testing.miniatures import MINIATURES
 
 

@@ -12,7 +12,7 @@ import raw_samples
 from pycocotools import mask as rle
 
 from partglee.data.checks.content import validate
-from partglee.data.prepare import scripts
+from partglee.data.prepare import car_parts, clothing, coco, pascal_part
 from partglee.data.prepare.car_parts import read_car_parts
 from partglee.data.prepare.clothing import read_clothing
 from partglee.data.prepare.files import AnnotatedImage, num_validation, write_splits
@@ -43,7 +43,7 @@ def test_car_parts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ("hood", [(0, 0, 2, 2)]),  # too small
     ]
     raw = raw_samples.car_parts(tmp_path / "raw", {"b.jpg": parts, "a.jpg": parts[:1], "c.jpg": []})
-    assert scripts.car_parts_main([str(raw), "--output", str(tmp_path), "--val-share", "0.5"]) == 0
+    assert car_parts.main([str(raw), "--output", str(tmp_path), "--val-share", "0.5"]) == 0
     assert "train: " in capsys.readouterr().out
     assert rows(tmp_path / "train.json") == [
         ("car", [10, 10, 10, 10], None), ("car:door", [10, 10, 10, 10], "car"),
@@ -66,7 +66,7 @@ def test_clothing(tmp_path: Path) -> None:
         ("shoes", (14, 62, 8, 6)), ("shoes", (30, 62, 8, 6)), ("socks", (0, 0, 2, 2)),
     ]  # fmt: skip
     raw = raw_samples.clothing(tmp_path / "raw", {"0001": boxes, "0002": []})  # the second map is blank
-    assert scripts.clothing_main([str(raw), "--output", str(tmp_path), "--val-share", "0"]) == 0
+    assert clothing.main([str(raw), "--output", str(tmp_path), "--val-share", "0"]) == 0
     found = rows(tmp_path / "train.json")
     assert [row for row in found if row[2] is None] == [
         ("person", [14, 0, 24, 68], None),  # skin counts, accessories, bags and specks do not
@@ -94,7 +94,7 @@ def test_pascal_part(tmp_path: Path) -> None:
     raw = raw_samples.pascal_part(tmp_path, "2008_000001", [dog, bicycle, car, ("table", (40, 25, 10, 10), [])])
     raw_samples.pascal_part(tmp_path, "2008_000002", [("person", (0, 0, 10, 20), [("lebrow", (2, 2, 2, 1))])])
     raw_samples.pascal_part(tmp_path, "2008_000003", [("boat", (0, 0, 0, 0), [])])  # a mask without a pixel
-    assert scripts.pascal_part_main([str(raw), "--output", str(tmp_path), "--val-share", "0.3"]) == 0
+    assert pascal_part.main([str(raw), "--output", str(tmp_path), "--val-share", "0.3"]) == 0
     found = rows(tmp_path / "train.json")
     assert [(name, parent) for name, _, parent in found] == [
         ("dog", None), ("dog:ear", "dog"), ("dog:leg", "dog"), ("dog:paw", "dog"), ("dog:muzzle", "dog"),
@@ -137,7 +137,7 @@ def test_coco_keeps_its_ids_and_takes_an_image_once(tmp_path: Path) -> None:
         return path
 
     sources = [f"{write('a.json', [7, 9])}=train2017", f"{write('b.json', [9, 3])}=val2017/"]
-    assert scripts.coco_main([*sources, "--output", str(tmp_path), "--val-share", "0"]) == 0
+    assert coco.main([*sources, "--output", str(tmp_path), "--val-share", "0"]) == 0
     content = json.loads((tmp_path / "train.json").read_text())
     assert [(i["id"], i["file_name"]) for i in content["images"]] == [
         (7, "train2017/000000000007.jpg"), (9, "train2017/000000000009.jpg"), (3, "val2017/000000000003.jpg"),
@@ -167,10 +167,10 @@ def test_what_can_not_be_split(tmp_path: Path) -> None:
 
 
 def test_wrong_folders_end_with_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for run in (scripts.car_parts_main, scripts.clothing_main, scripts.pascal_part_main):
+    for run in (car_parts.main, clothing.main, pascal_part.main):
         assert run([str(tmp_path / "nowhere"), "--output", str(tmp_path)]) == 2
         assert "nowhere" in capsys.readouterr().err
-    assert scripts.coco_main(["instances.json", "--output", str(tmp_path)]) == 2
+    assert coco.main(["instances.json", "--output", str(tmp_path)]) == 2
     assert "must be FILE=FOLDER" in capsys.readouterr().err
 
 

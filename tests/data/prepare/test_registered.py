@@ -9,7 +9,7 @@ import raw_samples
 
 from partglee.data import DatasetSpec, get_dataset, list_datasets, register
 from partglee.data.images import read_image
-from partglee.data.prepare import scripts
+from partglee.data.prepare import car_parts, clothing, pascal_part
 from partglee.testing import ToyRecords
 
 NAMES = ("car_parts", "clothing", "coco_2017", "coco_subset", "pascal_part_nested", "toy")
@@ -45,7 +45,7 @@ def test_car_parts(root: Path) -> None:
     """The defaults of the script are the places that the registered names mean."""
     parts = [("wheel", [(10, 22, 6, 6), (30, 22, 6, 6)]), ("front_bumper", [(10, 10, 20, 8)])]
     raw_samples.car_parts(root / "car_parts" / "trainingset", {"a.jpg": parts, "b.jpg": parts})
-    assert scripts.car_parts_main([]) == 0
+    assert car_parts.main([]) == 0
     spec = get_dataset("car_parts_val")
     records = spec.read()
     record = records[0]
@@ -59,7 +59,7 @@ def test_car_parts(root: Path) -> None:
 def test_clothing(root: Path) -> None:
     boxes = [("hair", (20, 0, 10, 5)), ("shirt", (15, 5, 20, 20)), ("purse", (40, 20, 10, 10))]
     raw_samples.clothing(root / "clothing", {"0001": boxes, "0002": boxes})
-    assert scripts.clothing_main([]) == 0
+    assert clothing.main([]) == 0
     records = get_dataset("clothing_train").read()
     record = records[0]
     vocabulary = records.vocabulary
@@ -70,7 +70,7 @@ def test_clothing(root: Path) -> None:
 
 def test_pascal_part(root: Path) -> None:
     raw_samples.pascal_part(root / "pascal_part_nested", "x", [("dog", (0, 0, 20, 20), [("head", (2, 2, 9, 9))])])
-    assert scripts.pascal_part_main(["--val-share", "0"]) == 0
+    assert pascal_part.main(["--val-share", "0"]) == 0
     records = get_dataset("pascal_part_nested_train").read()
     assert records[0].parts[0].parent == 0 and read_image(records[0].source).shape == (40, 60, 3)
     assert len(records.vocabulary.object_names) == 20 and len(records.vocabulary.part_names) == 93

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from partglee.data.prepare.pickles import load_plain_pickle
+from partglee.data.prepare.raw_files import load_plain_pickle
 
 
 class Caller:

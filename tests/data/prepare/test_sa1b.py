@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from partglee.data.prepare.regions import region_from_mask
-from partglee.data.prepare.sa1b_rule import hierarchy, shrink
+from partglee.data.prepare.sa1b import hierarchy, shrink
 
 
 def slow(masks: NDArray[np.bool_], areas: list[float]) -> tuple[list[bool], list[int]]:

@@ -1,0 +1,116 @@
+"""What the prepare scripts share: `datasets/prepare_NAME.py` runs the `main` of a module of this folder."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tqdm import tqdm  # type: ignore[import-untyped, unused-ignore]
+
+from partglee.basics.files import read_json
+from partglee.data.prepare.files import AnnotatedImage, write_set, write_splits
+from partglee.data.spec import datasets_root
+
+Argv = Sequence[str] | None
+Work = Callable[[argparse.Namespace], Iterable[str]]
+"""Does what the arguments say, and yields a line for each file that it wrote."""
+T = TypeVar("T")
+
+
+def run(parser: argparse.ArgumentParser, argv: Argv, work: Work) -> int:
+    """Print what was written, line by line; status 2 with the reason when something is wrong."""
+    arguments = parser.parse_args(argv)
+    try:
+        for line in work(arguments):
+            print(line, flush=True)
+    except (ValueError, OSError) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def shown(images: Iterable[T]) -> Iterable[T]:
+    """The images, with a progress bar where somebody looks."""
+    bar: Iterable[T] = tqdm(images, unit=" images", disable=not sys.stderr.isatty())
+    return bar
+
+
+# -- train.json and val.json, split by share ------------------------------------------------------------------------
+
+
+def share_parser(title: str, folder: str, *, raw: str) -> argparse.ArgumentParser:
+    """A parser of scripts that read one raw folder; `folder` is that of the data set, `raw` lies in it."""
+    parser = argparse.ArgumentParser(description=f"{title} -> hierarchical COCO JSON: train.json and val.json.")
+    default = datasets_root() / folder / raw
+    parser.add_argument("raw", nargs="?", type=Path, default=default, help=f"raw folder (default: {default})")
+    add_output(parser, folder)
+    return parser
+
+
+def add_output(parser: argparse.ArgumentParser, folder: str) -> None:
+    """`--output` and `--val-share`, which `write_shares` reads."""
+    default = datasets_root() / folder
+    parser.add_argument("--output", type=Path, default=default, help=f"where the files go (default: {default})")
+    parser.add_argument("--val-share", type=float, default=0.1, help="last share of the images, kept for validation")
+
+
+def add_mapping(parser: argparse.ArgumentParser, name: str) -> None:
+    """`--mapping`, of raw names to ours."""
+    parser.add_argument(
+        "--mapping", default=name, help="YAML file of names, or the built-in one (default: %(default)s)"
+    )
+
+
+def write_shares(
+    images: Iterable[AnnotatedImage],
+    arguments: argparse.Namespace,
+    *,
+    categories: Sequence[Mapping[str, Any]],
+    description: str,
+) -> Iterator[str]:
+    """Write both files; a line for each."""
+    paths = write_splits(
+        shown(images), arguments.output, categories=categories, description=description, val_share=arguments.val_share
+    )
+    for split, path in paths.items():
+        yield f"{split}: {path}: {_counted(read_json(path, 'written file'))}"
+    yield "Look at them: partglee data check FILE"
+
+
+# -- a file for each registered name --------------------------------------------------------------------------------
+
+
+def add_raw_and_splits(parser: argparse.ArgumentParser, default: str) -> None:
+    """The raw folder, `--splits`, and `--replace`, which `write_named` reads."""
+    parser.add_argument("raw", nargs="?", type=Path, help=f"raw folder (default: {default}); the files go there too")
+    parser.add_argument("--splits", nargs="+", default=["train", "val"], metavar="SPLIT", help="default: %(default)s")
+    parser.add_argument("--replace", action="store_true", help="overwrite files that came from elsewhere")
+
+
+def write_named(
+    images: Iterable[AnnotatedImage],
+    file: Path,
+    categories: Sequence[Mapping[str, Any]],
+    description: str,
+    notes: Mapping[str, int],
+    arguments: argparse.Namespace,
+) -> Iterator[str]:
+    """Write one file; a line of what is in it, and one for each note."""
+    content = write_set(
+        shown(images), file, categories=categories, description=description, notes=notes, replace=arguments.replace
+    )
+    text = f"{file}: {_counted(content)}"
+    if any(entry["level"] == "object" for entry in categories):
+        text += f", {content['info']['parts_without_parent']} parts without a parent"
+    yield text
+    for what, count in notes.items():
+        yield f"  {count} x {what}"
+
+
+def _counted(content: Mapping[str, Any]) -> str:
+    level = {entry["id"]: entry["level"] for entry in content["categories"]}
+    parts = sum(level[entry["category_id"]] == "part" for entry in content["annotations"])
+    return f"{len(content['images'])} images, {len(content['annotations']) - parts} objects, {parts} parts"
