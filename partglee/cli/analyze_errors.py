@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from partglee.basics.plugins import load_plugins
+from partglee.cli.arguments import add_import
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write `report.md` and its pictures; bad input ends with one line on stderr and status 2."""
@@ -31,8 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--no-pictures", action="store_true", help="tables alone; the images need not be there")
     parser.add_argument("--lenient", action="store_true", help="leave out predictions that cannot be scored")
+    add_import(parser)
+    arguments = vars(parser.parse_args(argv))
     try:
-        file = write_report(**vars(parser.parse_args(argv)))
+        load_plugins(arguments.pop("imports"))
+        file = write_report(**arguments)
     except (ValueError, TypeError, OSError) as error:
         print(f"analyze_errors.py: {error}", file=sys.stderr)
         return 2

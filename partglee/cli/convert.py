@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from partglee.cli.arguments import add_import
+
 
 def add_parser(commands: Any) -> None:
     """Add this command to the command line."""
@@ -12,6 +14,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--from", dest="source", required=True, choices=("partglee", "glee", "maskdino"))
     parser.add_argument("input", metavar="IN", help=".pth or .safetensors file")
     parser.add_argument("output", metavar="OUT.safetensors")
+    add_import(parser)
     parser.set_defaults(run=run)
 
 

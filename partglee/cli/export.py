@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from partglee.cli.arguments import add_import
+
 
 def add_parser(commands: Any) -> None:
     """Add this command to the command line."""
@@ -22,6 +24,7 @@ def add_parser(commands: Any) -> None:
         metavar="KEY VALUE",
         help="INPUT.TEST.*, TEST.* and MODEL.OBJECT_DECODER.NUM_PARSED of the file",
     )
+    add_import(parser)
     parser.set_defaults(run=run)
 
 

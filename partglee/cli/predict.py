@@ -9,6 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from partglee.cli.arguments import add_import
+
 
 def add_parser(commands: Any) -> None:
     """Add this command to the command line."""
@@ -30,6 +32,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--name-table", metavar="FILE", help="name embeddings, for models that read names from a table")
     parser.add_argument("--device", help="cpu, cuda, cuda:1; default: a GPU when there is one")
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16", "float16"))
+    add_import(parser)
     parser.set_defaults(run=run)
 
 
