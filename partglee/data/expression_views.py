@@ -9,6 +9,10 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
+from partglee.data.expression_rules import ExpressionRules, make_expressions
+from partglee.data.images import read_image
 from partglee.data.mapper import single_targets
 from partglee.data.records import ImageRecord, Records
 
@@ -25,7 +29,7 @@ class RecordRows:
 
     def __init__(self, records: Records, rows: Sequence[int]) -> None:
         self.records = records
-        self.rows = tuple(rows)
+        self.rows = rows if isinstance(rows, range) else tuple(rows)
         self.vocabulary = records.vocabulary
 
     def __len__(self) -> int:
@@ -69,6 +73,27 @@ class SingleTargets(RecordRows):
         return replace(record, expressions=alone)
 
 
+class SingleTargetsOnTheWay(RecordRows):
+    """Every image with its expressions of one object alone; an image that has none gives its place to the next.
+
+    For data sets that draw, or look at their images, before they know their expressions.
+    """
+
+    _TRIES = 100
+
+    def __init__(self, records: Records) -> None:
+        super().__init__(records, range(len(records)))
+
+    def __getitem__(self, index: int) -> ImageRecord:
+        for step in range(min(self._TRIES, len(self))):
+            record = super().__getitem__((index + step) % len(self))
+            rows = single_targets(record)
+            alone = tuple(s for s in record.expressions if len(s.objects) == 1 and not s.parts and s.objects[0] in rows)
+            if alone:
+                return replace(record, expressions=alone)
+        raise ValueError(f"{self._TRIES} images in a row have no expression that means one object alone")
+
+
 class Expressions(RecordRows):
     """One row for each group of up to `most` expressions of one image, in file order.
 
@@ -92,6 +117,28 @@ class Expressions(RecordRows):
         return replace(record, expressions=record.expressions[first : first + self.most])
 
 
+class RuleExpressions(RecordRows):
+    """A data set with the expressions that rules make of it, in place of its own; the same ones each time.
+
+    Images are read for their colours, and go on with the record, so that they are not read again.
+    """
+
+    def __init__(self, records: Records, *, rules: ExpressionRules | None = None) -> None:
+        super().__init__(records, range(len(records)))
+        self.rules = rules or ExpressionRules()
+
+    def __getitem__(self, index: int) -> ImageRecord:
+        record = super().__getitem__(index)
+        pixels = read_image(record.source) if self.rules.colors or 0 in (record.height, record.width) else None
+        if pixels is not None and (record.height, record.width) != pixels.shape[:2]:
+            if 0 not in (record.height, record.width):
+                return record  # whoever reads the image says what is wrong with it
+            record = replace(record, height=pixels.shape[0], width=pixels.shape[1])
+        rng = np.random.default_rng([self.rules.seed, index])
+        said = make_expressions(record, self.vocabulary, rng, rules=self.rules, pixels=pixels)
+        return replace(record, expressions=said, pixels=record.pixels if pixels is None else pixels)
+
+
 def listed(records: Records) -> bool:
     """Whether a data set knows which images have expressions, without reading or drawing them all."""
     return hasattr(records, "rows_with_expressions")
@@ -112,8 +159,10 @@ def single_target_view(records: Records, *, name: str) -> Records:
     Raises:
         ValueError: when no expression means one object alone.
     """
-    if not listed(records) or not rows_with_expressions(records):
+    if not rows_with_expressions(records):
         return records
+    if not listed(records):
+        return SingleTargetsOnTheWay(records)
     view = SingleTargets(records)
     if not len(view):
         raise ValueError(f"data set {name!r}: none of its {view.skipped} expressions means one object alone")

@@ -140,12 +140,12 @@ def jitter_color(image: Tensor, strength: float, rng: np.random.Generator) -> Te
 
 # -- names under a flip ----------------------------------------------------------------------------------------------
 
-_SIDE = re.compile(r"(?<![a-z])(left|right)(?![a-z])", re.IGNORECASE)
+_SIDE = re.compile(r"(?<![a-z])(left|right)(?=most(?![a-z])|(?![a-z]))", re.IGNORECASE)
 _OTHER = {"left": "right", "right": "left", "Left": "Right", "Right": "Left", "LEFT": "RIGHT", "RIGHT": "LEFT"}
 
 
 def swap_sides(text: str) -> str:
-    """Left becomes right and right becomes left, as words: "upright" stays."""
+    """Left becomes right and right becomes left, as words, also in "leftmost": "upright" stays."""
     return _SIDE.sub(lambda match: _OTHER.get(match[0], _OTHER[match[0].lower()]), text)
 
 

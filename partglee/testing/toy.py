@@ -6,7 +6,7 @@ of the registered data sets `toy_train` and `toy_val`; `register_toy` makes othe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from partglee.testing.toy_figures import PARTS
 from partglee.testing.toy_scene import toy_categories, toy_scene
 
 TOY_VOCABULARY = Vocabulary(PARTS)
+Scene = Callable[..., tuple[NDArray[np.uint8], dict[str, Any]]]
 TRAIN_SEED, VAL_SEED = 0, 1  # scenes of different seeds have nothing in common
 
 
@@ -34,6 +35,7 @@ class ToyRecords:
         seed: scene `i` is `toy_scene((seed, i), size)`.
         size: height and width in pixels.
         kinds: object names to choose from; None = all.
+        scene: draws them, with the arguments of `toy_scene`.
     """
 
     vocabulary = TOY_VOCABULARY
@@ -45,11 +47,13 @@ class ToyRecords:
         seed: int = TRAIN_SEED,
         size: tuple[int, int] = (128, 128),
         kinds: Sequence[str] | None = None,
+        scene: Scene = toy_scene,
     ) -> None:
         self.num_images = num_images
         self.seed = seed
         self._size = size
-        self._scene = lru_cache(maxsize=1)(partial(_scene, seed=seed, size=size, kinds=kinds))
+        self._kinds, self._draw = kinds, scene
+        self._scene = lru_cache(maxsize=1)(self._drawn)
 
     def __len__(self) -> int:
         return self.num_images
@@ -77,10 +81,12 @@ class ToyRecords:
         )  # fmt: skip
 
     def __reduce__(self) -> tuple[Any, ...]:  # the cache of the last scene does not travel to other processes
-        kinds = self._scene.__wrapped__.keywords["kinds"]  # type: ignore[attr-defined]
         return partial(
-            ToyRecords, num_images=self.num_images, seed=self.seed, size=self._size, kinds=kinds
+            ToyRecords, num_images=self.num_images, seed=self.seed, size=self._size, kinds=self._kinds, scene=self._draw
         ), ()  # fmt: skip
+
+    def _drawn(self, index: int) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+        return self._draw((self.seed, index), self._size, kinds=self._kinds)
 
     def size(self, index: int) -> tuple[int, int]:
         """(height, width), the same for all."""
@@ -148,7 +154,7 @@ def write_toy_dataset(
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for index in range(num_images):
-        pixels, content = _scene(index, seed=seed, size=size, kinds=kinds)
+        pixels, content = toy_scene((seed, index), size, kinds=kinds)
         file_name = f"{name}/{index:06d}.jpg"
         write_jpeg(Image.fromarray(pixels), root / file_name, quality=95)
         images.append({**content["images"][0], "id": index + 1, "file_name": file_name})
@@ -163,12 +169,6 @@ def write_toy_dataset(
     path = root / f"{name}.json"
     write_json(content, path)
     return path
-
-
-def _scene(
-    index: int, *, seed: int, size: tuple[int, int], kinds: Sequence[str] | None
-) -> tuple[NDArray[np.uint8], dict[str, Any]]:
-    return toy_scene((seed, index), size, kinds=kinds)
 
 
 def _instance(entry: dict[str, Any], label: int, parent: int) -> Instance:

@@ -56,8 +56,8 @@ def toy_scene(
     if unknown or not names:
         raise ValueError(f"toy scenes have the kinds {list(KINDS)}, got {names}")
     rng = np.random.default_rng(seed)
-    objects = _place(rng, names, (height, width))
-    image, owner = render(objects, _background(rng, height, width), rng)
+    objects = place(rng, names, (height, width))
+    image, owner = render(objects, background(rng, height, width), rng)
     return image, annotate(objects, owner)
 
 
@@ -67,9 +67,16 @@ def toy_categories() -> list[dict[str, Any]]:
 
 
 def render(
-    objects: Sequence[PlacedObject], background: Pixels, rng: np.random.Generator
+    objects: Sequence[PlacedObject],
+    background: Pixels,
+    rng: np.random.Generator,
+    *,
+    colors: Sequence[Sequence[NDArray[np.float64]]] | None = None,
 ) -> tuple[Pixels, NDArray[np.uint8]]:
     """Paint objects, the last on top.
+
+    Args:
+        colors: RGB of every figure of every object; None = at random.
 
     Returns:
         The image, and (H, W) numbers of the figure that each pixel shows: 0 = background, then all figures of all
@@ -79,8 +86,9 @@ def render(
     drawn = Image.new("L", (width, height), 0)
     pen = ImageDraw.Draw(drawn)
     palette = [np.zeros(3)]
-    for placed in objects:
-        for color, figure in zip(_colors(rng, len(placed.figures)), placed.figures, strict=True):
+    for place, placed in enumerate(objects):
+        own = _colors(rng, len(placed.figures)) if colors is None else colors[place]
+        for color, figure in zip(own, placed.figures, strict=True):
             pen.polygon([(float(x), float(y)) for x, y in figure.points], fill=len(palette))
             palette.append(color)
     owner = np.asarray(drawn)
@@ -132,9 +140,19 @@ def annotate(objects: Sequence[PlacedObject], owner: NDArray[np.uint8]) -> dict[
     }
 
 
-def _place(rng: np.random.Generator, names: Sequence[str], size: tuple[int, int]) -> list[PlacedObject]:
-    """1 to 4 objects whose boxes cover at most a third of each other (of the best of six tries)."""
-    count = int(rng.choice([1, 2, 3, 4], p=[0.2, 0.35, 0.3, 0.15]))
+def place(
+    rng: np.random.Generator,
+    names: Sequence[str],
+    size: tuple[int, int],
+    *,
+    chances: Sequence[float] = (0.2, 0.35, 0.3, 0.15),
+) -> list[PlacedObject]:
+    """Objects whose boxes cover at most a third of each other (of the best of six tries).
+
+    Args:
+        chances: of 1, 2, ... objects.
+    """
+    count = int(rng.choice(np.arange(1, len(chances) + 1), p=chances))
     placed: list[PlacedObject] = []
     boxes: list[NDArray[np.float64]] = []
     for _ in range(count):
@@ -179,7 +197,7 @@ def _covered(box: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     return float(sides.prod() / max(min(areas), 1e-6))
 
 
-def _background(rng: np.random.Generator, height: int, width: int) -> Pixels:
+def background(rng: np.random.Generator, height: int, width: int) -> Pixels:
     """Smooth patches, a few thin lines, stripes across all."""
     cells = rng.integers(40, 216, size=(*rng.integers(2, 7, size=2), 3)) // 2  # muted: half of it is grey
     cells = (cells + cells.mean(axis=-1, keepdims=True)).astype(np.uint8)

@@ -176,6 +176,8 @@ def test_color() -> None:
         ("Left-eye", "Right-eye"),
         ("the man left of the RIGHT car", "the man right of the LEFT car"),
         ("upright copyrighted leftover", "upright copyrighted leftover"),
+        ("the leftmost of two Rightmost ones", "the rightmost of two Leftmost ones"),
+        ("leftmostly", "leftmostly"),
         ("wheel", "wheel"),
     ],
 )
