@@ -9,18 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from partglee.testing.miniatures.ade20k_part_234 import write_ade20k_part_234
-from partglee.testing.miniatures.coco import write_coco
-from partglee.testing.miniatures.lvis import write_lvis
-from partglee.testing.miniatures.objects365 import write_objects365
-from partglee.testing.miniatures.openimages import write_openimages
+from partglee.testing.miniatures.boxes_alone import write_objects365, write_openimages, write_visual_genome
+from partglee.testing.miniatures.coco import write_coco, write_lvis
+from partglee.testing.miniatures.ov_parts import write_ade20k_part_234, write_pascal_part_116
 from partglee.testing.miniatures.paco import write_paco_ego4d, write_paco_lvis
 from partglee.testing.miniatures.partimagenet import write_partimagenet, write_partimagenet_seg
 from partglee.testing.miniatures.pascal_part import write_pascal_part
-from partglee.testing.miniatures.pascal_part_116 import write_pascal_part_116
 from partglee.testing.miniatures.refcoco import write_refcoco
 from partglee.testing.miniatures.sa1b import write_sa1b
-from partglee.testing.miniatures.visual_genome import write_visual_genome
 
 MINIATURES: dict[str, Callable[..., None]] = {
     "ade20k_part_234": write_ade20k_part_234,

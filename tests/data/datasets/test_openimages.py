@@ -15,7 +15,7 @@ from partglee.data.images import read_image
 from partglee.data.prepare.open_images import HUMAN_PARTS, OWNERS
 from partglee.data.prepare.open_images import main as openimages_main
 from partglee.testing.miniatures import MINIATURES
-from partglee.testing.miniatures.openimages import CODES
+from partglee.testing.miniatures.boxes_alone import CODES
 
 
 @pytest.fixture
