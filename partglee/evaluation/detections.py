@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
 
+from partglee.data.segmentation import damaged_run_lengths, wrong_run_list
 from partglee.evaluation.box_checks import is_finite, wrong_box
 from partglee.evaluation.ground_truth import RLE, GroundTruth, encode_segmentation
 from partglee.evaluation.issues import InputIssues
-from partglee.evaluation.run_lengths import damaged_run_lengths, wrong_run_list
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from partglee.data.annotations.categories import is_part_category, split_part_name
+from partglee.data.annotations.categories import is_part_category, objects_above, split_part_name
 from partglee.data.segmentation import RLE, encode_segmentation
 from partglee.evaluation.box_checks import wrong_box
 
@@ -156,7 +156,8 @@ class GroundTruth:
             link = entry.get("obj_ann_id") if link is None else link
             if link is not None and link != entry.get("id") and categories.is_part[category[row]]:
                 parent[row] = row_of.get(link, -1)
-        parent = _objects_above(parent, image, categories.is_part[category])
+        parent = np.where((parent >= 0) & (image[parent] == image), parent, -1)  # links to other images lead nowhere
+        parent = objects_above(parent, categories.is_part[category])
         return cls(
             categories=categories,
             image_ids=np.array([entry["id"] for entry in images], np.int64),
@@ -168,17 +169,6 @@ class GroundTruth:
             segmentation=tuple(entry.get("segmentation") for entry in anns),
             federated=any("neg_category_ids" in entry for entry in images),
         )  # fmt: skip
-
-
-def _objects_above(
-    parent: NDArray[np.int64], image: NDArray[np.int64], is_part: NDArray[np.bool_]
-) -> NDArray[np.int64]:
-    """(M,) the object that a part belongs to, through parts of parts, as the reader of data sets follows them: links to
-    other images and circles lead nowhere."""
-    parent = np.where((parent >= 0) & (image[parent] == image), parent, -1) if len(parent) else parent
-    for _ in range(4):  # each round doubles the steps that a link spans: 16 levels in all
-        parent = np.where((parent >= 0) & is_part[parent], parent[parent], parent) if len(parent) else parent
-    return np.where((parent >= 0) & is_part[parent], -1, parent) if len(parent) else parent
 
 
 def _category_sets(

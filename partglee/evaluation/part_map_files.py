@@ -12,11 +12,10 @@ from PIL import Image
 
 from partglee.basics.files import whole_file
 from partglee.data.records import ImageRecord, Records
-from partglee.data.segmentation import decode
+from partglee.data.segmentation import decode, read_label_map
 from partglee.data.spec import DatasetSpec
 from partglee.evaluation.base import Results
 from partglee.evaluation.issues import PredictionError
-from partglee.evaluation.prediction_files import read_label_image
 from partglee.evaluation.semantic_parts import SemanticPartEvaluator
 from partglee.structures.vocabulary_files import split_objects
 
@@ -85,7 +84,7 @@ def score_part_maps(
             evaluator.issues.add("unknown image", detail)
             evaluator.process_missing(record.image_id, truth)
             continue
-        found = read_label_image(file)
+        found = read_label_map(file)
         evaluator.process(record.image_id, np.where(found == none, _NONE, found), truth, object_mask=mask)
     there = {path.name for path in folder.glob("*.png") if not path.name.startswith("._")}
     for extra in sorted(there - known) if rows is None else ():

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
-import yaml
 
 from partglee.basics.names import name_key
 from partglee.evaluation.average_precision import PrecisionTable
@@ -16,26 +14,8 @@ from partglee.evaluation.base import Results
 from partglee.evaluation.ground_truth import GroundTruth, split_part_name
 from partglee.evaluation.instances import CocoEvaluator
 from partglee.evaluation.options import check_flag, check_groups, check_names
-from partglee.structures.vocabulary_files import builtin_file
-
-
-@cache
-def split_of(vocabulary: str) -> dict[str, tuple[str, ...]]:
-    """{"base": object names, "novel": object names} of a built-in vocabulary; empty without a split."""
-    path = builtin_file(vocabulary)
-    if path is None:
-        raise ValueError(f"there is no built-in vocabulary {vocabulary!r}")
-    splits = yaml.safe_load(path.read_text(encoding="utf-8")).get("splits") or {}
-    return {name: tuple(splits[f"{name}_objects"]) for name in ("base", "novel") if f"{name}_objects" in splits}
-
-
-@cache
-def objects_of(vocabulary: str) -> tuple[str, ...]:
-    """Object names of a built-in vocabulary in file order."""
-    path = builtin_file(vocabulary)
-    if path is None:
-        raise ValueError(f"there is no built-in vocabulary {vocabulary!r}")
-    return tuple(yaml.safe_load(path.read_text(encoding="utf-8"))["objects"])
+from partglee.structures import Vocabulary
+from partglee.structures.vocabulary_files import builtin_splits
 
 
 class PartSetEvaluator(CocoEvaluator):
@@ -120,7 +100,10 @@ class PartImageNetEvaluator(PartSetEvaluator):
 
     def __init__(self, *, per_object: bool = True, per_category: bool = True, **options: Any) -> None:
         super().__init__(
-            object_names=objects_of("partimagenet_40"), per_object=per_object, per_category=per_category, **options
+            object_names=Vocabulary.builtin("partimagenet_40").object_names,
+            per_object=per_object,
+            per_category=per_category,
+            **options,
         )
 
 
@@ -130,5 +113,5 @@ class PascalPartEvaluator(PartSetEvaluator):
     name = "Pascal-Part"
 
     def __init__(self, *, per_object: bool = True, per_category: bool = True, **options: Any) -> None:
-        options.setdefault("groups", split_of("pascal_part_93"))
+        options.setdefault("groups", builtin_splits("pascal_part_93"))
         super().__init__(per_object=per_object, per_category=per_category, **options)

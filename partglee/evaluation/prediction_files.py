@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from partglee.data.segmentation import read_label_map
 from partglee.evaluation.base import Results
 from partglee.evaluation.ground_truth import GroundTruth
 from partglee.evaluation.instances import InstanceEvaluator
@@ -174,17 +174,6 @@ class ImageNames:
         return self._full.get(file_name, self._last.get(Path(file_name).name))
 
 
-def read_label_image(path: Path) -> NDArray[np.int64]:
-    """(H, W) labels of an 8- or 16-bit PNG; ValueError for a colour image."""
-    with Image.open(path) as image:
-        labels = np.asarray(image)
-    if labels.ndim != 2:
-        raise ValueError(
-            f"label image '{path}' has shape {labels.shape}; write one number a pixel (8 or 16 bit, no colours)"
-        )
-    return labels.astype(np.int64)
-
-
 def score_label_images(
     predictions: str | Path,
     evaluator: SemanticPartEvaluator,
@@ -218,7 +207,7 @@ def score_label_images(
     used: set[Path] = set()
     for path in truths:
         name = path.relative_to(parts)
-        truth = read_label_image(path)
+        truth = read_label_map(path)
         for key, file, annotated, mask in _samples(name, truth, evaluator, objects, found):
             if file not in found:
                 detail = f"there is no predicted map for {key!r} ('{file}'); a missing map is all wrong"
@@ -226,7 +215,7 @@ def score_label_images(
                 evaluator.process_missing(key, annotated)
                 continue
             used.add(file)
-            evaluator.process(key, read_label_image(predictions / file), annotated, object_mask=mask)
+            evaluator.process(key, read_label_map(predictions / file), annotated, object_mask=mask)
     for file in sorted(found - used):
         evaluator.issues.add("unknown image", f"predicted map '{file}' belongs to no annotated one")
     return evaluator.evaluate()
@@ -238,7 +227,7 @@ def _samples(
     if evaluator.mode == "pred_all":
         yield str(name), name, truth, None
         return
-    object_map = read_label_image(Path(objects or "") / name)
+    object_map = read_label_map(Path(objects or "") / name)
     for key in np.unique(object_map[object_map != evaluator.ignore_label]).tolist():
         own = name.with_name(f"{name.stem}_{key}.png")
         mask = object_map == key

@@ -7,8 +7,8 @@ import pytest
 from evaluation_worlds import dataset, feed, image, rect, result
 
 from partglee.evaluation import PartImageNetEvaluator, PascalPartEvaluator
-from partglee.evaluation.part_sets import split_of
 from partglee.structures import Vocabulary
+from partglee.structures.vocabulary_files import builtin_splits
 
 
 def pascal_categories():
@@ -22,7 +22,7 @@ def test_pascal_split_has_77_and_16_parts():
     evaluator = PascalPartEvaluator(ground_truth=dataset([image(1)], [], categories))
     assert len(categories) == 93
     assert {group: len(members) for group, members in evaluator._groups.items()} == {"base": 77, "novel": 16}
-    assert split_of("pascal_part")["novel"] == ("bus", "dog")
+    assert builtin_splits("pascal_part")["novel"] == ("bus", "dog")
 
 
 def test_pascal_means_by_hand():

@@ -7,8 +7,8 @@ import pytest
 from evaluation_worlds import dataset, encode, image, rect, result
 from pycocotools import mask as rle
 
+from partglee.data.segmentation import damaged_run_lengths, wrong_run_list
 from partglee.evaluation import CocoEvaluator, PredictionError
-from partglee.evaluation.run_lengths import damaged_run_lengths, wrong_run_list
 
 SIZE = (13, 17)
 PIXELS = SIZE[0] * SIZE[1]

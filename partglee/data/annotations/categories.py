@@ -98,6 +98,24 @@ def label_categories(categories: Sequence[Mapping[str, Any]], vocabulary: Vocabu
     return CategoryLabels(vocabulary=vocabulary, is_part=flags, label=label)
 
 
+def objects_above(parent: NDArray[np.int64], is_part: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The object that each part belongs to, through parts of parts; links in a circle lead nowhere.
+
+    Args:
+        parent: (M,) row that each of M annotations is linked to, -1 without.
+        is_part: (M,).
+
+    Returns:
+        (M,) row of an object, -1 without.
+    """
+    for _ in range(4):  # each round doubles the steps that a link spans: 16 levels in all
+        through = (parent >= 0) & is_part[parent]
+        if not through.any():
+            break
+        parent = np.where(through, parent[parent], parent)
+    return np.where((parent >= 0) & is_part[parent], -1, parent)
+
+
 def _split(entry: Mapping[str, Any], object_names: Sequence[str]) -> tuple[str | None, str]:
     """(object, part); (None, name) where the name alone does not say the object."""
     name = entry["name"]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from partglee.data.annotations.categories import label_categories
+from partglee.data.annotations.categories import label_categories, objects_above
 from partglee.data.annotations.columns import Columns
 from partglee.data.annotations.columns_cache import load_columns
 from partglee.data.annotations.expressions import count_expressions, is_old_form, parse_expressions
@@ -80,7 +80,8 @@ class CocoRecords:
         self.path_parts = path_parts
         self.rows = range(len(columns)) if rows is None else rows
         self.vocabulary, self._is_part, self._label = label_categories(columns.categories, vocabulary)
-        self._parent = self._object_above()
+        is_part = self._is_part[columns.category] if len(columns.category) else np.zeros(0, bool)
+        self._parent = objects_above(np.where(is_part, columns.parent, -1), is_part)
 
     @property
     def issues(self) -> Mapping[str, int]:
@@ -181,18 +182,6 @@ class CocoRecords:
 
     def _part_at(self, row: int) -> bool:
         return bool(self._is_part[self.columns.category[row]])
-
-    def _object_above(self) -> NDArray[np.int64]:
-        """(M,) row of the object that a part belongs to, through parts of parts; -1 for objects and where unknown."""
-        c = self.columns
-        is_part = self._is_part[c.category] if len(c.category) else np.zeros(0, bool)
-        parent = np.where(is_part, c.parent, -1)
-        for _ in range(4):  # each round doubles the steps that a link spans: 16 levels in all
-            through = (parent >= 0) & is_part[parent]
-            if not through.any():
-                break
-            parent = np.where(through, parent[parent], parent)
-        return np.where((parent >= 0) & is_part[parent], -1, parent)
 
     def _instance(self, row: int, height: int, width: int, *, parent: int = -1) -> Instance | None:
         c = self.columns

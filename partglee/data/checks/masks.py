@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from partglee.data.segmentation import run_list
+
 Finding = tuple[str, str, str]  # "error" or "warning", rule, detail
 MIN_BOX_IOU = 0.5  # of the box and the box around the mask
 
@@ -73,7 +75,7 @@ def _run_lengths(segmentation: Mapping[str, Any], size: tuple[int, int]) -> tupl
     if 0 not in size and (height, width) != size:
         return [("error", "run lengths of another size than the image", f"{found}, the image is {list(size)}")], None
     try:
-        counts = _counts(segmentation["counts"])
+        counts = run_list(segmentation["counts"])
     except (ValueError, TypeError, OverflowError) as error:
         return [("error", "run lengths that are broken", str(error))], None
     if counts.sum() != height * width or (counts < 0).any():
@@ -90,27 +92,6 @@ def _run_lengths(segmentation: Mapping[str, Any], size: tuple[int, int]) -> tupl
     top = 0 if spans.any() else int((starts % height).min())
     bottom = height - 1 if spans.any() else int(((stops - 1) % height).max())
     return [], [float(left), float(top), float(right - left + 1), float(bottom - top + 1)]
-
-
-def _counts(counts: Any) -> NDArray[np.int64]:
-    """Run lengths as numbers. Compressed ones: six bits a character, five of them data, differences two runs apart."""
-    if isinstance(counts, list):
-        return np.array(counts, dtype=np.int64)
-    if not isinstance(counts, str):
-        raise ValueError(f"counts are {type(counts).__name__}, not text or a list")
-    codes = np.frombuffer(counts.encode("utf-8"), np.uint8).astype(np.int64) - 48
-    if not len(codes) or (codes < 0).any() or (codes > 63).any() or codes[-1] & 32:
-        raise ValueError("counts hold characters that COCO's code does not have, or end too early")
-    last = np.flatnonzero(codes & 32 == 0)  # of each number
-    first = np.concatenate([[0], last[:-1] + 1])
-    place = np.arange(len(codes)) - np.repeat(first, last - first + 1)
-    if place.max() > 11:
-        raise ValueError("counts hold a number of more than 60 bits")
-    numbers = np.add.reduceat((codes & 31) << (5 * place), first)
-    numbers -= np.where(codes[last] & 16, np.int64(1) << (5 * (last - first + 1)), 0)
-    numbers[3::2] = np.cumsum(numbers[1::2])[1:]
-    numbers[4::2] = np.cumsum(numbers[2::2])[1:]
-    return numbers
 
 
 def _box_iou(a: Sequence[float], b: Sequence[float]) -> float:

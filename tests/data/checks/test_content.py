@@ -13,7 +13,8 @@ from PIL import Image
 from pycocotools import mask as rle
 
 from partglee.data.checks.content import EXAMPLES, validate
-from partglee.data.checks.masks import _counts, _run_lengths
+from partglee.data.checks.masks import _run_lengths
+from partglee.data.segmentation import run_list
 
 Change = Callable[[dict[str, Any]], Any]
 
@@ -202,7 +203,7 @@ def test_run_lengths_against_pycocotools() -> None:
         mask = (rng.random((height, width)) < rng.choice([0.02, 0.3, 0.97])).astype(np.uint8)
         mask[rng.integers(height), rng.integers(width)] = 1
         encoded = rle.encode(np.asfortranarray(mask))
-        counts = _counts(encoded["counts"].decode())
+        counts = run_list(encoded["counts"].decode())
         assert (np.repeat(np.arange(len(counts)) % 2, counts) == mask.T.ravel()).all()
         segmentation = {"size": [height, width], "counts": encoded["counts"].decode()}
         assert _run_lengths(segmentation, (height, width)) == ([], rle.toBbox(encoded).tolist())
