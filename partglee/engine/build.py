@@ -24,8 +24,9 @@ from partglee.engine.optimizer import build_optimizer
 from partglee.engine.recipe import Evaluated, Recipe, get_recipe
 from partglee.engine.resume import SaveCheckpoints, restore, see_the_same
 from partglee.engine.schedule import build_schedule
-from partglee.engine.sharded import ReachEverything, ShardedWeights
-from partglee.engine.trainer import Batches, Hook, Trainer
+from partglee.engine.sharded import ShardedWeights
+from partglee.engine.step import Batches, ReachEverything
+from partglee.engine.trainer import Hook, Trainer
 from partglee.engine.weight_files import CONFIG_TEXT
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from partglee.basics.files import whole_file
-from partglee.structures import TrainingBatch
+from partglee.engine.step import Batch
 
 _SHOWN = 8
 
@@ -17,9 +20,7 @@ class NonFiniteLoss(ValueError):
     """A loss or gradient was NaN or infinite; the message names the images."""
 
     @classmethod
-    def of(
-        cls, batches: Sequence[TrainingBatch], losses: Mapping[str, float], *, iteration: int, file: Path
-    ) -> NonFiniteLoss:
+    def of(cls, batches: Sequence[Batch], losses: Mapping[str, float], *, iteration: int, file: Path) -> NonFiniteLoss:
         """The error for these batches, of which `file` is the dump."""
         files = [name for batch in batches for name in batch.files]
         images = ", ".join(files[:_SHOWN]) + (f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else "")
@@ -33,31 +34,33 @@ class NonFiniteLoss(ValueError):
         )
 
 
-def write_dump(file: Path, batches: Sequence[TrainingBatch], *, losses: Mapping[str, float], iteration: int) -> None:
-    """Images, targets and losses as plain tensors and numbers, readable with `torch.load(weights_only=True)`."""
-    content = {
-        "iteration": iteration,
-        "losses": dict(losses),
-        "batches": [
-            {
-                "source": batch.source,
-                "files": list(batch.files),
-                "canvas": tuple(batch.canvas),
-                "images": [image.cpu() for image in batch.images],
-                "objects": None if batch.names is None else list(batch.names.object_prompts),
-                "parts": None if batch.names is None else list(batch.names.part_prompts),
-                "expressions": None if batch.expressions is None else list(batch.expressions),
-                "targets": [
-                    {
-                        "objects": [t.objects.labels, t.objects.boxes, t.objects.masks],
-                        "parts": [t.parts.labels, t.parts.boxes, t.parts.masks],
-                        "part_parent": t.part_parent,
-                    }
-                    for t in batch.targets
-                ],
-            }
-            for batch in batches
-        ],
-    }  # fmt: skip
+def write_dump(file: Path, batches: Sequence[Batch], *, losses: Mapping[str, float], iteration: int) -> None:
+    """Images, targets and losses as plain tensors and numbers, readable with `torch.load(weights_only=True)`.
+
+    A batch is written as its method `plain()` gives it, else field by field, by their names.
+    """
+    content = {"iteration": iteration, "losses": dict(losses), "batches": [_dumped(batch) for batch in batches]}
     with whole_file(file) as beside:
         torch.save(content, beside)
+
+
+def _dumped(batch: Batch) -> Any:
+    own = getattr(batch, "plain", None)
+    return plain(batch if own is None else own())
+
+
+def plain(value: Any) -> Any:
+    """Tensors, numbers, texts, and lists and dicts of them; named fields become a dict, anything else its `repr`."""
+    if isinstance(value, Tensor):
+        return value.detach().cpu()
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return {name: plain(entry) for name, entry in zip(value._fields, value, strict=True)}
+    if isinstance(value, (list, tuple)):
+        return [plain(entry) for entry in value]
+    return repr(value)

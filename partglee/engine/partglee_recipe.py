@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import OrderedDict
 from pathlib import Path
 
-from accelerate import Accelerator
+import torch
 from fvcore.common.config import CfgNode as CN
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from partglee.checkpoint import read_metadata
 from partglee.config import config_from_text, get_cfg
-from partglee.criterion import build_criterion
-from partglee.data.build import build_train_loader
+from partglee.criterion import HierarchicalCriterion, build_criterion, summarise, total
 from partglee.data.catalog import DataSets
 from partglee.engine.logging import LOGGER
 from partglee.engine.partglee_answers import evaluate_partglee
-from partglee.engine.recipe import Batches, Recipe, backbone_and_rest, register_recipe
-from partglee.engine.step import TrainingStep
+from partglee.engine.recipe import Recipe, backbone_and_rest, register_recipe
+from partglee.engine.step import StepOutput
 from partglee.engine.weight_files import CONFIG_TEXT, TABLE_NAMES, find_table, find_weights
 from partglee.engine.weights import load_initial_weights
 from partglee.modeling import PartGLEE, build_model
-from partglee.structures import TrainingBatch
+from partglee.structures import BatchNames, TextTokens, TrainingBatch
 from partglee.text import backend_kind
+
+_NAMES_KEPT = 64
 
 
 def build(cfg: CN) -> PartGLEE:
@@ -31,20 +34,56 @@ def build(cfg: CN) -> PartGLEE:
     return build_model(cfg)
 
 
+class TrainingStep(nn.Module):
+    """The model and its criterion, from a batch to one number to minimise.
+
+    What data-parallel wrappers see is the loss itself, so they know the parameters that no loss reaches, whatever the
+    batch supervises.
+
+    Args:
+        model: in training mode.
+        criterion: of `build_criterion`.
+    """
+
+    def __init__(self, *, model: PartGLEE, criterion: HierarchicalCriterion) -> None:
+        super().__init__()
+        self.model = model
+        self.criterion = criterion
+        self._tokens: OrderedDict[BatchNames, TextTokens] = OrderedDict()
+
+    def forward(self, batch: TrainingBatch) -> StepOutput:
+        """Losses of one batch; everything in it may still be on the CPU."""
+        device = self.model.device
+        targets = [target.to(device) for target in batch.targets]
+        supervision = tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, batch.supervision)
+        images = self.model.batch(batch.images, batch.canvas)
+        output = self.model(images, self.tokens(batch), targets)
+        losses = self.criterion(output, targets, supervision)
+        loss = total(losses.values()) if losses else self._nothing()
+        return StepOutput(loss, summarise(losses))
+
+    def tokens(self, batch: TrainingBatch) -> TextTokens:
+        """The batch's names or expressions, tokenised; a vocabulary that comes again is looked up."""
+        encoder = self.model.text_encoder
+        if batch.expressions is not None:
+            return encoder.tokenize_expressions(batch.expressions)
+        if batch.names is None:
+            raise ValueError(f"a batch of {batch.source or 'unknown source'} has neither names nor expressions")
+        if batch.names not in self._tokens:
+            self._tokens[batch.names] = encoder.tokenize(batch.names)
+            if len(self._tokens) > _NAMES_KEPT:
+                self._tokens.popitem(last=False)
+        self._tokens.move_to_end(batch.names)
+        return self._tokens[batch.names]
+
+    def _nothing(self) -> Tensor:
+        """Zero, connected to one weight: a process without a loss still takes part in averaging the gradients."""
+        return torch.zeros((), device=self.model.device) * self.model.object_decoder.heads.class_proj.sum()
+
+
 def build_step(cfg: CN, model: PartGLEE) -> TrainingStep:
     """The model with its criterion."""
     return TrainingStep(model=model, criterion=build_criterion(cfg))
-
-
-def train_batches(cfg: CN, accelerator: Accelerator, data: DataSets | None = None) -> Batches:
-    """This process's share of the data sets of `DATASETS.TRAIN`."""
-
-    def start(step: int) -> Iterable[TrainingBatch]:
-        return build_train_loader(
-            cfg, start_step=step, rank=accelerator.process_index, world_size=accelerator.num_processes, data=data
-        )
-
-    return start
 
 
 def group_of(cfg: CN, name: str) -> tuple[str, float]:
@@ -110,7 +149,6 @@ PARTGLEE = register_recipe(
         defaults=get_cfg,
         build_model=build,
         build_step=build_step,
-        train_batches=train_batches,
         evaluate=evaluate_partglee,
         load_weights=load_weights,
         group_of=group_of,

@@ -5,7 +5,7 @@ The library's own model is one recipe (`partglee.engine.partglee_recipe`), a pro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,12 +18,14 @@ from partglee.basics.names import nearest
 from partglee.checkpoint.convert import ConversionReport
 from partglee.config import DEFAULT_RECIPE
 from partglee.config.values import Range
+from partglee.data.build import build_train_loader
 from partglee.data.catalog import DataSets
 from partglee.data.records import Records
 from partglee.data.spec import DatasetSpec
-from partglee.engine.trainer import Batches
+from partglee.engine.step import Batches
 from partglee.engine.weights import load_initial_weights
 from partglee.evaluation.protocols import metric_names
+from partglee.structures import TrainingBatch
 
 Evaluated = tuple[dict[str, float], dict[str, Any]]
 """`data set/metric` -> number, empty on all processes but the first; `data set/file name` -> (H, W, 3) picture."""
@@ -47,6 +49,17 @@ def backbone_and_rest(cfg: CN, name: str) -> tuple[str, float]:
     return ("backbone", cfg.SOLVER.BACKBONE_MULTIPLIER) if name.startswith("backbone.") else ("rest", 1.0)
 
 
+def train_batches(cfg: CN, accelerator: Accelerator, data: DataSets | None = None) -> Batches:
+    """This process's share of the data sets of `DATASETS.TRAIN`, as `TrainingBatch`es."""
+
+    def start(step: int) -> Iterable[TrainingBatch]:
+        return build_train_loader(
+            cfg, start_step=step, rank=accelerator.process_index, world_size=accelerator.num_processes, data=data
+        )
+
+    return start
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """One kind of model, and how it is trained and evaluated.
@@ -60,7 +73,7 @@ class Recipe:
     build_model: Callable[[CN], nn.Module]  # without weights; random numbers are seeded before
     # forward(batch) -> StepOutput, which calls the model on the batch, as it comes from `train_batches`, on the CPU
     build_step: Callable[[CN, Any], nn.Module]
-    train_batches: Callable[[CN, Accelerator, DataSets], Batches]  # this process's share
+    train_batches: Callable[[CN, Accelerator, DataSets], Batches] = train_batches  # this process's share
     evaluate: Evaluation | None = None  # None: the model cannot be evaluated by a run
     # what `evaluate` gives for a data set, each behind `NAME/`; TEST.BEST is one of them
     metric_names: Callable[[DatasetSpec, Records], Sequence[str]] = metric_names

@@ -8,9 +8,6 @@ from typing import Any
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 from torch.distributed.fsdp import fully_shard
-from torch.utils._pytree import tree_leaves
-
-from partglee.engine.trainer import StepOutput
 
 
 class ShardedWeights:
@@ -54,24 +51,3 @@ class ShardedWeights:
         # Not strict: a parameter that no loss has reached yet has no moments.
         options = StateDictOptions(full_state_dict=True, strict=False)
         set_state_dict(self.model, optimizer, model_state_dict=whole, optim_state_dict=dict(moments), options=options)
-
-
-class ReachEverything(nn.Module):
-    """The same step, its loss connected to all that the model gives: processes must exchange gradients of the same
-    units in a step, also where one of them has nothing to learn about a level."""
-
-    def __init__(self, model: nn.Module, step: nn.Module) -> None:
-        super().__init__()
-        self.step = step
-        self._given: list[Any] = []
-        model.register_forward_hook(lambda module, inputs, given: self._given.append(given))
-
-    def forward(self, batch: Any) -> StepOutput:
-        self._given.clear()
-        output: StepOutput = self.step(batch)
-        loss = output.loss
-        for tensor in tree_leaves(self._given):
-            if isinstance(tensor, Tensor) and tensor.is_floating_point() and tensor.requires_grad:
-                loss = loss + 0 * tensor.sum()
-        self._given.clear()
-        return output._replace(loss=loss)

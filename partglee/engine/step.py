@@ -1,64 +1,54 @@
-"""From a training batch to one number to minimise, as one module.
-
-What data-parallel wrappers see is the loss itself, so they know the parameters that no loss reaches, whatever the batch
-supervises.
-"""
+"""What a run asks of its batches and of its step, whatever the model: all of a model's own is inside the step."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
 
-import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
-
-from partglee.criterion import HierarchicalCriterion, summarise, total
-from partglee.engine.trainer import StepOutput
-from partglee.modeling import PartGLEE
-from partglee.structures import BatchNames, TextTokens, TrainingBatch
-
-_NAMES_KEPT = 64
+from torch.utils._pytree import tree_leaves
 
 
-class TrainingStep(nn.Module):
-    """The model and its criterion.
+class Batch(Protocol):
+    """What a run asks of a batch; what else is in it is between the loader and the step."""
 
-    Args:
-        model: in training mode.
-        criterion: of `build_criterion`.
-    """
+    @property
+    def source(self) -> str: ...  # data set name, for logs alone
 
-    def __init__(self, *, model: PartGLEE, criterion: HierarchicalCriterion) -> None:
+    @property
+    def files(self) -> Sequence[str]: ...  # of the images, for logs and error messages alone
+
+    @property
+    def unreadable(self) -> Sequence[tuple[str, str]]: ...  # (file, reason) of images that others took the place of
+
+
+Batches = Callable[[int], Iterable[Any]]
+"""Optimiser step to start at -> an iterable of batches that does not end."""
+
+
+class StepOutput(NamedTuple):
+    """One pass over one batch."""
+
+    loss: Tensor  # () to minimise; connected to at least one weight, also when nothing is supervised
+    terms: dict[str, Tensor]  # `level/term` -> (), detached, `total` among them; empty when nothing is supervised
+
+
+class ReachEverything(nn.Module):
+    """The same step, its loss connected to all that the model gives: processes must exchange gradients of the same
+    units in a step, also where one of them has nothing to learn about a level."""
+
+    def __init__(self, model: nn.Module, step: nn.Module) -> None:
         super().__init__()
-        self.model = model
-        self.criterion = criterion
-        self._tokens: OrderedDict[BatchNames, TextTokens] = OrderedDict()
+        self.step = step
+        self._given: list[Any] = []
+        model.register_forward_hook(lambda module, inputs, given: self._given.append(given))
 
-    def forward(self, batch: TrainingBatch) -> StepOutput:
-        """Losses of one batch; everything in it may still be on the CPU."""
-        device = self.model.device
-        targets = [target.to(device) for target in batch.targets]
-        supervision = tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, batch.supervision)
-        images = self.model.batch(batch.images, batch.canvas)
-        output = self.model(images, self.tokens(batch), targets)
-        losses = self.criterion(output, targets, supervision)
-        loss = total(losses.values()) if losses else self._nothing()
-        return StepOutput(loss, summarise(losses))
-
-    def tokens(self, batch: TrainingBatch) -> TextTokens:
-        """The batch's names or expressions, tokenised; a vocabulary that comes again is looked up."""
-        encoder = self.model.text_encoder
-        if batch.expressions is not None:
-            return encoder.tokenize_expressions(batch.expressions)
-        if batch.names is None:
-            raise ValueError(f"a batch of {batch.source or 'unknown source'} has neither names nor expressions")
-        if batch.names not in self._tokens:
-            self._tokens[batch.names] = encoder.tokenize(batch.names)
-            if len(self._tokens) > _NAMES_KEPT:
-                self._tokens.popitem(last=False)
-        self._tokens.move_to_end(batch.names)
-        return self._tokens[batch.names]
-
-    def _nothing(self) -> Tensor:
-        """Zero, connected to one weight: a process without a loss still takes part in averaging the gradients."""
-        return torch.zeros((), device=self.model.device) * self.model.object_decoder.heads.class_proj.sum()
+    def forward(self, batch: Any) -> StepOutput:
+        self._given.clear()
+        output: StepOutput = self.step(batch)
+        loss = output.loss
+        for tensor in tree_leaves(self._given):
+            if isinstance(tensor, Tensor) and tensor.is_floating_point() and tensor.requires_grad:
+                loss = loss + 0 * tensor.sum()
+        self._given.clear()
+        return output._replace(loss=loss)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,34 +23,9 @@ from partglee.engine.ema import WeightAverage
 from partglee.engine.failures import NonFiniteLoss, write_dump
 from partglee.engine.optimizer import set_rates
 from partglee.engine.schedule import Multiplier
+from partglee.engine.sharded import ShardedWeights
+from partglee.engine.step import Batch, Batches, StepOutput
 from partglee.engine.unreadable import UnreadableImages
-
-if TYPE_CHECKING:
-    from partglee.engine.sharded import ShardedWeights
-
-
-class Batch(Protocol):
-    """What a run asks of a batch; what else is in it is between the loader and the step."""
-
-    @property
-    def source(self) -> str: ...  # data set name, for logs alone
-
-    @property
-    def files(self) -> Sequence[str]: ...  # of the images, for logs and error messages alone
-
-    @property
-    def unreadable(self) -> Sequence[tuple[str, str]]: ...  # (file, reason) of images that others took the place of
-
-
-Batches = Callable[[int], Iterable[Any]]
-"""Optimiser step to start at -> an iterable of batches that does not end."""
-
-
-class StepOutput(NamedTuple):
-    """One pass over one batch."""
-
-    loss: Tensor  # () to minimise; connected to at least one weight, also when nothing is supervised
-    terms: dict[str, Tensor]  # `level/term` -> (), detached, `total` among them; empty when nothing is supervised
 
 
 @dataclass

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from accelerate.utils import gather_object
 
-from partglee.structures import TrainingBatch
+from partglee.engine.step import Batch
 
 _SHOWN = 20
 
@@ -27,7 +27,7 @@ class UnreadableImages:
     def __len__(self) -> int:
         return len(self.reasons)
 
-    def new_in(self, batches: Iterable[TrainingBatch]) -> dict[str, str]:
+    def new_in(self, batches: Iterable[Batch]) -> dict[str, str]:
         """Those of this process's batches that are not known yet."""
         found = (pair for batch in batches for pair in batch.unreadable)
         return {file: reason for file, reason in found if file not in self.reasons}

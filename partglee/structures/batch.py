@@ -5,7 +5,7 @@ B images.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -37,3 +37,23 @@ class TrainingBatch(NamedTuple):
     source: str = ""  # data set name, for logs alone
     files: tuple[str, ...] = ()  # of the images, for logs and error messages alone
     unreadable: tuple[tuple[str, str], ...] = ()  # (file, reason) of images that others took the place of
+
+    def plain(self) -> dict[str, Any]:
+        """What a file about a failed step says of the batch."""
+        return {
+            "source": self.source,
+            "files": self.files,
+            "canvas": self.canvas,
+            "images": self.images,
+            "objects": None if self.names is None else self.names.object_prompts,
+            "parts": None if self.names is None else self.names.part_prompts,
+            "expressions": self.expressions,
+            "targets": [
+                {
+                    "objects": [t.objects.labels, t.objects.boxes, t.objects.masks],
+                    "parts": [t.parts.labels, t.parts.boxes, t.parts.masks],
+                    "part_parent": t.part_parent,
+                }
+                for t in self.targets
+            ],
+        }
