@@ -1,10 +1,12 @@
 """Data sets, and the vocabularies that ship with the library."""
 
+from partglee.data.annotations.coco_json import read_coco
 from partglee.data.catalog import DataSets, get_dataset, list_datasets, register
 from partglee.data.records import Expression, ImageRecord, Instance, Records
-from partglee.data.spec import DatasetSpec, datasets_root
+from partglee.data.spec import Counts, DatasetSpec, datasets_root, splits
 
 __all__ = [
+    "Counts",
     "DataSets",
     "DatasetSpec",
     "Expression",
@@ -14,5 +16,7 @@ __all__ = [
     "datasets_root",
     "get_dataset",
     "list_datasets",
+    "read_coco",
     "register",
+    "splits",
 ]

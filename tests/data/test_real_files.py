@@ -79,3 +79,12 @@ def test_the_configuration_of_the_docs(root: Path, monkeypatch: pytest.MonkeyPat
     cfg.DATASETS.CUSTOM = yaml.safe_load(block(root, "yaml"))["DATASETS"]["CUSTOM"]
     (spec,) = register_custom(cfg)
     assert (spec.name, spec.select, spec.part_background) == ("my_parts_train", (0.0, 0.9), "inside")
+
+
+def test_the_data_set_of_the_docs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "_DATASETS", dict(catalog._DATASETS))
+    exec(block(root, "python"), {})
+    specs = [catalog.get_dataset(f"street_{split}") for split in ("train", "val")]
+    assert [(spec.annotations, spec.counts.images) for spec in specs] == [
+        ("street/train.json", 5000), ("street/val.json", 500),
+    ]  # fmt: skip
