@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--no-masks", action="store_true", help="boxes alone")
     parser.add_argument("--no-pictures", action="store_true", help="predictions.jsonl alone")
     parser.add_argument("--name-table", metavar="FILE", help="name embeddings, for models that read names from a table")
+    parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="images of one size in one pass")
     parser.add_argument("--device", help="cpu, cuda, cuda:1; default: a GPU when there is one")
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16", "float16"))
     add_import(parser)
@@ -42,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from partglee.basics.files import write_jpeg
     from partglee.data.images import list_images
-    from partglee.modeling.postprocess import PostprocessOptions
+    from partglee.engine.image_input import FAILURES, predict_files
     from partglee.structures import Vocabulary
 
     output = Path(arguments.output)
@@ -51,28 +53,33 @@ def run(arguments: argparse.Namespace) -> int:
     files = list_images(arguments.images)
     vocabulary = Vocabulary.parse(arguments.vocabulary)
     predictor = _predictor(arguments)
-    options = PostprocessOptions(
-        score_threshold=predictor.score_threshold if arguments.score_threshold is None else arguments.score_threshold,
+    predict = partial(
+        predictor,
+        vocabulary=vocabulary,
+        score_threshold=arguments.score_threshold,
         part_score_threshold=arguments.part_score_threshold,
         max_objects=arguments.max_objects,
         max_parts_per_object=arguments.max_parts,
         restrict_parts=not arguments.all_parts_compete,
         masks=not arguments.no_masks,
+        batch_size=arguments.batch_size,
     )
-    predictor.model.embed(vocabulary)  # an unknown name is the user's error, not each image's
+    predict([])  # an unknown name or a wrong option is the user's error, not each image's
     pictures = _picture_names(files)
     output.mkdir(parents=True, exist_ok=True)
     broken: list[str] = []
     handle, beside = tempfile.mkstemp(dir=output, prefix=".predictions.", suffix=".jsonl")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as lines:
-            for file in tqdm(files, unit="image", disable=None):
+            answers = predict_files(predictor, files, predict, batch_size=arguments.batch_size)
+            for file, found in tqdm(answers, unit="image", total=len(files), disable=None):
                 try:
-                    prediction = next(predictor.stream([file], vocabulary, options))
+                    if isinstance(found, Exception):
+                        raise found
                     if not arguments.no_pictures:
-                        write_jpeg(prediction.draw(), output / pictures[file])
-                    lines.write(prediction.to_json() + "\n")
-                except (ValueError, OSError, RuntimeError, MemoryError) as error:
+                        write_jpeg(found.draw(), output / pictures[file])
+                    lines.write(found.to_json() + "\n")
+                except FAILURES as error:
                     broken.append(str(file))
                     tqdm.write(f"partglee: skipped {file}: {error}", file=sys.stderr)
     except KeyboardInterrupt:

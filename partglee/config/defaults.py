@@ -111,6 +111,8 @@ def get_cfg() -> CN:
     cfg.TEST.OBJECT_QUERIES = 100
     cfg.TEST.PART_QUERIES = 200
     cfg.TEST.DETECTIONS = 300
+    # What an expression means: all objects that reach SCORE_THRESHOLD, or nothing; False = the best object (released)
+    cfg.TEST.EXPRESSION_UNION = False
     cfg.TEST.PART_OVERLAP = 1.0  # of equally named parts whose boxes overlap more, the best stays; 1 = all (released)
     return cfg
 

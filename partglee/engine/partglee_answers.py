@@ -15,7 +15,7 @@ from partglee.modeling import PartGLEE
 from partglee.modeling.multi_label import MultiLabel
 from partglee.modeling.part_maps import part_map
 from partglee.modeling.postprocess import PostprocessOptions
-from partglee.structures import Prediction, Vocabulary
+from partglee.structures import Grounding, Prediction, Vocabulary
 
 _PRECISIONS = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
@@ -26,12 +26,16 @@ class PartGLEEAnswers:
     Args:
         multi_label: which queries and how many detections are scored.
         map_queries: part queries that a part map is made of.
+        union: an expression means all objects that score enough, or nothing; False: the best one.
     """
 
-    def __init__(self, *, predictor: Predictor, multi_label: MultiLabel, map_queries: int) -> None:
+    def __init__(
+        self, *, predictor: Predictor, multi_label: MultiLabel, map_queries: int, union: bool = False
+    ) -> None:
         self.predictor = predictor
         self.multi_label = multi_label
         self.map_queries = map_queries
+        self.union = union
 
     def detect(self, pixels: NDArray[np.uint8], vocabulary: Vocabulary, *, masks: bool) -> Prediction:
         options = PostprocessOptions(multi_label=self.multi_label, masks=masks)
@@ -51,8 +55,9 @@ class PartGLEEAnswers:
 
         return labels
 
-    def answer(self, image: NDArray[np.uint8], expressions: Sequence[str]) -> list[Prediction]:
-        return [self.predictor.ground(image, expression) for expression in expressions]
+    def answer(self, image: NDArray[np.uint8], expressions: Sequence[str]) -> list[Grounding]:
+        answers: list[Grounding] = self.predictor.ground(image, expressions, union=self.union)
+        return answers
 
 
 def partglee_answerer(cfg: CN, model: PartGLEE) -> PartGLEEAnswers:
@@ -70,7 +75,12 @@ def partglee_answerer(cfg: CN, model: PartGLEE) -> PartGLEEAnswers:
         detections=cfg.TEST.DETECTIONS,
         part_overlap=cfg.TEST.PART_OVERLAP if cfg.TEST.PART_OVERLAP < 1 else None,
     )
-    return PartGLEEAnswers(predictor=predictor, multi_label=multi_label, map_queries=cfg.TEST.PART_QUERIES)
+    return PartGLEEAnswers(
+        predictor=predictor,
+        multi_label=multi_label,
+        map_queries=cfg.TEST.PART_QUERIES,
+        union=cfg.TEST.EXPRESSION_UNION,
+    )
 
 
 evaluate_partglee = functools.partial(evaluate, answerer=partglee_answerer)

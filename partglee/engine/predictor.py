@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +12,44 @@ import numpy as np
 import torch
 from fvcore.common.config import CfgNode as CN
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from partglee.checkpoint import load_weights, read_metadata
 from partglee.config import config_from_text, load_config
-from partglee.data.images import MAX_PIXELS, ImageSource, read_image
+from partglee.data.images import MAX_PIXELS, ImageSource
+from partglee.engine.image_input import ImageInput, InputImage, frames, read_ahead, same_canvas
 from partglee.engine.weight_files import CONFIG_NAME, CONFIG_TEXT, TABLE_KEY, TABLE_NAMES, find_table, find_weights
 from partglee.modeling import PartGLEE, build_model
 from partglee.modeling.frame import Frame
-from partglee.modeling.postprocess import PostprocessOptions, postprocess
-from partglee.structures import ModelOutput, Prediction, TextEmbeddings, Vocabulary
+from partglee.modeling.postprocess import PostprocessOptions, ground, postprocess
+from partglee.structures import (
+    Grounding,
+    ImageBatch,
+    ModelOutput,
+    PixelFeatures,
+    Prediction,
+    TextEmbeddings,
+    Vocabulary,
+)
 from partglee.text import backend_kind
 
-_PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_EXPRESSIONS_PER_PASS = 8  # each has a memory of its own where early fusion joins it with the image
+
+
+@dataclass(kw_only=True, eq=False)
+class EncodedImage:
+    """What the network says of an image before it reads any text. B images of one canvas, most often one.
+
+    The pixel decoder's output is kept as well once a vocabulary has asked for it, as long as no text is fused into it.
+    """
+
+    images: Sequence[InputImage]  # B
+    batch: ImageBatch
+    maps: list[Tensor]  # the backbone's, (B, C_i, H/2^i, W/2^i), i = 2..5
+    pixels: PixelFeatures | None = None  # without text
+
+    def __repr__(self) -> str:
+        return f"EncodedImage({len(self.images)} of {self.batch.canvas[0]}x{self.batch.canvas[1]})"
 
 
 class Predictor:
@@ -35,6 +57,12 @@ class Predictor:
 
     >>> predictor = Predictor.from_config("joint_r50", weights="partglee_r50.safetensors")  # doctest: +SKIP
     >>> prediction = predictor("street.jpg", "car: wheel, door; person", score_threshold=0.3)  # doctest: +SKIP
+
+    An image that is asked about more than once is encoded once:
+
+    >>> street = predictor.encode_image("street.jpg")  # doctest: +SKIP
+    >>> cars, people = predictor(street, "car: wheel, door"), predictor(street, "person: arm")  # doctest: +SKIP
+    >>> answers = predictor.ground(street, ["the red car", "everyone but the child"], union=True)  # doctest: +SKIP
 
     Args:
         model: put into evaluation mode.
@@ -55,16 +83,17 @@ class Predictor:
         precision: str = "float32",
         max_pixels: int = MAX_PIXELS,
     ) -> None:
-        if precision not in _PRECISIONS:
-            raise ValueError(f"precision must be one of {', '.join(_PRECISIONS)}, got {precision!r}")
-        if not 1 <= short_side <= max_side:
-            raise ValueError(f"expected 1 <= short_side <= max_side, got {short_side} and {max_side}")
+        self.input = ImageInput(short_side=short_side, max_side=max_side, precision=precision, max_pixels=max_pixels)
         self.model = model.eval()
-        self.short_side = short_side
-        self.max_side = max_side
         self.score_threshold = score_threshold
-        self.precision = precision
-        self.max_pixels = max_pixels
+
+    @property
+    def short_side(self) -> int:
+        return self.input.short_side
+
+    @property
+    def max_side(self) -> int:
+        return self.input.max_side
 
     @classmethod
     def from_config(
@@ -149,7 +178,7 @@ class Predictor:
 
     def __call__(
         self,
-        images: ImageSource | Sequence[ImageSource],
+        images: ImageSource | InputImage | EncodedImage | Sequence[ImageSource | InputImage],
         vocabulary: Any,
         *,
         score_threshold: float | None = None,
@@ -159,11 +188,13 @@ class Predictor:
         restrict_parts: bool = True,
         part_overlap: float | None = 0.7,
         masks: bool = True,
+        batch_size: int = 1,
     ) -> Any:
         """Find the objects of the vocabulary, and their parts.
 
         Args:
-            images: a path, PIL image, array (H, W, 3) uint8 RGB or tensor (3, H, W); or a list of them.
+            images: a path, PIL image, array (H, W, 3) uint8 RGB or tensor (3, H, W); a list of them; or what
+                `encode_image` gave.
             vocabulary: whatever `Vocabulary.parse` takes: a dict, a list, "car: wheel, door; person", a file, a name.
             score_threshold: objects below it are dropped with their parts.
             part_score_threshold: for parts; None = as for objects.
@@ -172,9 +203,15 @@ class Predictor:
                 names compete for every part, as the released code does.
             part_overlap: of equally named parts of one object whose boxes overlap more than this, keep the best.
             masks: False saves their cost.
+            batch_size: so many images of a list go through the network together where they need the same canvas; an
+                image gives the same alone and in a batch, up to rounding.
 
         Returns:
             One `Prediction`; for a list of images a list.
+
+        Raises:
+            ValueError: for an image that cannot be read, an empty vocabulary, a name that a name table lacks, or an
+                option out of its range.
         """
         options = PostprocessOptions(
             score_threshold=self.score_threshold if score_threshold is None else score_threshold,
@@ -186,65 +223,145 @@ class Predictor:
             masks=masks,
         )
         names = Vocabulary.parse(vocabulary)
-        if isinstance(images, (list, tuple)):
-            return list(self.stream(images, names, options))
-        return next(self.stream([images], names, options))
+        if isinstance(images, (list, tuple)) and not isinstance(images, InputImage):
+            return list(self.stream(images, names, options, batch_size=batch_size))
+        return self._detect(self.encode_image(images), names, options)[0]
 
     def stream(
-        self, images: Sequence[ImageSource], vocabulary: Vocabulary, options: PostprocessOptions
+        self,
+        images: Iterable[ImageSource | InputImage],
+        vocabulary: Vocabulary,
+        options: PostprocessOptions,
+        *,
+        batch_size: int = 1,
     ) -> Iterator[Prediction]:
-        """Predict one image after the other; the vocabulary is encoded once."""
-        text = self._embed(vocabulary)
-        for source in images:
-            yield self._predict(source, vocabulary, text, options)
+        """Predict many images, in order; the vocabulary is encoded once, a few batches are in memory at a time."""
+        self.model.embed(vocabulary)  # an unknown name is told before any image is read
+        for some in read_ahead(images, batch_size):
+            read = [self.read(source) for source in some]
+            found: dict[int, Prediction] = {}
+            for rows in same_canvas(read, divisibility=self.model.size_divisibility, batch_size=batch_size):
+                encoded = self._encode([read[row] for row in rows])
+                found.update(zip(rows, self._detect(encoded, vocabulary, options), strict=True))
+            yield from (found[row] for row in range(len(read)))
 
-    def ground(self, image: ImageSource, expression: str, *, score_threshold: float = 0.0) -> Prediction:
-        """Find the one object that a referring expression means ("the red car on the left")."""
-        with torch.no_grad(), self._autocast():
-            text = self.model.text_encoder.embed_expressions([expression])
-        options = PostprocessOptions(score_threshold=score_threshold, max_objects=1, max_queries=1)
-        return self._predict(image, Vocabulary([expression]), text, options)
+    def read(self, source: ImageSource | InputImage) -> InputImage:
+        """Read and resize an image, to be handed to the other methods in its place."""
+        return self.input.read(source)
 
-    def raw(self, image: ImageSource, vocabulary: Vocabulary) -> tuple[ModelOutput, Frame]:
+    def encode_image(self, image: ImageSource | InputImage | EncodedImage) -> EncodedImage:
+        """The image side of the network, run once for many questions: hand the result over in place of the image.
+
+        What it holds does not depend on text: the backbone's maps and, where category names are not fused into the
+        pixels (`MODEL.EARLY_FUSION.CATEGORIES` is off), the pixel decoder's output, shared by all vocabularies.
+        Expressions, and names where they are fused, run the pixel decoder anew: for them the backbone alone is shared.
+        """
+        return image if isinstance(image, EncodedImage) else self._encode([self.read(image)])
+
+    def decode(self, encoded: EncodedImage, vocabulary: Any = None, *, expressions: Any = None, **options: Any) -> Any:
+        """Ask about an encoded image: a vocabulary as in the call, or expressions as in `ground`.
+
+        Args:
+            options: of the call, or of `ground`.
+
+        Raises:
+            ValueError: when both or neither are given.
+        """
+        if (vocabulary is None) == (expressions is None):
+            raise ValueError("pass either a vocabulary or expressions=")
+        if expressions is None:
+            return self(encoded, vocabulary, **options)
+        return self.ground(encoded, expressions, **options)
+
+    def ground(
+        self,
+        image: ImageSource | InputImage | EncodedImage,
+        expressions: str | Sequence[str],
+        *,
+        union: bool = False,
+        score_threshold: float | None = None,
+    ) -> Any:
+        """Find what referring expressions mean ("the red car on the left").
+
+        Args:
+            expressions: one, or a list; the image is encoded once for all of them.
+            union: False: the one object with the best score. True: generalized expressions ("both dogs", "the zebra"
+                where there is none), every object whose score reaches the threshold, so any number of them.
+            score_threshold: what scores less is not meant; None = 0, or the predictor's own with `union`.
+
+        Returns:
+            One `Grounding` (for a list of expressions a list): a `Prediction` with a `mask` of all its rows together,
+            `no_target` where no row is left, and `no_target_score`, 1 - the best score of any object. A score is the
+            probability of the expression times the mask's own confidence.
+
+        Raises:
+            ValueError: for an expression without a word, or a model that reads names from a table.
+        """
+        asked = [expressions] if isinstance(expressions, str) else list(expressions)
+        if score_threshold is None:
+            score_threshold = self.score_threshold if union else 0.0
+        PostprocessOptions(score_threshold=score_threshold)  # checks it
+        encoded = self.encode_image(image)
+        answers = []
+        for some in (asked[i : i + _EXPRESSIONS_PER_PASS] for i in range(0, len(asked), _EXPRESSIONS_PER_PASS)):
+            answers += self._ground(encoded, some, union=union, score_threshold=score_threshold)
+        return answers[0] if isinstance(expressions, str) else answers
+
+    def raw(self, image: ImageSource | InputImage | EncodedImage, vocabulary: Vocabulary) -> tuple[ModelOutput, Frame]:
         """What the model says of one image, before any choice, and the way from its canvas back to the image."""
-        pixels = read_image(image, max_pixels=self.max_pixels)
-        with torch.no_grad():
-            batch = self.model.batch([self.resize(pixels)])
-            with self._autocast():
-                output = self.model(batch, self._embed(vocabulary))
-        return output, Frame(batch.canvas, batch.sizes[0], (pixels.shape[0], pixels.shape[1]))
-
-    # ------------------------------------------------------------------ internals
-
-    def _embed(self, vocabulary: Vocabulary) -> TextEmbeddings:
-        # Text stays in full precision: it is cached, and shared by every image.
-        return self.model.embed(vocabulary)
-
-    def _predict(
-        self, source: ImageSource, vocabulary: Vocabulary, text: TextEmbeddings, options: PostprocessOptions
-    ) -> Prediction:
-        pixels = read_image(source, max_pixels=self.max_pixels)
-        # Not inference_mode: the user may change what is returned in place.
-        with torch.no_grad():
-            batch = self.model.batch([self.resize(pixels)])
-            with self._autocast():
-                output = self.model(batch, text)
-            prediction = postprocess(output, vocabulary, batch, [pixels.shape[:2]], options)[0]
-        name = str(source) if isinstance(source, (str, os.PathLike)) else None
-        return replace(prediction, image=pixels, file_name=name)
+        encoded = self.encode_image(image)
+        return self._output(encoded, self.model.embed(vocabulary)), frames(encoded.images, encoded.batch)[0]
 
     def resize(self, pixels: NDArray[np.uint8]) -> Tensor:
         """(H, W, 3) uint8 -> (3, h, w) uint8 of the size that the network sees."""
-        height, width = pixels.shape[:2]
-        scale = min(self.short_side / min(height, width), self.max_side / max(height, width))
-        size = max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5))
-        if size != (width, height):
-            pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
-        return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
+        return self.input.resize(pixels)
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        dtype = _PRECISIONS[self.precision]
-        return torch.autocast(self.model.device.type, dtype=dtype) if dtype else nullcontext()
+    # ------------------------------------------------------------------ internals
+
+    def _encode(self, images: Sequence[InputImage]) -> EncodedImage:
+        # Not inference_mode: the user may change what is returned in place.
+        with torch.no_grad():
+            batch = self.model.batch([image.resized for image in images])
+            with self.input.autocast(self.model.device):
+                return EncodedImage(images=images, batch=batch, maps=self.model.backbone(batch.tensor))
+
+    def _output(self, encoded: EncodedImage, text: TextEmbeddings) -> ModelOutput:
+        decoder = self.model.pixel_decoder
+        with torch.no_grad(), self.input.autocast(self.model.device):
+            if text.tokens is not None and decoder.fusion is not None:
+                pixels = decoder(encoded.maps, text.tokens, text.token_mask)
+            else:
+                if encoded.pixels is None:
+                    encoded.pixels = decoder(encoded.maps)
+                pixels = encoded.pixels
+            if text.expressions:
+                pixels = pixels.expand(len(text.objects))
+            return self.model.decode(pixels, text)
+
+    def _detect(self, encoded: EncodedImage, names: Vocabulary, options: PostprocessOptions) -> list[Prediction]:
+        # Text stays in full precision: it is cached, and shared by every image.
+        output = self._output(encoded, self.model.embed(names))
+        with torch.no_grad():
+            found = postprocess(output, names, encoded.batch, [image.size for image in encoded.images], options)
+        return [
+            replace(prediction, image=image.pixels, file_name=image.file_name)
+            for prediction, image in zip(found, encoded.images, strict=True)
+        ]
+
+    def _ground(
+        self, encoded: EncodedImage, expressions: Sequence[str], *, union: bool, score_threshold: float
+    ) -> list[Grounding]:
+        """Expressions of one image, as a batch of their own."""
+        with torch.no_grad(), self.input.autocast(self.model.device):
+            text = self.model.text_encoder.embed_expressions(expressions)
+        output = self._output(encoded, text)
+        image, frame = encoded.images[0], frames(encoded.images, encoded.batch)[0]
+        with torch.no_grad():
+            found = [
+                ground(output, row, expression, frame, union=union, score_threshold=score_threshold)
+                for row, expression in enumerate(expressions)
+            ]
+        return [replace(answer, image=image.pixels, file_name=image.file_name) for answer in found]
 
 
 def _check_device(device: str | torch.device | None) -> torch.device:

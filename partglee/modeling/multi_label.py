@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from partglee.modeling.frame import Frame, one_image
+from partglee.modeling.frame import Frame, mask_confidence, one_image
 from partglee.structures import LayerPrediction, Level, ModelOutput, Prediction, Vocabulary
 
 
@@ -135,10 +135,8 @@ def _masks(embed: Tensor, rows: Tensor, features: Tensor, frame: Frame) -> tuple
     masks = torch.zeros(len(unique), *frame.original, dtype=torch.bool)
     confidence = embed.new_zeros(len(unique), dtype=torch.float32)
     for done, logits in frame.mask_logits(embed[unique], features):
-        inside = logits > 0
-        masks[done] = inside.cpu()
-        total = logits.sigmoid_().mul_(inside).flatten(1).sum(1)  # in place: there are hundreds of full-size maps
-        confidence[done] = total / (inside.flatten(1).sum(1, dtype=torch.int32) + 1e-6)
+        masks[done] = (logits > 0).cpu()
+        confidence[done] = mask_confidence(logits)
     return masks[back.cpu()], confidence[back]
 
 

@@ -19,6 +19,7 @@ from partglee.structures import (
     HierarchicalTargets,
     ImageBatch,
     ModelOutput,
+    PixelFeatures,
     TextEmbeddings,
     TextTokens,
     Vocabulary,
@@ -105,21 +106,32 @@ class PartGLEE(nn.Module):
         tensor = images if isinstance(images, Tensor) else images.tensor
         self._check(tensor, text, targets)
         if isinstance(text, TextTokens):
-            text = self.text_encoder(text, with_tokens=self.fuse_categories or text.expressions)
+            embedded: TextEmbeddings = self.text_encoder(text, with_tokens=self.fuse_categories or text.expressions)
+        else:
+            embedded = text
+        pixels = self.pixel_decoder(self.backbone(tensor), embedded.tokens, embedded.token_mask)
+        return self.decode(pixels, embedded, targets)
+
+    def decode(
+        self, pixels: PixelFeatures, text: TextEmbeddings, targets: Sequence[HierarchicalTargets] | None = None
+    ) -> ModelOutput:
+        """From the pixel decoder's output on: `forward` without the image side, whose output many vocabularies may
+        share as long as no text is fused into it."""
         deep = self.training
-        denoising = self.denoising if deep and targets is not None else None
+        builder = self.denoising if deep else None
 
-        features = self.backbone(tensor)
-        pixels = self.pixel_decoder(features, text.tokens, text.token_mask)
-
-        noised = None if denoising is None else denoising.objects(targets, text, self.object_decoder.heads)
+        noised = None
+        if builder is not None and targets is not None:
+            noised = builder.objects(targets, text, self.object_decoder.heads)
         objects = self.object_decoder(pixels, text, noised, every_layer=deep)
         if len(text.parts) == 0:
             return ModelOutput(objects, None, None, text, pixels.mask_features)
 
         rows = self._objects_to_parse(objects.layers[-1].logits, text.active)
         parsed = self.qformer(objects.queries, rows)
-        noised = None if denoising is None else denoising.parts(targets, text, self.part_decoder.heads)
+        noised = None
+        if builder is not None and targets is not None:
+            noised = builder.parts(targets, text, self.part_decoder.heads)
         parts = self.part_decoder(parsed, pixels, text, noised, every_layer=deep)
         return ModelOutput(objects, parts, parsed.parent, text, pixels.mask_features)
 

@@ -97,11 +97,15 @@ class PixelDecoder(nn.Module):
     def forward(
         self, features: Sequence[Tensor], tokens: Tensor | None = None, token_mask: Tensor | None = None
     ) -> PixelFeatures:
-        """Backbone maps (B, C_i, H/2^i, W/2^i), i = 2..5, and the text tokens (B or 1, T, E) to fuse, if any."""
+        """Backbone maps (B, C_i, H/2^i, W/2^i), i = 2..5, and the text tokens (B or 1, T, E) to fuse, if any.
+
+        The maps of one image may meet the tokens (R, T, E) of several texts: then the output has R rows.
+        """
         maps = self.project(features)
         level_sizes = tuple((m.shape[-2], m.shape[-1]) for m in maps)
         memory = torch.cat([m.flatten(2).transpose(1, 2) for m in maps], dim=1)
         if self.fusion is not None and tokens is not None:
+            memory = memory.expand(max(len(memory), len(tokens)), -1, -1)
             memory, _ = self.fusion(memory, tokens, token_mask)
         levels = self.encode(memory, level_sizes)
         mask_features = self.upsample(levels[0], level_sizes[0], features[0])

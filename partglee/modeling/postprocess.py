@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from partglee.modeling.frame import Frame, Rows, one_image
+from partglee.modeling.frame import Frame, Rows, mask_confidence, one_image
 from partglee.modeling.multi_label import MultiLabel, best_pairs
-from partglee.structures import ImageBatch, LayerPrediction, Level, ModelOutput, Prediction, Vocabulary
+from partglee.structures import Grounding, ImageBatch, LayerPrediction, Level, ModelOutput, Prediction, Vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +79,34 @@ def postprocess(
     return predictions
 
 
+def ground(
+    output: ModelOutput, i: int, expression: str, frame: Frame, *, union: bool, score_threshold: float
+) -> Grounding:
+    """What the expression of row `i` means: the best object query (by probability) or, with `union`, all of them whose
+    final score reaches the threshold. `no_target_score` is 1 - the best final score."""
+    features, layer = output.mask_features[i], one_image(output.objects.layers[-1], i)
+    candidates = _best_name(layer.logits)
+    if union:
+        rows = _final_scores(candidates, layer, features, frame, score_threshold)
+        best = rows[:1] if len(rows.query) else _final_scores(candidates, layer, features, frame, 0.0, limit=1)
+    else:
+        best = _final_scores(candidates[:1], layer, features, frame, 0.0)
+        rows = best[best.score >= score_threshold]
+    count = len(rows.query)
+    return Grounding(
+        boxes=frame.boxes(layer.boxes[rows.query]).cpu(),
+        masks=None if layer.mask_embed is None else frame.masks(layer.mask_embed[rows.query], features),
+        scores=rows.score.cpu(),
+        labels=rows.label.cpu(),
+        names=[expression] * count,
+        level=torch.full((count,), int(Level.OBJECT)),
+        parent=torch.full((count,), -1),
+        image_size=frame.original,
+        expression=expression,
+        no_target_score=1 - float(best.score.max()) if len(best.query) else 1.0,
+    )
+
+
 def _one_name_each(
     output: ModelOutput, i: int, vocabulary: Vocabulary, frame: Frame, options: PostprocessOptions
 ) -> Prediction:
@@ -90,7 +118,7 @@ def _one_name_each(
     if options.max_queries is not None:
         candidates = candidates[: options.max_queries]
     objects = _final_scores(
-        candidates, layer, features, frame, options, options.score_threshold, limit=options.max_objects
+        candidates, layer, features, frame, options.score_threshold, masks=options.masks, limit=options.max_objects
     )
     parts, owner, part_layer = _parts(output, i, objects, allowed, frame, options)
     boxes = [frame.boxes(layer.boxes[objects.query]), frame.boxes(part_layer.boxes[parts.query])]
@@ -134,7 +162,7 @@ def _parts(
     rows = _best_name(logits)
     rows = rows[(owner_row[rows.query] >= 0) & torch.isfinite(logits[rows.query, rows.label])]
     threshold = options.score_threshold if options.part_score_threshold is None else options.part_score_threshold
-    rows = _final_scores(rows, layer, features, frame, options, threshold)
+    rows = _final_scores(rows, layer, features, frame, threshold, masks=options.masks)
     owner = owner_row[rows.query]
     if options.part_overlap is not None:
         group = owner * logits.shape[-1] + rows.label
@@ -158,24 +186,22 @@ def _final_scores(
     layer: LayerPrediction,
     features: Tensor,
     frame: Frame,
-    options: PostprocessOptions,
     threshold: float,
     *,
+    masks: bool = True,
     limit: int | None = None,
 ) -> Rows:
     """Rows (highest probability first) with their final score, best first, those below the threshold dropped.
 
-    Mask confidence is at most 1, so a probability bounds its row's score: rows below the threshold are never looked at,
-    nor those that can no longer be among the best `limit`.
+    With `masks` the score is the probability times the mask's confidence. A confidence is at most 1, so a probability
+    bounds its row's score: rows below the threshold are never looked at, nor those that can no longer be among the best
+    `limit`.
     """
     rows = rows[rows.score >= threshold]
-    if options.masks and layer.mask_embed is not None:
+    if masks and layer.mask_embed is not None:
         scores: list[Tensor] = []
         for done, logits in frame.mask_logits(layer.mask_embed[rows.query], features):
-            inside = logits > 0
-            total = (logits.sigmoid() * inside).flatten(1).sum(1)
-            confidence = total / (inside.flatten(1).sum(1, dtype=torch.int32) + 1e-6)
-            scores.append(rows.score[done] * confidence)
+            scores.append(rows.score[done] * mask_confidence(logits))
             seen = sum(map(len, scores))
             if limit is not None and seen >= limit and seen < len(rows.score):
                 worst_kept = torch.cat(scores).topk(limit).values[-1] if limit else rows.score.new_tensor(1.0)

@@ -2,6 +2,7 @@
 
 from partglee.structures.batch import BatchNames, TrainingBatch
 from partglee.structures.features import DenoisingQueries, PartQueries, PixelFeatures
+from partglee.structures.grounding import Grounding
 from partglee.structures.images import ImageBatch, batch_images
 from partglee.structures.known_parts import known_parts
 from partglee.structures.outputs import DecoderOutput, LayerPrediction, ModelOutput
@@ -15,6 +16,7 @@ __all__ = [
     "BatchNames",
     "DecoderOutput",
     "DenoisingQueries",
+    "Grounding",
     "HierarchicalTargets",
     "ImageBatch",
     "LayerPrediction",

@@ -24,6 +24,13 @@ class PixelFeatures(NamedTuple):
         levels = self.memory.split([h * w for h, w in self.level_sizes], dim=1)
         return [level.transpose(1, 2).unflatten(2, size) for level, size in zip(levels, self.level_sizes, strict=True)]
 
+    def expand(self, num_rows: int) -> PixelFeatures:
+        """The features of one image for several rows that ask about it; unchanged where there are as many already."""
+        memory, mask_features = self.memory, self.mask_features
+        return PixelFeatures(
+            memory.expand(num_rows, -1, -1), self.level_sizes, mask_features.expand(num_rows, -1, -1, -1)
+        )
+
 
 class PartQueries(NamedTuple):
     """L part queries parsed from each of K selected object queries, object by object."""

@@ -1,0 +1,239 @@
+"""One image, many questions: encoded once, asked with vocabularies and with expressions; batches and many files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from partglee.config import load_config
+from partglee.engine import Predictor
+from partglee.engine.image_input import ImageInput, InputImage, predict_files, same_canvas
+from partglee.modeling import build_model
+from partglee.structures import Grounding, Prediction
+from partglee.testing import fill_weights, tiny_model
+from partglee.text import TextBackend, TextEncoder
+
+VOCABULARIES = ({"dog": ["head", "tail"]}, {"person": ["arm"]}, ["cat", "dog"])
+LOOSE = {"score_threshold": 0.0, "max_objects": 3, "max_parts_per_object": 2}
+EXPRESSIONS = ["the dog on the left", "both cats", "a person"]
+
+
+class Letters(TextBackend):
+    """The smallest tower there can be: a vector for each letter."""
+
+    context_length = 24
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.width = 8
+        self.letters = nn.Embedding(128, 8)
+
+    def tokenize(self, texts: Sequence[str], *, context_length: int | None = None) -> tuple[Tensor, Tensor]:
+        length = context_length or max(map(len, texts))
+        ids = torch.tensor([[ord(c) for c in text.ljust(length, "\0")] for text in texts])
+        return ids, ids > 0
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        return self.letters(ids)
+
+    def fingerprint(self) -> str:
+        return "letters"
+
+
+def photo(height: int = 60, width: int = 90, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def same(a: Prediction, b: Prediction, **tolerance: float) -> None:
+    assert a.names == b.names and a.parent.tolist() == b.parent.tolist() and a.file_name == b.file_name
+    assert a.masks is not None and b.masks is not None
+    for ours, theirs in ((a.boxes, b.boxes), (a.scores, b.scores)):
+        torch.testing.assert_close(ours, theirs, **(tolerance or {"atol": 0, "rtol": 0}))
+    assert (a.masks != b.masks).float().mean() < 1e-3
+
+
+@pytest.fixture(scope="module")
+def reader() -> Predictor:
+    """A tiny model that reads sentences."""
+    torch.manual_seed(0)
+    encoder = TextEncoder(backend=Letters(), embed_dim=load_config("tiny").MODEL.EMBED_DIM)
+    model = fill_weights(build_model(load_config("tiny"), text_encoder=encoder))
+    return Predictor(model=model, short_side=64, max_side=96)
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images each pass through a backbone had."""
+    from partglee.modeling.backbone import Backbone
+
+    seen: list[int] = []
+    forward = Backbone.forward
+    monkeypatch.setattr(Backbone, "forward", lambda self, images: (seen.append(len(images)), forward(self, images))[1])
+    return seen
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_one_image_many_vocabularies(table: Path, passes: list[int], fused: bool) -> None:
+    model = tiny_model(table=table, overrides=["MODEL.EARLY_FUSION.CATEGORIES", fused])
+    predictor = Predictor(model=model, short_side=96, max_side=160)
+    separate = [predictor(photo(), names, **LOOSE) for names in VOCABULARIES]
+    del passes[:]
+    encoded = predictor.encode_image(photo())
+    for names, expected in zip(VOCABULARIES, separate, strict=True):
+        same(predictor(encoded, names, **LOOSE), expected)
+        same(predictor.decode(encoded, names, **LOOSE), expected)
+    assert passes == [1] and predictor.encode_image(encoded) is encoded
+    assert (encoded.pixels is None) == fused  # the pixel decoder's output is shared where no text takes part in it
+
+
+def test_one_image_many_expressions(reader: Predictor, passes: list[int]) -> None:
+    separate = [reader.ground(photo(), expression) for expression in EXPRESSIONS]
+    del passes[:]
+    encoded = reader.encode_image(photo())
+    together = reader.ground(encoded, EXPRESSIONS)
+    for answer, expected, expression in zip(together, separate, EXPRESSIONS, strict=True):
+        assert isinstance(answer, Grounding) and len(answer) == 1 and answer.names == [expression]
+        same(answer, expected, atol=1e-4, rtol=1e-4)
+    same(reader.decode(encoded, expressions=EXPRESSIONS)[1], separate[1], atol=1e-4, rtol=1e-4)
+    assert passes == [1]
+    assert reader.ground(encoded, []) == []
+    many = reader.ground(encoded, EXPRESSIONS * 4)  # more than go through the decoder at once
+    same(many[10], separate[1], atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match="at least one word"):
+        reader.ground(encoded, ["the dog", "?"])
+    with pytest.raises(ValueError, match="either a vocabulary or expressions"):
+        reader.decode(encoded)
+
+
+def test_expressions_without_a_fusion_block(reader: Predictor) -> None:
+    """Then the pixels are the same for all of them."""
+    model = build_model(load_config("tiny"), text_encoder=reader.model.text_encoder)
+    model.pixel_decoder.fusion = None
+    plain = Predictor(model=fill_weights(model), short_side=64, max_side=96)
+    encoded = plain.encode_image(photo())
+    for answer, expression in zip(plain.ground(encoded, EXPRESSIONS), EXPRESSIONS, strict=True):
+        same(answer, plain.ground(photo(), expression), atol=1e-4, rtol=1e-4)
+    assert encoded.pixels is not None
+
+
+def slow_scores(predictor: Predictor, expression: str) -> tuple[Tensor, Tensor]:
+    """Final score (Q,) and mask (Q, H, W) of every object query, from the definition."""
+    model = predictor.model
+    text = model.text_encoder.embed_expressions([expression])
+    with torch.no_grad():
+        batch = model.batch([predictor.resize(photo())])
+        output = model(batch, text)
+    layer, (height, width) = output.objects.layers[-1], batch.sizes[0]
+    assert layer.mask_embed is not None
+    scores, masks = [], []
+    for query in range(layer.logits.shape[1]):
+        logits = torch.einsum("e,ehw->hw", layer.mask_embed[0, query], output.mask_features[0])
+        canvas = nn.functional.interpolate(logits[None, None], batch.canvas, mode="bilinear", align_corners=False)
+        full = nn.functional.interpolate(
+            canvas[..., :height, :width], photo().shape[:2], mode="bilinear", align_corners=False
+        )[0, 0]
+        inside = full > 0
+        confidence = full.sigmoid()[inside].mean() if inside.any() else torch.tensor(0.0)
+        scores.append(layer.logits[0, query, 0].sigmoid() * confidence)
+        masks.append(inside)
+    return torch.stack(scores), torch.stack(masks)
+
+
+def test_union_of_all_that_score_enough(reader: Predictor) -> None:
+    scores, masks = slow_scores(reader, EXPRESSIONS[0])
+    ordered = scores.sort(descending=True).values
+    threshold = float(ordered[2] + ordered[3]) / 2  # three queries reach it
+    answer = reader.ground(photo(), EXPRESSIONS[0], union=True, score_threshold=threshold)
+    assert len(answer) == 3 and not answer.no_target
+    assert answer.no_target_score == pytest.approx(1 - float(scores.max()), abs=1e-4)
+    assert answer.score == pytest.approx(float(scores.max()), abs=1e-4)
+    assert (answer.mask != masks[scores >= threshold].any(0)).float().mean() < 1e-3
+    nothing = reader.ground(photo(), EXPRESSIONS[0], union=True, score_threshold=min(1.0, float(scores.max()) + 1e-3))
+    assert nothing.no_target and not nothing.mask.any()
+    assert nothing.no_target_score == pytest.approx(answer.no_target_score, abs=1e-5)
+    with pytest.raises(ValueError, match=r"score_threshold must lie in \[0, 1\]"):
+        reader.ground(photo(), "dog", score_threshold=2)
+
+
+def test_the_best_object_alone_unless_asked(reader: Predictor) -> None:
+    """The query of highest probability, as before expressions could mean several things."""
+    answer = reader.ground(photo(), EXPRESSIONS[0])
+    with torch.no_grad():
+        text = reader.model.text_encoder.embed_expressions([EXPRESSIONS[0]])
+        logits = reader.model(reader.model.batch([reader.resize(photo())]), text).objects.layers[-1].logits
+    scores, masks = slow_scores(reader, EXPRESSIONS[0])
+    best = int(logits[0, :, 0].argmax())
+    assert len(answer) == 1 and (answer.mask != masks[best]).float().mean() < 1e-3
+    assert float(answer.scores[0]) == pytest.approx(float(scores[best]), abs=1e-4)
+    assert reader.ground(photo(), EXPRESSIONS[0], score_threshold=1.0).no_target
+
+
+def test_an_answer_as_a_line(reader: Predictor) -> None:
+    answer = reader.ground(photo(), EXPRESSIONS[0], union=True, score_threshold=0.0)
+    told = answer.to_dict(image_id=7)
+    assert len(told["results"]) == 1 and len(told["instances"]) == len(answer) > 1 and told["no_target"] is False
+    whole = Prediction.from_json(answer.to_json())
+    assert whole.masks is not None and torch.equal(whole.masks[0], answer.mask)
+    assert float(whole.scores[0]) == pytest.approx(float(answer.scores.max()))
+    torch.testing.assert_close(whole.boxes[0, :2], answer.boxes[:, :2].amin(dim=0))
+    torch.testing.assert_close(whole.boxes[0, 2:], answer.boxes[:, 2:].amax(dim=0))
+    empty = answer.select([]).to_dict(image_id=7)
+    assert empty["results"] == empty["instances"] == [] and empty["no_target"] is True
+
+
+# ---------------------------------------------------------------- batches
+
+
+def test_batches_give_what_each_image_gives(predictor: Predictor, passes: list[int]) -> None:
+    sizes = [(60, 90), (40, 40), (60, 88), (90, 60), (61, 90), (60, 90)]
+    images = [photo(*size, seed=i) for i, size in enumerate(sizes)]
+    alone = predictor(images, VOCABULARIES[0], **LOOSE)
+    assert passes == [1] * 6
+    del passes[:]
+    together = predictor(images, VOCABULARIES[0], **LOOSE, batch_size=3)
+    assert passes == [3, 1, 1, 1]
+    for ours, expected in zip(together, alone, strict=True):
+        same(ours, expected, atol=1e-3, rtol=1e-3)
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        predictor(images, VOCABULARIES[0], batch_size=0)
+
+
+def test_images_of_one_canvas() -> None:
+    images = [InputImage(photo(), torch.zeros(3, h, w)) for h, w in [(32, 64), (33, 64), (1, 33), (32, 64), (40, 40)]]
+    assert same_canvas(images, divisibility=32, batch_size=2) == [[0, 2], [1, 4], [3]]
+    assert same_canvas(images, divisibility=32, batch_size=1) == [[0], [1], [2], [3], [4]]
+
+
+def test_squashed_images() -> None:
+    assert ImageInput(squash=(48, 32)).read(photo()).resized.shape == (3, 48, 32)
+    with pytest.raises(ValueError, match="squash"):
+        ImageInput(squash=(0, 32))
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_many_files(predictor: Predictor, tmp_path: Path, batch_size: int) -> None:
+    files = [tmp_path / f"{name}.png" for name in "abcde"]
+    for file in files:
+        Image.fromarray(photo()).save(file)
+    files[1].write_bytes(b"nothing")
+    files.append(tmp_path / "gone.png")
+    asked: list[int] = []
+
+    def predict(images: list[InputImage]) -> list[Prediction]:
+        asked.append(len(images))
+        if any((image.file_name or "").endswith("d.png") for image in images):
+            raise RuntimeError("out of memory")
+        return list(predictor(images, VOCABULARIES[0], **LOOSE, batch_size=batch_size))
+
+    found = list(predict_files(predictor, files, predict, batch_size=batch_size))
+    assert [file for file, _ in found] == files
+    kinds = [type(answer) for _, answer in found]
+    assert kinds == [Prediction, ValueError, Prediction, RuntimeError, Prediction, FileNotFoundError]
+    assert found[0][1].file_name == str(files[0])
+    assert asked == ([1] * 4 if batch_size == 1 else [4, 1, 1, 1, 1])
