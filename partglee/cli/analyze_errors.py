@@ -67,16 +67,16 @@ def write_report(
     """
     from partglee.basics.files import whole_file
     from partglee.data import get_dataset
-    from partglee.evaluation import JointEvaluator, dataset_evaluator, score_file
+    from partglee.evaluation import FederatedEvaluator, JointEvaluator, dataset_evaluator, score_file
     from partglee.evaluation.detections import merge_states
     from partglee.evaluation.error_report import chosen_images, examples, markdown_report
     from partglee.evaluation.errors import analyse
+    from partglee.evaluation.evaluators import is_federated
 
     spec = get_dataset(dataset)
     records = spec.read()
-    federated = len(records) > 0 and records[0].negative_objects is not None
     evaluator = dataset_evaluator(
-        spec, records, key="federated" if federated else "joint", by_label=False,
+        spec, records, key=FederatedEvaluator if is_federated(records) else JointEvaluator, by_label=False,
         kinds=None if kind is None else (kind,), strict=not lenient,
     )  # fmt: skip
     assert isinstance(evaluator, JointEvaluator)
@@ -107,20 +107,19 @@ def _draw(
 
     from partglee.basics.files import write_jpeg
     from partglee.data.images import read_image
-    from partglee.evaluation.as_prediction import annotated, predicted
+    from partglee.evaluation.error_report import as_prediction
+    from partglee.visualization.annotations import annotated_image
     from partglee.visualization.pairs import side_by_side
 
-    record_of = {}
-    for index in range(len(records)):
-        record = records[index]
-        record_of[record.image_id] = record
+    place_of = {records[index].image_id: index for index in range(len(records))}
     drawn = {}
     for image in images:
-        pixels = read_image(record_of[int(truth.image_ids[image])].source)
-        size = (pixels.shape[0], pixels.shape[1])
+        index = place_of[int(truth.image_ids[image])]
+        pixels = read_image(records[index].source)
         rows = np.flatnonzero((detections.image == image) & (detections.score >= threshold))
-        pair = side_by_side(pixels, annotated(truth, image, size), predicted(truth, detections, rows, size))
+        size = (pixels.shape[0], pixels.shape[1])
+        annotated, predicted = annotated_image(records, index, size), as_prediction(truth, detections, rows, size)
         name = f"pictures/{int(truth.image_ids[image])}.jpg"
-        write_jpeg(pair, output / name)
+        write_jpeg(side_by_side(pixels, annotated, predicted), output / name)
         drawn[image] = name
     return drawn

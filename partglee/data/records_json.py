@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from partglee.data.records import Instance, Records, Segmentation
+from partglee.data.records import ImageRecord, Records, Segmentation
 from partglee.structures import Vocabulary
 
 
@@ -18,34 +18,69 @@ def as_content(records: Records, rows: Iterable[int]) -> tuple[dict[str, Any], l
     Returns:
         The content, and for each image that cannot be read the reason.
     """
-    vocabulary = records.vocabulary
+    num_objects, num_parts = len(records.vocabulary.object_names), len(records.vocabulary.part_names)
+    ids = range(1, num_objects + 1), range(num_objects + 1, num_objects + num_parts + 1)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     problems: list[str] = []
-    num_objects = len(vocabulary.object_names)
     for row in rows:
         try:
             record = records[row]
         except (ValueError, OSError) as error:
             problems.append(str(error))
             continue
-        image_id, before = row + 1, len(annotations)
         name = str(record.file.absolute()) if record.pixels is None else ""
-        images.append({"id": image_id, "file_name": name, "height": record.height, "width": record.width})
-        for instance in record.objects:
-            annotations.append(_entry(instance, image_id, len(annotations) + 1, instance.label + 1))
-        for instance in record.parts:
-            entry = _entry(instance, image_id, len(annotations) + 1, num_objects + instance.label + 1)
-            annotations.append(entry | ({"parent_id": before + instance.parent + 1} if instance.parent >= 0 else {}))
-    return {"images": images, "categories": _categories(vocabulary), "annotations": annotations}, problems
+        images.append({"id": row + 1, "file_name": name, "height": record.height, "width": record.width})
+        for entry in annotation_entries(record, ids, image_id=row + 1, first_id=len(annotations) + 1):
+            if "segmentation" in entry:
+                entry["segmentation"] = _as_json(entry["segmentation"])
+            annotations.append(entry)
+    return {
+        "images": images, "categories": category_entries(records.vocabulary, ids), "annotations": annotations,
+    }, problems  # fmt: skip
 
 
-def _entry(instance: Instance, image_id: int, number: int, category: int) -> dict[str, Any]:
-    x0, y0, x1, y1 = instance.box
-    entry = {"id": number, "image_id": image_id, "category_id": category, "bbox": [x0, y0, x1 - x0, y1 - y0]}
-    if instance.segmentation is not None:
-        entry["segmentation"] = _as_json(instance.segmentation)
-    return entry | {"iscrowd": int(instance.crowd)}
+def annotation_entries(
+    record: ImageRecord, category_ids: tuple[Sequence[int], Sequence[int]], *, image_id: int, first_id: int
+) -> Iterator[dict[str, Any]]:
+    """The annotations of one image: objects, then parts with the `parent_id` of those whose object is known.
+
+    Args:
+        category_ids: of each object label and of each part label.
+        first_id: `id` of the first; the others count on.
+
+    Returns:
+        Entries of a COCO file, whose `segmentation` is still that of the record.
+    """
+    rows = [(0, instance) for instance in record.objects] + [(1, instance) for instance in record.parts]
+    for number, (level, instance) in enumerate(rows, start=first_id):
+        x0, y0, x1, y1 = instance.box
+        entry: dict[str, Any] = {
+            "id": number, "image_id": image_id, "category_id": category_ids[level][instance.label],
+            "bbox": [x0, y0, x1 - x0, y1 - y0], "iscrowd": int(instance.crowd),
+        }  # fmt: skip
+        if instance.segmentation is not None:
+            entry["segmentation"] = instance.segmentation
+        if level == 1 and instance.parent >= 0:
+            entry["parent_id"] = first_id + instance.parent
+        yield entry
+
+
+def category_entries(vocabulary: Vocabulary, category_ids: tuple[Sequence[int], Sequence[int]]) -> list[dict[str, Any]]:
+    """Objects, then parts as "object:part"; a part of several objects has its own name and lists them.
+
+    Args:
+        category_ids: of each object label and of each part label.
+    """
+    entries: list[dict[str, Any]] = [
+        {"id": key, "name": name, "level": "object"}
+        for key, name in zip(category_ids[0], vocabulary.object_names, strict=True)
+    ]
+    for key, name, rows in zip(category_ids[1], vocabulary.part_names, vocabulary.part_owner, strict=True):
+        owners = [vocabulary.object_names[row] for row in rows]
+        full = f"{owners[0]}:{name}" if len(owners) == 1 else name
+        entries.append({"id": key, "name": full, "level": "part", "owners": owners})
+    return entries
 
 
 def _as_json(segmentation: Segmentation) -> Any:
@@ -55,13 +90,3 @@ def _as_json(segmentation: Segmentation) -> Any:
     counts = segmentation["counts"]
     text = counts.decode("ascii") if isinstance(counts, bytes) else counts
     return {"size": [int(side) for side in segmentation["size"]], "counts": text}
-
-
-def _categories(vocabulary: Vocabulary) -> list[dict[str, Any]]:
-    """Objects, then parts as "object:part"; a part of several objects has its own name and lists them."""
-    entries: list[dict[str, Any]] = [{"name": name, "level": "object"} for name in vocabulary.object_names]
-    for name, rows in zip(vocabulary.part_names, vocabulary.part_owner, strict=True):
-        owners = [vocabulary.object_names[row] for row in rows]
-        full = f"{owners[0]}:{name}" if len(owners) == 1 else name
-        entries.append({"name": full, "level": "part", "owners": owners})
-    return [{"id": number, **entry} for number, entry in enumerate(entries, start=1)]

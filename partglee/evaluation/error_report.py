@@ -1,4 +1,4 @@
-"""The findings of `errors.analyse` as tables in Markdown."""
+"""The findings of `errors.analyse` as tables in Markdown, and detections as a picture shows them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from partglee.evaluation.detections import Detections
 from partglee.evaluation.errors import OUTCOMES, PARENTS, ErrorAnalysis
 from partglee.evaluation.ground_truth import GroundTruth
+from partglee.structures import Prediction
 
 SIZES = (0, 16, 32, 64, 96)  # side of a square of the same area, pixels; the last bin is open
 _ROWS = 15  # of a table of names
@@ -207,3 +209,31 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
 
 def _cell(text: Any) -> str:
     return str(text).replace("|", "\\|")
+
+
+def as_prediction(
+    truth: GroundTruth, detections: Detections, rows: NDArray[np.int64], size: tuple[int, int]
+) -> Prediction:
+    """Some detections of one image, for drawing; a parent that is not among them, or is a part, is left out.
+
+    Args:
+        rows: of the detections.
+        size: height and width of the image.
+    """
+    categories, d = truth.categories, detections
+    is_part = categories.is_part[d.category]
+    objects = {row for row in rows.tolist() if not is_part[row]}
+    entries = []
+    for row in rows.tolist():
+        column, parent = int(d.category[row]), int(d.parent[row])
+        entry = {
+            "id": row, "parent_id": parent if is_part[row] and parent in objects else None,
+            "level": "part" if is_part[row] else "object",
+            "name": categories.part[column] or categories.names[column], "category_id": column,
+            "bbox": d.boxes[row].tolist(), "score": float(d.score[row]),
+        }  # fmt: skip
+        counts = d.counts[row]
+        if counts is not None:
+            entry["segmentation"] = {**d.mask(row), "counts": counts.decode("ascii")}
+        entries.append(entry)
+    return Prediction.from_coco(entries, image_size=size)

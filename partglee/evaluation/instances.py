@@ -6,6 +6,7 @@ and lvis in the tests.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,49 @@ class InstanceEvaluator(Evaluator):
         raise NotImplementedError(f"{type(self).__name__} must define score(detections, kind)")
 
 
-class CocoEvaluator(InstanceEvaluator):
+class PrecisionEvaluator(InstanceEvaluator):
+    """What COCO's and LVIS' rules share: a table of precision, its summary, and what a data set reports besides.
+
+    Args:
+        max_dets: detections that count, as the rule says.
+        per_category: also report each category, `AP-<name>`.
+    """
+
+    def __init__(self, *, max_dets: int = 100, per_category: bool = False, **options: Any) -> None:
+        check_count("max_dets", max_dets)
+        check_flag("per_category", per_category)
+        self.max_dets = max_dets
+        self.per_category = per_category
+        super().__init__(**options)
+
+    @abstractmethod
+    def table(self, detections: Detections, kind: str) -> PrecisionTable:
+        """Precision of each category."""
+
+    @abstractmethod
+    def summary(self, table: PrecisionTable) -> Results:
+        """The rule's own means, in [0, 1]; AP, AP50, AP75, APs, APm, APl are there already."""
+
+    def breakdown(self, table: PrecisionTable, kind: str) -> Results:
+        """What a data set reports besides, in [0, 1]."""
+        del table, kind
+        return {}
+
+    def score(self, detections: Detections, kind: str) -> Results:
+        table = self.table(detections, kind)
+        results = {
+            "AP": table.ap(), "AP50": table.ap(iou=0.5), "AP75": table.ap(iou=0.75),
+            **{f"AP{area}": table.ap(area=area) for area in "sml"},
+            **self.summary(table),
+            **self.breakdown(table, kind),
+        }  # fmt: skip
+        if self.per_category:
+            pairs = zip(self.ground_truth.categories.names, table.per_category(), strict=True)
+            results.update({f"AP-{name}": float(value) for name, value in pairs})
+        return {key: 100 * value for key, value in results.items()}
+
+
+class CocoEvaluator(PrecisionEvaluator):
     """COCO AP: 100 detections for each image and category; crowds are ignored; AP over IoU 0.5:0.95.
 
     Results: AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl; with `per_category`, `AP-<name>`.
@@ -135,15 +178,7 @@ class CocoEvaluator(InstanceEvaluator):
 
     name = "COCO"
 
-    def __init__(self, *, max_dets: int = 100, per_category: bool = False, **options: Any) -> None:
-        check_count("max_dets", max_dets)
-        check_flag("per_category", per_category)
-        self.max_dets = max_dets
-        self.per_category = per_category
-        super().__init__(**options)
-
     def table(self, detections: Detections, kind: str) -> PrecisionTable:
-        """Precision of each category."""
         truth = self.ground_truth
         matches = match(
             truth, detections, kind=kind, max_per_cell=self.max_dets, ignore_truth=truth.crowd, crowd=truth.crowd,
@@ -151,26 +186,14 @@ class CocoEvaluator(InstanceEvaluator):
         )  # fmt: skip
         return accumulate(matches, max_dets=(1, 10, self.max_dets))
 
-    def score(self, detections: Detections, kind: str) -> Results:
-        table = self.table(detections, kind)
-        results = {
-            "AP": table.ap(), "AP50": table.ap(iou=0.5), "AP75": table.ap(iou=0.75),
-            **{f"AP{area}": table.ap(area=area) for area in "sml"},
+    def summary(self, table: PrecisionTable) -> Results:
+        return {
             **{f"AR{limit}": table.ar(max_dets=limit) for limit in (1, 10, self.max_dets)},
             **{f"AR{area}": table.ar(max_dets=self.max_dets, area=area) for area in "sml"},
-        }  # fmt: skip
-        results.update(self.breakdown(table, kind))
-        if self.per_category:
-            results.update(_named(self.ground_truth, table.per_category()))
-        return {key: 100 * value for key, value in results.items()}
-
-    def breakdown(self, table: PrecisionTable, kind: str) -> Results:
-        """What a data set reports besides, in [0, 1]."""
-        del table, kind
-        return {}
+        }
 
 
-class LvisEvaluator(InstanceEvaluator):
+class LvisEvaluator(PrecisionEvaluator):
     """LVIS AP: 300 detections an image over all classes, federated annotations.
 
     Detections of a class that is neither annotated in the image nor in its `neg_category_ids` are dropped; unmatched
@@ -186,12 +209,8 @@ class LvisEvaluator(InstanceEvaluator):
 
     name = "LVIS"
 
-    def __init__(self, *, max_dets: int = 300, per_category: bool = False, **options: Any) -> None:
-        check_count("max_dets", max_dets)
-        check_flag("per_category", per_category)
-        self.max_dets = max_dets
-        self.per_category = per_category
-        super().__init__(**options)
+    def __init__(self, *, max_dets: int = 300, **options: Any) -> None:
+        super().__init__(max_dets=max_dets, **options)
 
     def ignore_unmatched(self, detections: Detections, kind: str) -> NDArray[np.bool_]:
         del kind
@@ -204,7 +223,6 @@ class LvisEvaluator(InstanceEvaluator):
         return super().compute(states)
 
     def table(self, detections: Detections, kind: str) -> PrecisionTable:
-        """Precision of each category."""
         truth = self.ground_truth
         detections = detections.select(best_of_image(detections, self.max_dets))
         detections = detections.select(np.flatnonzero(judgeable(truth, detections)))
@@ -214,24 +232,12 @@ class LvisEvaluator(InstanceEvaluator):
         )  # fmt: skip
         return accumulate(matches)
 
-    def score(self, detections: Detections, kind: str) -> Results:
-        table = self.table(detections, kind)
+    def summary(self, table: PrecisionTable) -> Results:
         frequency = self.ground_truth.categories.frequency
-        results = {
-            "AP": table.ap(), "AP50": table.ap(iou=0.5), "AP75": table.ap(iou=0.75),
-            **{f"AP{area}": table.ap(area=area) for area in "sml"},
+        return {
             **{f"AP{f}": table.ap(categories=[k for k, x in enumerate(frequency) if x == f]) for f in "rcf"},
             f"AR{self.max_dets}": table.ar(max_dets=None),
-        }  # fmt: skip
-        results.update(self.breakdown(table, kind))
-        if self.per_category:
-            results.update(_named(self.ground_truth, table.per_category()))
-        return {key: 100 * value for key, value in results.items()}
-
-    def breakdown(self, table: PrecisionTable, kind: str) -> Results:
-        """What a data set reports besides, in [0, 1]."""
-        del table, kind
-        return {}
+        }
 
 
 def best_of_image(detections: Detections, limit: int) -> NDArray[np.int64]:
@@ -240,7 +246,3 @@ def best_of_image(detections: Detections, limit: int) -> NDArray[np.int64]:
     image = detections.image[order]
     rank = np.arange(len(order)) - np.searchsorted(image, image, side="left")
     return np.sort(order[rank < limit])
-
-
-def _named(truth: GroundTruth, values: NDArray[np.float64]) -> Results:
-    return {f"AP-{name}": float(value) for name, value in zip(truth.categories.names, values, strict=True)}

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
 
-from partglee.data.records import ImageRecord, Instance, Records
+from partglee.data.records import ImageRecord, Records
+from partglee.data.records_json import annotation_entries, category_entries
 from partglee.data.segmentation import encode_segmentation
 from partglee.evaluation.base import Results
 from partglee.evaluation.category_map import CategoryMap
@@ -140,58 +141,36 @@ def ground_truth_of(records: Records) -> GroundTruth:
 
     The area of an instance is that of its mask where it has one (files may say another).
     """
-    vocabulary = records.vocabulary
     ids = category_ids_of(records)
-    categories = [
-        {"id": ids[0][row], "name": name, "level": "object"} for row, name in enumerate(vocabulary.object_names)
-    ]
-    for column, name in enumerate(vocabulary.part_names):
-        owners = vocabulary.part_owner[column]
-        shown = f"{vocabulary.object_names[owners[0]]}:{name}" if len(owners) == 1 else name
-        categories.append({"id": ids[1][column], "name": shown, "level": "part"})
+    categories = category_entries(records.vocabulary, ids)
+    for entry in categories:
+        entry.pop("owners", None)  # names alone say the owner
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for index in range(len(records)):
         record = records[index]
-        looked_for = (
-            {}
-            if record.negative_objects is None
-            else {
-                key: [*(ids[0][label] for label in objects or ()), *(ids[1][label] for label in parts or ())]
-                for key, objects, parts in (
-                    ("neg_category_ids", record.negative_objects, record.negative_parts),
-                    ("not_exhaustive_category_ids", record.not_exhaustive_objects, record.not_exhaustive_parts),
-                )
-            }
-        )
+        size = (record.height, record.width)
         images.append(
-            {"id": record.image_id, "height": record.height, "width": record.width, "file_name": str(record.file),
-             **looked_for}
+            {"id": record.image_id, "height": size[0], "width": size[1], "file_name": str(record.file),
+             **_looked_for(record, ids)}
         )  # fmt: skip
-        annotations += _entries(record, ids, first_id=len(annotations) + 1)
+        for entry in annotation_entries(record, ids, image_id=record.image_id, first_id=len(annotations) + 1):
+            if "segmentation" in entry:
+                mask = encode_segmentation(entry["segmentation"], size, what=f"an annotation of '{record.file}'")
+                entry.update(segmentation=mask, area=float(rle.area(mask)))
+            annotations.append(entry)
     content = {"images": images, "annotations": annotations, "categories": categories}
-    part_ids = [int(str(entry["id"])) for entry in categories if entry["level"] == "part"]
-    return GroundTruth.from_dict(content, part_category_ids=part_ids)
+    return GroundTruth.from_dict(content, part_category_ids=ids[1])
 
 
-def _entries(
-    record: ImageRecord, ids: tuple[Sequence[int], Sequence[int]], *, first_id: int
-) -> Iterator[dict[str, Any]]:
-    rows: list[tuple[Instance, int, int | None]] = [(o, ids[0][o.label], None) for o in record.objects]
-    rows += [(p, ids[1][p.label], first_id + p.parent if p.parent >= 0 else None) for p in record.parts]
-    for position, (instance, category, parent) in enumerate(rows):
-        x0, y0, x1, y1 = instance.box
-        entry: dict[str, Any] = {
-            "id": first_id + position,
-            "image_id": record.image_id,
-            "category_id": category,
-            "bbox": [x0, y0, x1 - x0, y1 - y0],
-            "iscrowd": int(instance.crowd),
-            "parent_id": parent,
-        }
-        if instance.segmentation is not None:
-            mask = encode_segmentation(
-                instance.segmentation, (record.height, record.width), what=f"annotation {instance.annotation_id}"
-            )
-            entry.update(segmentation=mask, area=float(rle.area(mask)))
-        yield entry
+def _looked_for(record: ImageRecord, ids: tuple[Sequence[int], Sequence[int]]) -> dict[str, list[int]]:
+    """Of federated data: categories that were looked for and not found, and those that are not fully annotated."""
+    if record.negative_objects is None:
+        return {}
+    return {
+        key: [*(ids[0][label] for label in objects or ()), *(ids[1][label] for label in parts or ())]
+        for key, objects, parts in (
+            ("neg_category_ids", record.negative_objects, record.negative_parts),
+            ("not_exhaustive_category_ids", record.not_exhaustive_objects, record.not_exhaustive_parts),
+        )
+    }

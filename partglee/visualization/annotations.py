@@ -86,6 +86,18 @@ def draw_records(records: Records, output: Path, *, number: int = 10, seed: int 
     return draw_annotations(content, Path(), output, number=number)
 
 
+def annotated_image(records: Records, row: int, size: tuple[int, int]) -> Prediction:
+    """The annotations of one image of a data set as a prediction with scores of 1; crowds are left out.
+
+    Args:
+        row: of the image.
+        size: height and width of the image.
+    """
+    content, _ = as_content(records, [row])
+    categories = {entry["id"]: entry for entry in content["categories"]}
+    return annotated_prediction(content["annotations"], categories, size)
+
+
 def annotated_prediction(
     entries: Sequence[Mapping[str, Any]], categories: Mapping[Any, Mapping[str, Any]], size: tuple[int, int]
 ) -> Prediction:
