@@ -28,7 +28,7 @@ def get_cfg() -> CN:
     cfg.MODEL.BACKBONE.WEIGHTS = ""  # timm state dict (.safetensors or .pth) to start training from
 
     cfg.MODEL.TEXT = CN()
-    cfg.MODEL.TEXT.BACKEND = "clip"  # clip | table | bert
+    cfg.MODEL.TEXT.BACKEND = "clip"  # clip | table | bert, or what a project adds to `partglee.text.BACKENDS`
     cfg.MODEL.TEXT.ARCH = "ViT-B-32-quickgelu"  # open_clip architecture of the text tower
     cfg.MODEL.TEXT.MODE = (
         "frozen"  # frozen | trainable | distill (trainable beside a frozen teacher: released training)

@@ -112,7 +112,6 @@ class Words(tuple[str, ...]):
 
 
 WORDS: dict[str, Words] = {
-    "MODEL.TEXT.BACKEND": Words(("clip", "table", "bert")),
     "MODEL.TEXT.MODE": Words(("frozen", "trainable", "distill")),
     "CRITERION.PART_MATCHING": Words(("global", "within_parent")),
     "CRITERION.RESTRICTION_NORM": Words(("released", "paper", "mean")),
