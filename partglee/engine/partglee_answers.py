@@ -29,9 +29,7 @@ class PartGLEEAnswers:
         union: an expression means all objects that score enough, or nothing; False: the best one.
     """
 
-    def __init__(
-        self, *, predictor: Predictor, multi_label: MultiLabel, map_queries: int, union: bool = False
-    ) -> None:
+    def __init__(self, *, predictor: Predictor, multi_label: MultiLabel, map_queries: int, union: bool = False) -> None:
         self.predictor = predictor
         self.multi_label = multi_label
         self.map_queries = map_queries

@@ -261,25 +261,6 @@ def part_and_object_miou(part: Sequence[float], objects: Sequence[float]) -> dic
     return {"part": _mean(part), "obj": _mean(objects), "obj_part": _mean([*part, *objects])}
 
 
-def lisa_meters(counts: Sequence[tuple[int, int]]) -> dict[str, Any]:
-    """gIoU and cIoU as LISA-like code prints them: I / (U + 1e-5), + 1 where U = 0; sum I / (sum U + 1e-10).
-
-    Args:
-        counts: (I, U) of each mask, never cleared by a classifier.
-
-    Returns:
-        gIoU, cIoU, per_sample; `gIoU_reduced` is gIoU after the distributed reduction, which divides by count + 1e-5.
-    """
-    per_sample = [inter / (union + 1e-5) + (1.0 if union == 0 else 0.0) for inter, union in counts]
-    total = sum(per_sample)
-    return {
-        "gIoU": total / len(counts),
-        "gIoU_reduced": total / (len(counts) + 1e-5),
-        "cIoU": sum(i for i, _ in counts) / (sum(u for _, u in counts) + 1e-10),
-        "per_sample": per_sample,
-    }
-
-
 def _mean(values: Any) -> float:
     values = np.asarray(values, np.float64)
     return float(values.mean()) if values.size else float("nan")

@@ -6,7 +6,18 @@ import json
 
 import numpy as np
 import pytest
-from evaluation_worlds import dataset, feed, golden, image, pycocotools_stats, random_world, rect, result, shared
+from evaluation_worlds import (
+    dataset,
+    encode,
+    feed,
+    golden,
+    image,
+    pycocotools_stats,
+    random_world,
+    rect,
+    result,
+    shared,
+)
 
 from partglee.evaluation import CocoEvaluator
 
@@ -93,3 +104,27 @@ def test_an_annotation_without_a_box() -> None:
         content = {"images": [{"id": 1}], "categories": [{"id": 1, "name": "dog"}], "annotations": [{**entry, **more}]}
         with pytest.raises(ValueError, match="annotation 3: bbox must be four finite numbers"):
             CocoEvaluator(ground_truth=content)
+
+
+@pytest.mark.parametrize(
+    ("name", "order", "scores"),
+    [
+        ("order_tp_tp_fp", [0, 1, 2], [1, 1, 1]),
+        ("order_fp_tp_tp", [2, 0, 1], [1, 1, 1]),
+        ("scored", [2, 0, 1], [0.1, 0.9, 0.8]),
+    ],
+)
+def test_ap_of_equal_scores_depends_on_the_order(name, order, scores):
+    def shape(mask):
+        return {"bbox": [0.0, 0.0, 4.0, 4.0], "area": float(mask.sum()), "segmentation": encode(mask)}
+
+    fixtures = golden("referring_golden.json")["fixtures_gcg"]
+    annotated, found = ([np.array(mask, bool) for mask in fixtures[key]] for key in ("gt", "dt"))
+    truth = dataset([image(1)], [(1, 1, shape(mask)) for mask in annotated], [{"id": 1, "name": "o"}])
+    rows = [
+        {"image_id": 1, "category_id": 1, "segmentation": encode(found[k]), "score": s}
+        for k, s in zip(order, scores, strict=True)
+    ]
+    results = feed(CocoEvaluator(ground_truth=truth, kinds=("segm",)), rows)
+    ours = [results[f"segm/{key}"] / 100 for key in ("AP", "AP50", "AP75")]
+    np.testing.assert_allclose(ours, golden("referring_golden.json")["gcg_ap"][name], atol=1e-9)

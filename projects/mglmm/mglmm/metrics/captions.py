@@ -1,8 +1,4 @@
-"""Metrics of grounded captions (GCG, MGSC): masks of phrases, recall, CIDEr-D, and METEOR from its match counts.
-
-These papers' tools differ from what their texts say; each function names the rule it follows. D predictions, G
-annotations.
-"""
+"""The words of grounded captions (GCG, MGSC): CIDEr-D, and METEOR from its match counts."""
 
 from __future__ import annotations
 
@@ -11,51 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 Grams = Counter[tuple[str, ...]]
-
-
-def matched_ious(iou: NDArray[np.float64]) -> list[float]:
-    """IoUs of the greedy one-to-one pairs by largest IoU above 0. `mIoU` of an image is their mean (0 without a pair):
-    unmatched predictions and annotations cost nothing, which is the published rule. iou: (D, G)."""
-    left = np.array(iou, np.float64)
-    found = []
-    while left.size and left.max() > 0:
-        row, column = np.unravel_index(left.argmax(), left.shape)
-        found.append(float(left[row, column]))
-        left[row, :], left[:, column] = 0, 0
-    return found
-
-
-def phrase_recall_hits(
-    iou: NDArray[np.float64],
-    similarity: NDArray[np.float64],
-    *,
-    threshold: float = 0.5,
-    stop_at_first_miss: bool = True,
-) -> int:
-    """Annotations found with IoU and phrase similarity of at least the threshold. Recall is the sum over images of
-    hits over the sum of annotated phrases.
-
-    Args:
-        iou, similarity: (G, D).
-        stop_at_first_miss: the published rule ends at the first best pair whose phrases differ; False goes on with
-            the next pair.
-    """
-    left = np.array(iou, np.float64)
-    hits = 0
-    while left.size and left.max() >= threshold:
-        row, column = np.unravel_index(left.argmax(), left.shape)
-        if similarity[row, column] < threshold:
-            if stop_at_first_miss:
-                break
-            left[row, column] = 0
-            continue
-        hits += 1
-        left[row, :], left[:, column] = 0, 0
-    return hits
 
 
 def cider_d(references: Sequence[Sequence[str]], hypotheses: Sequence[str], *, sigma: float = 6.0) -> list[float]:
@@ -130,4 +82,4 @@ def meteor_score(
         return 0.0
     precision, recall = weigh(matched) / weigh(hypothesis), weigh(matched) / weigh(reference)
     mean = precision * recall / (alpha * precision + (1 - alpha) * recall)
-    return mean * (1 - gamma * (chunks / sum(matched)) ** beta)
+    return float(mean * (1 - gamma * (chunks / sum(matched)) ** beta))

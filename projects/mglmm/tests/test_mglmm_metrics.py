@@ -1,15 +1,16 @@
-"""Grounded captions: the worked examples of each rule."""
+"""Grounded captions and LISA's meters: the worked examples of each rule."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
-from evaluation_worlds import dataset, encode, feed, golden, image
+from mglmm.metrics import cider_d, lisa_meters, matched_ious, meteor_score, phrase_recall_hits
 
-from partglee.evaluation import CocoEvaluator
-from partglee.evaluation.grounded_captions import cider_d, matched_ious, meteor_score, phrase_recall_hits
-
-GOLDEN = golden("referring_golden.json")
+GOLDEN = json.loads((Path(__file__).resolve().parents[3] / "tests" / "golden" / "referring_golden.json").read_text())
+SETS = {"G3": "s1 s2 s3", "G5": "s1 s2 s3 s4 s5", "G6": "s1 s2 s3 s4 s5 s6"}
 TRUTH = [np.array(m, bool) for m in GOLDEN["fixtures_gcg"]["gt"]]
 FOUND = [np.array(m, bool) for m in GOLDEN["fixtures_gcg"]["dt"]]
 IOU = np.array([[(a & b).sum() / (a | b).sum() for b in TRUTH] for a in FOUND])
@@ -34,28 +35,6 @@ def test_recall():
     assert continued / 3 == pytest.approx(expected["recall_bad_phrase_continue"])
 
 
-@pytest.mark.parametrize(
-    ("name", "order", "scores"),
-    [
-        ("order_tp_tp_fp", [0, 1, 2], [1, 1, 1]),
-        ("order_fp_tp_tp", [2, 0, 1], [1, 1, 1]),
-        ("scored", [2, 0, 1], [0.1, 0.9, 0.8]),
-    ],
-)
-def test_ap_of_equal_scores_depends_on_the_order(name, order, scores):
-    def shape(mask):
-        return {"bbox": [0.0, 0.0, 4.0, 4.0], "area": float(mask.sum()), "segmentation": encode(mask)}
-
-    truth = dataset([image(1)], [(1, 1, shape(mask)) for mask in TRUTH], [{"id": 1, "name": "o"}])
-    rows = [
-        {"image_id": 1, "category_id": 1, "segmentation": encode(FOUND[k]), "score": s}
-        for k, s in zip(order, scores, strict=True)
-    ]
-    results = feed(CocoEvaluator(ground_truth=truth, kinds=("segm",)), rows)
-    ours = [results[f"segm/{key}"] / 100 for key in ("AP", "AP50", "AP75")]
-    np.testing.assert_allclose(ours, GOLDEN["gcg_ap"][name], atol=1e-9)
-
-
 def test_cider():
     references = [["a dog on the grass"], ["two cups on a wooden table"]]
     hypotheses = ["a dog on grass", "two cups on a wooden table"]
@@ -70,3 +49,24 @@ def test_meteor_from_counts():
     score = meteor_score(matched=(2, 2), hypothesis=(2, 2), reference=(2, 3), chunks=2)
     assert score == pytest.approx(GOLDEN["meteor_hyp0"]["score"], abs=1e-12)
     assert meteor_score(matched=(0, 0), hypothesis=(1, 1), reference=(1, 1), chunks=0) == 0
+
+
+def mask_counts(names: str) -> list[tuple[int, int]]:
+    """(I, U) of some of the worked samples."""
+    pairs = [[np.array(GOLDEN["fixtures"][name][key], bool) for key in ("pred", "gt")] for name in names.split()]
+    return [(int((found & truth).sum()), int((found | truth).sum())) for found, truth in pairs]
+
+
+@pytest.mark.parametrize("group", SETS)
+def test_lisa(group):
+    expected, ours = GOLDEN[f"lisa/{group}"], lisa_meters(mask_counts(SETS[group]))
+    assert ours["gIoU"] == pytest.approx(expected["gIoU"], abs=1e-12)
+    assert ours["cIoU"] == pytest.approx(expected["cIoU"], abs=1e-12)
+    np.testing.assert_allclose(ours["per_sample"], expected["per_sample"], atol=1e-12)
+
+
+def test_lisa_image_level_averaging():
+    expected, ours = GOLDEN["lisa/meter"], lisa_meters(mask_counts("s1 s2 s4"))
+    assert ours["gIoU"] == pytest.approx(expected["weighted"], abs=1e-12)
+    assert ours["gIoU_reduced"] == pytest.approx(expected["after_all_reduce"], abs=1e-12)
+    assert ours["cIoU"] == pytest.approx(expected["cIoU"], abs=1e-12)
