@@ -143,8 +143,10 @@ def run_defaults() -> CN:
 
     cfg.INPUT = CN()
     cfg.INPUT.TRAIN = CN()
-    cfg.INPUT.TRAIN.MODE = "jitter"  # jitter: large-scale jitter, then a fixed crop | resize: short side, whole image
-    cfg.INPUT.TRAIN.SIZE = [1024, 1024]  # jitter: (height, width) of the crop
+    # jitter: large-scale jitter, then a fixed crop | resize: short side, whole image | squash: whole image at SIZE,
+    # whatever its shape | letterbox: whole image as large as fits into SIZE
+    cfg.INPUT.TRAIN.MODE = "jitter"
+    cfg.INPUT.TRAIN.SIZE = [1024, 1024]  # jitter: (height, width) of the crop; squash, letterbox: of the image
     cfg.INPUT.TRAIN.SCALE = [0.1, 2.0]  # jitter: range of the image's size relative to SIZE
     cfg.INPUT.TRAIN.SHORT_SIDES = [480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800]  # resize: one is drawn
     cfg.INPUT.TRAIN.MAX_SIDE = 1333  # resize
@@ -152,6 +154,7 @@ def run_defaults() -> CN:
     cfg.INPUT.TRAIN.COLOR = 0.0  # strength of brightness, contrast and saturation changes; 0 = off (released)
     cfg.INPUT.TRAIN.MAX_INSTANCES = 500  # of an image; the largest objects and their parts stay
     cfg.INPUT.TRAIN.MIN_AREA = 1.0  # pixels of a mask (or box) below which an instance is dropped after the crop
+    cfg.INPUT.TRAIN.EXPRESSIONS = 1  # of an image that come together, for models that answer any expression
     cfg.INPUT.TEST = CN()
     cfg.INPUT.TEST.SHORT_SIDE = 800  # pixels
     cfg.INPUT.TEST.MAX_SIDE = 1333

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 from fvcore.common.config import CfgNode as CN
 from numpy.typing import NDArray
 
+from partglee.data.augmentation import Augmentation, build_augmentation
 from partglee.data.catalog import DataSets, get_dataset, register_custom
+from partglee.data.collate import collate
 from partglee.data.expression_views import single_target_view
-from partglee.data.loader import BatchMaker, Source, TestLoader, TrainingLoader
+from partglee.data.loader import BatchMaker, Collate, Mapping, Source, TestLoader, TrainingLoader
 from partglee.data.mapper import Mapper
 from partglee.data.records import Records
 from partglee.data.samplers import ImageStream, MixtureSampler, repeat_factors
-from partglee.data.transforms import Augmentation, JitterCrop, ShortSide
-from partglee.structures import TrainingBatch
+from partglee.data.spec import DatasetSpec
 
 __all__ = ["build_augmentation", "build_test_loader", "build_train_loader", "register_custom"]
+
+View = Callable[[DatasetSpec, Records], Records]
+MapperBuilder = Callable[[DatasetSpec, Records, Augmentation], Mapping]
 
 
 def build_train_loader(
@@ -28,8 +33,15 @@ def build_train_loader(
     world_size: int = 1,
     images_per_process: int | None = None,
     data: DataSets | None = None,
-) -> Iterable[TrainingBatch]:
-    """Endless batches of the data sets of `DATASETS.TRAIN` for one process.
+    augmentation: Augmentation | None = None,
+    view: View | None = None,
+    mapper: MapperBuilder | None = None,
+    collate: Collate = collate,
+) -> Iterable[Any]:
+    """Endless batches of the data sets of `DATASETS.TRAIN` for one process: `TrainingBatch`, if nothing else is said.
+
+    Another kind of batch takes another `mapper` and `collate` (and `view`, where a sample is less than an image), and
+    has samplers, workers, resume and images that cannot be read as they are.
 
     Args:
         cfg: the whole configuration; DATASETS, DATALOADER, INPUT.TRAIN, SOLVER and MODEL.SIZE_DIVISIBILITY are read.
@@ -38,6 +50,10 @@ def build_train_loader(
         rank, world_size: this process, and how many there are.
         images_per_process: B of a batch; None = `SOLVER.BATCH_SIZE` over processes and accumulated passes.
         data: what the run has read; None = the files are read here.
+        augmentation: where images go; None = as `INPUT.TRAIN.MODE` says.
+        view: of the records of a data set, those that are drawn from; None = what PartGLEE draws from.
+        mapper: for a data set what makes a sample of a record; None = `Mapper`.
+        collate: samples to a batch.
 
     Raises:
         ValueError: for unknown data sets, files that are missing or malformed, or settings that contradict each other.
@@ -57,9 +73,13 @@ def build_train_loader(
             f"SOLVER.BATCH_SIZE {cfg.SOLVER.BATCH_SIZE} leaves no image for each of {world_size} processes"
         )
 
-    augmentation = build_augmentation(cfg)
+    augmentation = augmentation or build_augmentation(cfg)
     data = data or DataSets()
-    sources = [_source(cfg, name, data.records(name), augmentation) for name in names]
+    sources = []
+    for name in names:
+        spec, records = get_dataset(name), (view or _single_targets)(get_dataset(name), data.records(name))
+        made = _mapper(cfg, spec, records, augmentation) if mapper is None else mapper(spec, records, augmentation)
+        sources.append(Source(spec, records, made))
     seed = int(cfg.SOLVER.SEED)
     streams = [
         ImageStream(
@@ -67,7 +87,7 @@ def build_train_loader(
             seed=(seed, number),
             batch=images_per_process,
             repeats=repeat_factors(source.records, threshold) if threshold else None,
-            groups=None if isinstance(augmentation, JitterCrop) else _upright(source.records),
+            groups=_upright(source.records) if augmentation.canvas is None else None,
         )
         for number, (source, threshold) in enumerate(zip(sources, thresholds, strict=True))
     ]
@@ -82,39 +102,21 @@ def build_train_loader(
     )
     maker = BatchMaker(
         sources,
+        collate=collate,
         seed=seed,
         rank=rank,
         divisibility=cfg.MODEL.SIZE_DIVISIBILITY,
-        min_canvas=augmentation.size if isinstance(augmentation, JitterCrop) else (1, 1),
+        min_canvas=augmentation.canvas or (1, 1),
     )
     return TrainingLoader(maker, draws, num_workers=cfg.DATALOADER.NUM_WORKERS)
 
 
-def build_augmentation(cfg: CN) -> Augmentation:
-    """Where training images go, `INPUT.TRAIN.MODE`.
-
-    Raises:
-        ValueError: for an unknown mode, or sizes that no image can have.
-    """
-    train = cfg.INPUT.TRAIN
-    if train.MODE == "jitter":
-        low, high = train.SCALE
-        if not 0 < low <= high or len(train.SIZE) != 2 or min(train.SIZE) < 1:
-            raise ValueError(
-                f"INPUT.TRAIN.SCALE must be 0 < low <= high and SIZE two sides, got {train.SCALE} and {train.SIZE}"
-            )
-        return JitterCrop(size=(train.SIZE[0], train.SIZE[1]), scale=(low, high), flip=train.FLIP)
-    if train.MODE == "resize":
-        if not train.SHORT_SIDES or min(train.SHORT_SIDES) < 1:
-            raise ValueError(f"INPUT.TRAIN.SHORT_SIDES must be lengths in pixels, got {train.SHORT_SIDES}")
-        return ShortSide(short_sides=tuple(train.SHORT_SIDES), max_side=train.MAX_SIDE, flip=train.FLIP)
-    raise ValueError(f"INPUT.TRAIN.MODE must be jitter or resize, got {train.MODE!r}")
+def _single_targets(spec: DatasetSpec, records: Records) -> Records:
+    return single_target_view(records, name=spec.name)
 
 
-def _source(cfg: CN, name: str, records: Records, augmentation: Augmentation) -> Source:
-    spec = get_dataset(name)
-    records = single_target_view(records, name=name)
-    mapper = Mapper(
+def _mapper(cfg: CN, spec: DatasetSpec, records: Records, augmentation: Augmentation) -> Mapper:
+    return Mapper(
         vocabulary=records.vocabulary,
         augmentation=augmentation,
         color=cfg.INPUT.TRAIN.COLOR,
@@ -123,7 +125,6 @@ def _source(cfg: CN, name: str, records: Records, augmentation: Augmentation) ->
         boxes_from_masks=spec.boxes_from_masks,
         left_right=spec.left_right,
     )
-    return Source(spec, records, mapper)
 
 
 def _per_dataset(values: list[float], names: list[str], key: str, *, default: float) -> list[float]:

@@ -51,8 +51,7 @@ def collate(
     Raises:
         ValueError: when some samples have an expression and some do not.
     """
-    heights, widths = zip(min_canvas, *((s.image.shape[1], s.image.shape[2]) for s in samples), strict=True)
-    canvas = _round_up(max(heights), divisibility), _round_up(max(widths), divisibility)
+    canvas = canvas_of([sample.image for sample in samples], divisibility, min_canvas)
     told = [sample.expression for sample in samples if sample.expression is not None]
     if told and len(told) < len(samples):
         silent = next(sample.file for sample in samples if sample.expression is None)
@@ -84,8 +83,11 @@ def collate(
     )
 
 
-def _round_up(side: int, divisibility: int) -> int:
-    return -(-side // divisibility) * divisibility
+def canvas_of(images: Sequence[Tensor], divisibility: int, min_canvas: Size = (1, 1)) -> Size:
+    """(H, W) that (3, h, w) images fit on: multiples of `divisibility`, at least `min_canvas`."""
+    sides = zip(min_canvas, *((image.shape[1], image.shape[2]) for image in images), strict=True)
+    height, width = (-(-max(side) // divisibility) * divisibility for side in sides)
+    return height, width
 
 
 def _referred(sample: Sample) -> Sample:

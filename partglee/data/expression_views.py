@@ -6,14 +6,14 @@ A view is a `Records` of its own, so samplers, workers and resume stay what they
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from partglee.data.expression_rules import ExpressionRules, make_expressions
 from partglee.data.images import read_image
-from partglee.data.mapper import single_targets
+from partglee.data.mapper import means_one_object, read_annotated, single_targets
 from partglee.data.records import ImageRecord, Records
 
 _log = logging.getLogger(__name__)
@@ -69,29 +69,46 @@ class SingleTargets(RecordRows):
 
     def __getitem__(self, index: int) -> ImageRecord:
         record, target = super().__getitem__(index), self._target[index]
-        alone = tuple(said for said in record.expressions if said.objects == (target,) and not said.parts)
-        return replace(record, expressions=alone)
+        said = tuple(said for said in record.expressions if said.objects == (target,) and not said.parts)
+        return replace(record, expressions=said)
 
 
-class SingleTargetsOnTheWay(RecordRows):
-    """Every image with its expressions of one object alone; an image that has none gives its place to the next.
+class OnTheWay(RecordRows):
+    """Every image with the expressions that can be used; an image that has none gives its place to the next.
 
     For data sets that draw, or look at their images, before they know their expressions.
+
+    Args:
+        usable: places of the expressions of a record that can be used.
     """
 
     _TRIES = 100
 
-    def __init__(self, records: Records) -> None:
+    def __init__(self, records: Records, usable: Callable[[ImageRecord], Sequence[int]]) -> None:
         super().__init__(records, range(len(records)))
+        self.usable = usable
 
     def __getitem__(self, index: int) -> ImageRecord:
         for step in range(min(self._TRIES, len(self))):
             record = super().__getitem__((index + step) % len(self))
-            rows = single_targets(record)
-            alone = tuple(s for s in record.expressions if len(s.objects) == 1 and not s.parts and s.objects[0] in rows)
-            if alone:
-                return replace(record, expressions=alone)
-        raise ValueError(f"{self._TRIES} images in a row have no expression that means one object alone")
+            places = self.usable(record)
+            if places:
+                return replace(record, expressions=tuple(record.expressions[place] for place in places))
+        raise ValueError(f"{self._TRIES} images in a row have no expression that can be used")
+
+
+def alone(record: ImageRecord) -> list[int]:
+    """Places of the expressions that mean one object and no part, and no crowd."""
+    return [place for place, said in enumerate(record.expressions) if means_one_object(said, record)]
+
+
+def no_crowds(record: ImageRecord) -> list[int]:
+    """Places of the expressions that mean more than crowds, or nothing."""
+    return [
+        place
+        for place, said in enumerate(record.expressions)
+        if said.no_target or not all(thing.crowd for thing in record.targets(said))
+    ]
 
 
 class Expressions(RecordRows):
@@ -129,11 +146,12 @@ class RuleExpressions(RecordRows):
 
     def __getitem__(self, index: int) -> ImageRecord:
         record = super().__getitem__(index)
-        pixels = read_image(record.source) if self.rules.colors or 0 in (record.height, record.width) else None
-        if pixels is not None and (record.height, record.width) != pixels.shape[:2]:
-            if 0 not in (record.height, record.width):
-                return record  # whoever reads the image says what is wrong with it
+        pixels = None
+        if 0 in (record.height, record.width):
+            pixels = read_image(record.source)
             record = replace(record, height=pixels.shape[0], width=pixels.shape[1])
+        elif self.rules.colors:
+            pixels = read_annotated(record)
         rng = np.random.default_rng([self.rules.seed, index])
         said = make_expressions(record, self.vocabulary, rng, rules=self.rules, pixels=pixels)
         return replace(record, expressions=said, pixels=record.pixels if pixels is None else pixels)
@@ -162,10 +180,24 @@ def single_target_view(records: Records, *, name: str) -> Records:
     if not rows_with_expressions(records):
         return records
     if not listed(records):
-        return SingleTargetsOnTheWay(records)
+        return OnTheWay(records, alone)
     view = SingleTargets(records)
     if not len(view):
         raise ValueError(f"data set {name!r}: none of its {view.skipped} expressions means one object alone")
     if view.skipped:
         _log.info("%s: %d expressions of several targets, parts, crowds or none are skipped", name, view.skipped)
     return view
+
+
+def expression_view(records: Records, *, name: str, most: int) -> Records:
+    """What models for any expression draw from a data set: each expression, or groups of up to `most` of an image.
+
+    Raises:
+        ValueError: when it has no expression.
+    """
+    if not rows_with_expressions(records):
+        raise ValueError(
+            f"data set {name!r} has no referring expressions; take it out of DATASETS.TRAIN, or make them by rule "
+            "(EXPRESSIONS: rules)"
+        )
+    return Expressions(records, most=most) if listed(records) else OnTheWay(records, no_crowds)

@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Generator
 from torch.utils.data import DataLoader, Dataset
 
-from partglee.data.collate import collate
 from partglee.data.images import read_image
-from partglee.data.mapper import Mapper, Sample
 from partglee.data.records import ImageRecord, Records
 from partglee.data.samplers import Draw
 from partglee.data.spec import DatasetSpec
 from partglee.data.transforms import Size
-from partglee.structures import TrainingBatch
+from partglee.structures import Vocabulary
 
 _ATTEMPTS = 20  # images that are tried for one place in a batch
+
+
+Mapping = Callable[[ImageRecord, np.random.Generator], Any]
+"""A record to a sample, the same one for the same state of the generator; ValueError or OSError for what cannot be."""
+
+
+class Collate(Protocol):
+    """Samples of one data set to a batch: a NamedTuple with a field `unreadable`, for whoever counts them."""
+
+    def __call__(
+        self,
+        samples: Sequence[Any],
+        *,
+        spec: DatasetSpec,
+        vocabulary: Vocabulary,
+        rng: np.random.Generator,
+        divisibility: int,
+        min_canvas: Size,
+    ) -> Any: ...
 
 
 class Source(NamedTuple):
@@ -27,26 +44,34 @@ class Source(NamedTuple):
 
     spec: DatasetSpec
     records: Records
-    mapper: Mapper
+    mapper: Mapping
 
 
-class BatchMaker(Dataset[TrainingBatch]):
+class BatchMaker(Dataset[Any]):
     """Makes the batch of a draw. The same draw gives the same batch, in whichever worker and run."""
 
     def __init__(
-        self, sources: Sequence[Source], *, seed: int, rank: int, divisibility: int, min_canvas: Size = (1, 1)
+        self,
+        sources: Sequence[Source],
+        *,
+        collate: Collate,
+        seed: int,
+        rank: int,
+        divisibility: int,
+        min_canvas: Size = (1, 1),
     ) -> None:
         self.sources = tuple(sources)
+        self.collate = collate
         self.seed = seed
         self.rank = rank
         self.divisibility = divisibility
         self.min_canvas = min_canvas
 
-    def __getitem__(self, draw: Draw) -> TrainingBatch:
+    def __getitem__(self, draw: Draw) -> Any:
         source = self.sources[draw.dataset]
         unreadable: dict[str, str] = {}
         samples = [self._sample(source, draw, place, unreadable) for place in range(len(draw.images))]
-        batch = collate(
+        batch = self.collate(
             samples,
             spec=source.spec,
             vocabulary=source.records.vocabulary,
@@ -56,17 +81,19 @@ class BatchMaker(Dataset[TrainingBatch]):
         )
         return batch._replace(unreadable=tuple(unreadable.items()))
 
-    def _sample(self, source: Source, draw: Draw, place: int, unreadable: dict[str, str]) -> Sample:
+    def _sample(self, source: Source, draw: Draw, place: int, unreadable: dict[str, str]) -> Any:
         index = draw.images[place]
         for attempt in range(_ATTEMPTS):
             rng = np.random.default_rng([self.seed, draw.step, self.rank, place, attempt])
             if attempt:
                 index = int(rng.integers(len(source.records)))
-            record = source.records[index]
+            name = f"image {index} of {source.spec.name}"
             try:
+                record = source.records[index]
+                name = str(record.file)
                 return source.mapper(record, rng)
             except (OSError, ValueError) as error:
-                unreadable[str(record.file)] = str(error)
+                unreadable[name] = str(error)
         raise ValueError(
             f"data set {source.spec.name!r}: {_ATTEMPTS} images in a row cannot be read; {_listed(unreadable)}"
         )
@@ -92,7 +119,7 @@ def _raised(loader: Iterable[Any]) -> Iterator[Any]:
         yield value
 
 
-class TrainingLoader(Iterable[TrainingBatch]):
+class TrainingLoader(Iterable[Any]):
     """Endless batches of one process. Each names the images that could not be read in `unreadable`; who trains counts.
 
     Args:
@@ -106,7 +133,7 @@ class TrainingLoader(Iterable[TrainingBatch]):
         self.draws = draws
         self.num_workers = num_workers
 
-    def __iter__(self) -> Iterator[TrainingBatch]:
+    def __iter__(self) -> Iterator[Any]:
         yield from _raised(
             DataLoader(
                 _Caught(self.maker),

@@ -14,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from partglee.data.augmentation import Augmentation
 from partglee.data.images import read_image
-from partglee.data.records import ImageRecord, Instance
-from partglee.data.transforms import Augmentation, Geometry, flipped_labels, jitter_color, swap_sides
+from partglee.data.records import Expression, ImageRecord, Instance
+from partglee.data.transforms import Geometry, Size, flipped_labels, jitter_color, swap_sides
 from partglee.structures import Vocabulary
 
 _ORDINAL = re.compile(r"\b(first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth)\b", re.IGNORECASE)
@@ -89,12 +90,12 @@ class Mapper:
         if 0 in size:
             pixels = read_image(record.source)
             size = (pixels.shape[0], pixels.shape[1])
-        ordinal = expression is not None and _ORDINAL.search(expression) is not None
-        geometry = self.augmentation.draw(size, rng, whole=ordinal)
+        whole = expression is not None and must_stay_whole(expression)
+        geometry = self.augmentation.draw(size, rng, whole=whole)
         if target is not None and not _visible(objects, geometry):
             geometry = self.augmentation.draw(size, rng, whole=True)  # the sentence must not speak of nothing
         if pixels is None:
-            pixels = _read(record, geometry)
+            pixels = read_annotated(record, at_least=geometry.resized)
         image = geometry.image(pixels)
         if self.color:
             image = jitter_color(image, self.color, rng)
@@ -139,11 +140,16 @@ class Mapper:
         return kept, LevelSample(labels, boxes[kept], stacked)
 
 
+def means_one_object(expression: Expression, record: ImageRecord) -> bool:
+    """Whether an expression means one object that is no crowd, and nothing else."""
+    return len(expression.objects) == 1 and not expression.parts and not record.objects[expression.objects[0]].crowd
+
+
 def single_targets(record: ImageRecord) -> dict[int, list[str]]:
     """Row of each object that is meant alone -> the sentences that mean it, in file order; crowds are left out."""
     told: dict[int, list[str]] = {}
     for expression in record.expressions:
-        if len(expression.objects) == 1 and not expression.parts and not record.objects[expression.objects[0]].crowd:
+        if means_one_object(expression, record):
             told.setdefault(expression.objects[0], []).append(expression.text)
     return {row: told[row] for row in sorted(told)}
 
@@ -158,12 +164,22 @@ def _choose_expression(record: ImageRecord, rng: np.random.Generator) -> tuple[s
     return sentences[int(rng.integers(len(sentences)))], target
 
 
-def _read(record: ImageRecord, geometry: Geometry) -> NDArray[np.uint8]:
-    pixels = read_image(record.source, at_least=geometry.resized)
-    found = (pixels.shape[0], pixels.shape[1])
-    if not any(found == (-(-record.height // n), -(-record.width // n)) for n in (1, 2, 4, 8)):
+def must_stay_whole(expression: str) -> bool:
+    """Whether a crop may change what an expression means: it counts from one side."""
+    return _ORDINAL.search(expression) is not None
+
+
+def read_annotated(record: ImageRecord, *, at_least: Size | None = None) -> NDArray[np.uint8]:
+    """(., ., 3) the image, at least at the resolution (height, width); None = as it is.
+
+    Raises:
+        FileNotFoundError, ValueError: for an image that cannot be read or is not of the annotated size.
+    """
+    pixels = read_image(record.source, at_least=at_least)
+    size = (pixels.shape[0], pixels.shape[1])
+    if not any(size == (-(-record.height // n), -(-record.width // n)) for n in (1, 2, 4, 8)):
         raise ValueError(
-            f"image file '{record.file}' is {found} (height, width), but the annotations say "
+            f"image file '{record.file}' is {size} (height, width), but the annotations say "
             f"{(record.height, record.width)}; they belong to another version of the image"
         )
     return pixels

@@ -1,7 +1,8 @@
-"""Random geometry and colour of training images.
+"""Geometry and colour of training images, applied.
 
-A `Geometry` is drawn first and then applied: to pixels, boxes and full-size masks by torchvision, and to polygons as
-points, which are rasterised at the final size (much faster than resizing bitmaps of the whole image).
+A `Geometry` is drawn first (`partglee.data.augmentation`) and then applied: to pixels, boxes and full-size masks by
+torchvision, and to polygons as points, which are rasterised at the final size (much faster than resizing bitmaps of the
+whole image).
 
 H x W the image file, h x w what the sample shows.
 """
@@ -10,8 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -76,58 +76,13 @@ class Geometry(NamedTuple):
         return F.horizontal_flip(value) if self.flip else value
 
 
-class Augmentation(Protocol):
-    """Draws where an image goes."""
-
-    def draw(self, source: Size, rng: np.random.Generator, *, whole: bool) -> Geometry:
-        """`whole`: nothing of the image may be cropped away."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class JitterCrop:
-    """Large-scale jitter: the image at a random scale, then a random crop where it is larger than `size`.
-
-    Smaller images are padded at the bottom and right when they are batched.
-    """
-
-    size: Size
-    scale: tuple[float, float]  # of the image that just fits into `size`
-    flip: float
-
-    def draw(self, source: Size, rng: np.random.Generator, *, whole: bool) -> Geometry:
-        low, high = self.scale
-        if whole:
-            low, high = min(low, 1.0), min(high, 1.0)
-        factor = rng.uniform(low, high) * min(self.size[0] / source[0], self.size[1] / source[1])
-        resized = _scaled(source, factor)
-        if whole:  # rounding
-            resized = min(resized[0], self.size[0]), min(resized[1], self.size[1])
-        size = min(resized[0], self.size[0]), min(resized[1], self.size[1])
-        top, left = (int(rng.integers(full - seen + 1)) for full, seen in zip(resized, size, strict=True))
-        return Geometry(source, resized, top, left, size, bool(rng.random() < self.flip))
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShortSide:
-    """The whole image, its short side at one of the given lengths, its long side not above `max_side`."""
-
-    short_sides: tuple[int, ...]
-    max_side: int
-    flip: float
-
-    def draw(self, source: Size, rng: np.random.Generator, *, whole: bool) -> Geometry:
-        short = self.short_sides[int(rng.integers(len(self.short_sides)))]
-        resized = short_side_size(source, short, self.max_side)
-        return Geometry(source, resized, 0, 0, resized, bool(rng.random() < self.flip))
-
-
 def short_side_size(source: Size, short_side: int, max_side: int) -> Size:
     """Size of an image whose short side becomes `short_side`, unless the long one would exceed `max_side`."""
-    return _scaled(source, min(short_side / min(source), max_side / max(source)))
+    return scaled(source, min(short_side / min(source), max_side / max(source)))
 
 
-def _scaled(source: Size, factor: float) -> Size:
+def scaled(source: Size, factor: float) -> Size:
+    """A size times a factor, in whole pixels of at least one."""
     return max(1, round(source[0] * factor)), max(1, round(source[1] * factor))
 
 

@@ -7,6 +7,7 @@ from partglee.structures.images import ImageBatch, batch_images
 from partglee.structures.known_parts import known_parts
 from partglee.structures.outputs import DecoderOutput, LayerPrediction, ModelOutput
 from partglee.structures.prediction import Level, Prediction
+from partglee.structures.referring import ReferringBatch
 from partglee.structures.supervision import LevelSupervision, Supervision
 from partglee.structures.targets import HierarchicalTargets, LevelTargets
 from partglee.structures.text import TextEmbeddings, TextTokens
@@ -27,6 +28,7 @@ __all__ = [
     "PartQueries",
     "PixelFeatures",
     "Prediction",
+    "ReferringBatch",
     "Supervision",
     "TextEmbeddings",
     "TextTokens",

@@ -195,7 +195,7 @@ def test_batches_cross_to_spawned_workers(cfg: CfgNode) -> None:
         (["DATASETS.RATIOS", [1.0]], "RATIOS has 1 numbers for 2 data sets"),
         (["DATASETS.RATIOS", [0.0, 0.0]], "not all 0"),
         (["DATASETS.REPEAT_THRESHOLDS", [0.1]], "REPEAT_THRESHOLDS has 1 numbers"),
-        (["INPUT.TRAIN.MODE", "crop"], "jitter or resize, got 'crop'"),
+        (["INPUT.TRAIN.MODE", "crop"], "one of jitter, letterbox, resize, squash, got 'crop'"),
         (["INPUT.TRAIN.SCALE", [2.0, 1.0]], "0 < low <= high"),
         (["INPUT.TRAIN.MODE", "resize", "INPUT.TRAIN.SHORT_SIDES", []], "SHORT_SIDES"),
         (["SOLVER.BATCH_SIZE", 0], "leaves no image"),

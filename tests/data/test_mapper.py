@@ -13,8 +13,9 @@ from PIL import Image
 
 from partglee.data import Expression, ImageRecord, Instance
 from partglee.data.annotations.coco_json import CocoRecords
+from partglee.data.augmentation import JitterCrop, ShortSide
 from partglee.data.mapper import Mapper
-from partglee.data.transforms import Geometry, JitterCrop, ShortSide
+from partglee.data.transforms import Geometry
 from partglee.structures import Vocabulary
 
 VOCABULARY = Vocabulary({"car": ["left mirror", "right mirror", "wheel"], "dog": []})

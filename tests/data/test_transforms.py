@@ -9,11 +9,10 @@ from coco_files import square
 from pycocotools import mask as rle
 from scipy import ndimage
 
+from partglee.data.augmentation import JitterCrop, ShortSide
 from partglee.data.segmentation import decode, encode_segmentation
 from partglee.data.transforms import (
     Geometry,
-    JitterCrop,
-    ShortSide,
     flipped_labels,
     jitter_color,
     short_side_size,
