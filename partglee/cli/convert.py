@@ -11,7 +11,14 @@ from partglee.cli.arguments import add_import
 def add_parser(commands: Any) -> None:
     """Add this command to the command line."""
     parser = commands.add_parser("convert", help="convert released PartGLEE, GLEE or MaskDINO weights")
-    parser.add_argument("--from", dest="source", required=True, choices=("partglee", "glee", "maskdino"))
+    parser.add_argument(
+        "--from", dest="source", required=True, metavar="NAME",
+        help="what wrote them: partglee, glee, maskdino, or a form that the recipe of a project converts",
+    )  # fmt: skip
+    parser.add_argument(
+        "--config-file", metavar="FILE",
+        help="configuration that they are for, which the new file then says; default: the zoo's that fits",
+    )  # fmt: skip
     parser.add_argument("input", metavar="IN", help=".pth or .safetensors file")
     parser.add_argument("output", metavar="OUT.safetensors")
     add_import(parser)
@@ -22,21 +29,39 @@ def run(arguments: argparse.Namespace) -> int:
     """Convert, and say which of our parameters the file does not have."""
     import torch
 
-    from partglee.checkpoint import convert_checkpoint, read_weights
+    from partglee.basics.names import nearest
+    from partglee.checkpoint import read_weights, write_weights
     from partglee.config import load_config
-    from partglee.modeling import build_model
+    from partglee.engine.recipe import converters
+    from partglee.engine.weight_files import CONFIG_NAME, CONFIG_TEXT
 
-    report = convert_checkpoint(arguments.input, arguments.output, source=arguments.source)
+    recipes = converters()
+    if arguments.source not in recipes:
+        raise ValueError(
+            f"--from {arguments.source}: no recipe converts it{nearest(arguments.source, recipes) or ';'} there are "
+            f"{', '.join(recipes)}; a project's are known with --import PROJECT"
+        )
+    recipe = recipes[arguments.source]
+    file = arguments.config_file
+    cfg = None if file is None else load_config(file, defaults=recipe.defaults)
+    state, report = recipe.convert[arguments.source](read_weights(arguments.input))
+    metadata = {"partglee_source": arguments.source}
+    if cfg is not None:
+        metadata[CONFIG_TEXT] = cfg.dump()
+    elif report.config:
+        metadata[CONFIG_NAME], file = report.config, report.config
+        cfg = load_config(report.config, defaults=recipe.defaults)
+    write_weights(state, arguments.output, metadata)
     print(report)
     print(f"wrote {arguments.output}")
-    if report.config:
+    if cfg is not None:
         with torch.device("meta"):
-            ours = build_model(load_config(report.config)).state_dict()
-        missing = sorted(set(ours) - set(read_weights(arguments.output)))
-        groups = sorted({k.split(".")[0] for k in missing})
+            ours = recipe.build_model(cfg).state_dict()
+        missing = sorted(set(ours) - set(state))
+        groups = sorted({key.split(".")[0] for key in missing})
         print(
-            f"fits {report.config}: every parameter is there"
+            f"fits {file}: every parameter is there"
             if not missing
-            else f"fits {report.config}, except {len(missing)} parameters that the source lacks ({', '.join(groups)})"
+            else f"fits {file}, except {len(missing)} parameters that the source lacks ({', '.join(groups)})"
         )
     return 0

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import ProcessExitedException
+from torch.multiprocessing.spawn import spawn as spawn_processes
 
 Work = Callable[..., int]
 
@@ -40,8 +41,8 @@ def launch(work: Work, arguments: tuple[Any, ...], *, num_gpus: int | None = Non
 def spawn(work: Work, arguments: tuple[Any, ...], *, num_processes: int) -> int:
     """Run `work(*arguments)` in new processes that find each other by the usual environment variables."""
     try:
-        mp.spawn(_child, (work, arguments, num_processes, _free_port()), nprocs=num_processes)
-    except mp.ProcessExitedException as error:
+        spawn_processes(_child, (work, arguments, num_processes, _free_port()), nprocs=num_processes)
+    except ProcessExitedException as error:
         return error.exit_code or 1
     return 0
 

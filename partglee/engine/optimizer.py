@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from fvcore.common.config import CfgNode as CN
-from timm.layers import LayerNorm2d
+from timm.layers.norm import LayerNorm2d
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,7 +11,8 @@ from fvcore.common.config import CfgNode as CN
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from partglee.checkpoint import read_metadata
+from partglee.checkpoint import convert_state_dict, read_metadata
+from partglee.checkpoint.convert import SOURCES
 from partglee.config import config_from_text, get_cfg
 from partglee.criterion import HierarchicalCriterion, build_criterion, summarise, total
 from partglee.data.catalog import DataSets
@@ -154,5 +156,6 @@ PARTGLEE = register_recipe(
         group_of=group_of,
         embeddings=("level_embed", "qformer.content", "qformer.position"),
         check=check_names,
+        convert={source: partial(convert_state_dict, source=source) for source in SOURCES},
     )
 )

@@ -84,7 +84,7 @@ class Recipe:
     ranges: Mapping[str, Range] = field(default_factory=dict)  # of keys that `defaults` adds: what they may be
     # (cfg, model, train, data): raises a ValueError for what can be known to be wrong before the first step
     check: Callable[[CN, Any, bool, DataSets], None] | None = None
-    # released form of weights -> function from its state dict to ours
+    # name of a released form of weights, as `partglee convert --from` takes it -> function from its state dict to ours
     convert: Mapping[str, Callable[[Mapping[str, Tensor]], tuple[dict[str, Tensor], ConversionReport]]] = field(
         default_factory=dict
     )
@@ -105,6 +105,12 @@ def register_recipe(recipe: Recipe) -> Recipe:
         raise ValueError(f"the defaults of recipe {recipe.name!r} must set RECIPE to its name, got {said!r}")
     _RECIPES[recipe.name] = recipe
     return recipe
+
+
+def converters() -> dict[str, Recipe]:
+    """Every released form of weights -> the recipe that converts it."""
+    get_recipe(DEFAULT_RECIPE)
+    return {source: recipe for recipe in _RECIPES.values() for source in recipe.convert}
 
 
 def get_recipe(name: str) -> Recipe:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
@@ -40,14 +40,17 @@ class ShardedWeights:
         """
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
         weights, moments = get_state_dict(self.model, optimizer, options=options)
-        return {n: w.view(()) if n in self._scalars else w for n, w in weights.items()}, moments
+        whole = cast(dict[str, Tensor], weights)  # of a model there is nothing else
+        return {name: w.view(()) if name in self._scalars else w for name, w in whole.items()}, moments
 
     def load(self, optimizer: Any, weights: Mapping[str, Tensor], moments: Mapping[str, Any]) -> None:
         """Take up what `states` gave the first process; every process must call this with the same states."""
-        whole = {name: w.view(1) if name in self._scalars else w for name, w in weights.items()}
+        whole: dict[str, Any] = {name: w.view(1) if name in self._scalars else w for name, w in weights.items()}
         own = self.model.state_dict().keys()
         if own != whole.keys():
             raise ValueError(f"the weights differ in {sorted(own ^ whole.keys())[:3]}")
         # Not strict: a parameter that no loss has reached yet has no moments.
         options = StateDictOptions(full_state_dict=True, strict=False)
-        set_state_dict(self.model, optimizer, model_state_dict=whole, optim_state_dict=dict(moments), options=options)
+        set_state_dict(
+            self.model, optimizer, model_state_dict=dict(whole), optim_state_dict=dict(moments), options=options
+        )

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from fvcore.common.config import CfgNode as CN
 from torch import nn
 
-from partglee.config import find_config, get_cfg, list_models, load_config
+from partglee.config import config_from_text, find_config, get_cfg, list_models, load_config, recipe_in, run_defaults
+from partglee.config.values import leaves
 from partglee.modeling import build_model
 
 
@@ -121,6 +123,46 @@ def test_a_base_is_found_beside_the_file_and_else_in_the_zoo(tmp_path: Path) -> 
     mine.write_text("_BASE_: mine.yaml\n")
     with pytest.raises(ValueError, match="is its own _BASE_"):
         load_config(mine)
+
+
+def guest_defaults() -> CN:
+    """Of a project that builds on PartGLEE's parts."""
+    cfg = get_cfg()
+    cfg.RECIPE = "guest"
+    cfg.MODEL.REGIONS = 10
+    return cfg
+
+
+def test_a_project_adds_keys_and_stands_on_the_zoo(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("_BASE_: joint_r50.yaml\nRECIPE: guest\nMODEL: {REGIONS: 8}\n")
+    file = tmp_path / "guest.yaml"
+    file.write_text("_BASE_: base.yaml\nSOLVER: {MAX_ITER: 7}\n")
+    cfg = load_config(file, ["MODEL.REGIONS", 12], defaults=guest_defaults)
+    assert (cfg.MODEL.REGIONS, cfg.SOLVER.MAX_ITER, cfg.RECIPE) == (12, 7, "guest")
+    assert cfg.MODEL.TEXT.MODE == load_config("joint_r50").MODEL.TEXT.MODE != get_cfg().MODEL.TEXT.MODE
+    assert config_from_text(cfg.dump(), defaults=guest_defaults) == cfg
+    assert recipe_in(file) == "guest" and recipe_in("joint_r50") == "partglee"
+    assert recipe_in("joint_r50", ["SOLVER.SEED", 1, "RECIPE", "guest"]) == "guest"
+    with pytest.raises(ValueError, match=r"unknown key MODEL\.REGION; the nearest known one is MODEL\.REGIONS"):
+        load_config(file, ["MODEL.REGION", 12], defaults=guest_defaults)
+
+
+def test_a_configuration_of_another_recipe(tmp_path: Path) -> None:
+    file = tmp_path / "guest.yaml"
+    file.write_text("RECIPE: guest\nMODEL: {REGIONS: 8}\n")
+    with pytest.raises(ValueError, match=r"guest\.yaml is for the recipe 'guest', not for 'partglee'; the project of"):
+        load_config(file)
+    with pytest.raises(ValueError, match="the weights is for the recipe 'guest', not for 'partglee'"):
+        config_from_text(file.read_text(), source="the weights")
+    with pytest.raises(ValueError, match="RECIPE 'guest' does not fit the keys of 'partglee'"):
+        load_config("tiny", ["RECIPE", "guest"])
+
+
+def test_what_every_model_shares() -> None:
+    """The keys of a run alone are a part of PartGLEE's, with the same values."""
+    shared, all_keys = dict(leaves(run_defaults())), dict(leaves(get_cfg()))
+    assert shared.items() <= all_keys.items()
+    assert {key.split(".")[0] for key in all_keys.keys() - shared.keys()} == {"MODEL", "CRITERION", "TEST"}
 
 
 def test_unknown_key_names_the_nearest() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ from fvcore.common.config import CfgNode as CN
 from torch import Tensor, nn
 
 from partglee.basics.files import whole_file
+from partglee.checkpoint import ConversionReport
 from partglee.config import run_defaults
 from partglee.config.values import COUNT
 from partglee.data.build import build_test_loader
 from partglee.data.catalog import DataSets
 from partglee.data.records import ImageRecord, Records
 from partglee.data.spec import DatasetSpec
-from partglee.engine.recipe import Recipe
+from partglee.engine.recipe import Recipe, register_recipe
 from partglee.engine.step import StepOutput
 from partglee.structures import TrainingBatch
 
@@ -101,13 +103,21 @@ def metric_names(spec: DatasetSpec, records: Records) -> tuple[str, ...]:
     return ("right",)
 
 
-RECIPE = Recipe(
-    name="coverage",
-    defaults=defaults,
-    build_model=build_model,
-    build_step=build_step,
-    evaluate=evaluate,
-    metric_names=metric_names,
-    embeddings=("place",),
-    ranges={"MODEL.WIDTH": COUNT},
+def from_released(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], ConversionReport]:
+    """What somebody else called `net.`."""
+    return {key.removeprefix("net."): value for key, value in state.items()}, ConversionReport("netcov", len(state))
+
+
+RECIPE = register_recipe(
+    Recipe(
+        name="coverage",
+        defaults=defaults,
+        build_model=build_model,
+        build_step=build_step,
+        evaluate=evaluate,
+        metric_names=metric_names,
+        embeddings=("place",),
+        ranges={"MODEL.WIDTH": COUNT},
+        convert={"netcov": from_released},
+    )
 )

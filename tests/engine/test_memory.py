@@ -13,7 +13,7 @@ from training_samples import make_batch, small_config
 
 from partglee.criterion import build_criterion
 from partglee.engine.build import build_initial_model
-from partglee.engine.step import TrainingStep
+from partglee.engine.partglee_recipe import TrainingStep
 
 
 def one_pass(folder: Path, overrides: list[Any]) -> tuple[float, dict[str, torch.Tensor], Counter[str]]:

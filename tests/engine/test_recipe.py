@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
+import re
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from second_model import RECIPE, Coverage, CoverageStep
 
 from partglee.checkpoint import read_metadata, read_weights
+from partglee.cli import main
 from partglee.config import load_config
+from partglee.engine import Predictor
+from partglee.engine.failures import NonFiniteLoss
 from partglee.engine.launch import spawn
 from partglee.engine.optimizer import parameter_groups
 from partglee.engine.recipe import Recipe, get_recipe, register_recipe
 from partglee.engine.run import run, work
+from partglee.engine.step import StepOutput
+from partglee.engine.trainer import endless
 from partglee.testing import register_toy
 
 VALUES = """
@@ -162,6 +169,75 @@ def test_mistakes_are_told_before_the_first_step(place: Path, tmp_path: Path, mo
 def test_a_recipe_without_evaluation(place: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"'coverage' has no evaluation; set DATASETS\.TEST \[\]"):
         train(place, tmp_path, recipe=replace(RECIPE, evaluate=None))
+
+
+def test_by_the_command_line(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The configuration names the recipe, --import its module; terms are logged by the first part of their path."""
+    command = ["train", "--import", "second_model", "--config-file", str(place / "coverage.yaml"), "--num-gpus", "0"]
+    assert main([*command, "OUTPUT_DIR", str(tmp_path), "SOLVER.MAX_ITER", "1"]) == 0
+    assert re.search(r"1/1 eta .* \| loss [\d.]+ \| coverage: square [\d.]+ \| step ", capsys.readouterr().out)
+    assert "coverage" in (tmp_path / "config.yaml").read_text()
+    final = read_weights(tmp_path / "model_final.safetensors")
+    torch.save({f"net.{key}": value for key, value in final.items()}, tmp_path / "released.pth")
+    files = [str(tmp_path / "released.pth"), str(tmp_path / "converted.safetensors")]
+    assert main(["convert", "--from", "netcov", "--config-file", str(place / "coverage.yaml"), *files]) == 0
+    assert "coverage.yaml: every parameter is there" in capsys.readouterr().out
+    assert main([*command, "--eval-only", "OUTPUT_DIR", str(tmp_path / "eval"), "MODEL.WEIGHTS", files[1]]) == 0
+    with pytest.raises(ValueError, match=r"is for the recipe 'coverage', not for 'partglee'"):
+        Predictor.from_pretrained(files[1])
+    assert main(["convert", "--from", "netcoff", *files]) == 2
+    assert "no recipe converts it; did you mean 'netcov'" in capsys.readouterr().err
+
+
+def test_a_batch_of_another_kind_is_dumped_field_by_field(place: Path, tmp_path: Path) -> None:
+    class Pairs(NamedTuple):
+        left: torch.Tensor
+        right: Any
+        source: str = "pairs"
+        files: tuple[str, ...] = ("a.jpg",)
+        unreadable: tuple[tuple[str, str], ...] = ()
+
+    class Broken(torch.nn.Module):
+        def __init__(self, model: Coverage) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, batch: Pairs) -> StepOutput:
+            loss = self.model(batch.left).sum() * float("nan")
+            return StepOutput(loss, {"total": loss.detach()})
+
+    left = torch.rand(1, 3, 16, 16)
+    batches = endless([Pairs(left, {"size": (2, 3), "where": Path("x")})])
+    broken = replace(
+        RECIPE, build_step=lambda cfg, model: Broken(model), train_batches=lambda cfg, accelerator, data: batches
+    )
+    with pytest.raises(NonFiniteLoss, match=r"a batch of pairs .*images: a\.jpg"):
+        train(place, tmp_path, recipe=broken)
+    (dumped,) = torch.load(tmp_path / "non_finite_0000000_0.pt", weights_only=True)["batches"][:1]
+    assert torch.equal(dumped["left"], left) and dumped["files"] == ["a.jpg"]
+    assert dumped["right"] == {"size": [2, 3], "where": repr(Path("x"))}
+
+
+def test_recipes_travel_to_other_processes() -> None:
+    for recipe in (RECIPE, get_recipe("partglee")):
+        assert pickle.loads(pickle.dumps(recipe)).build_step is recipe.build_step
+
+
+def blocks(source: str) -> set[tuple[str, ...]]:
+    """Any four lines that follow each other, without imports, comments and lone brackets."""
+    lines = [line.strip() for line in source.splitlines()]
+    own = [line for line in lines if len(line) > 1 and not line.startswith(("import ", "from ", "#"))]
+    return {tuple(own[i : i + 4]) for i in range(len(own) - 3)}
+
+
+def test_a_model_needs_no_line_of_the_library(root: Path) -> None:
+    library = {file: blocks(file.read_text(encoding="utf-8")) for file in (root / "partglee").rglob("*.py")}
+    source = (root / "tests" / "engine" / "second_model.py").read_text(encoding="utf-8")
+    assert not [file for file, theirs in library.items() if theirs & blocks(source)]
+    # The check can fail.
+    trainer = root / "partglee" / "engine" / "trainer.py"
+    stolen = "\n".join(trainer.read_text(encoding="utf-8").splitlines()[-8:])
+    assert trainer in [file for file, theirs in library.items() if theirs & blocks(f"{source}\n{stolen}")]
 
 
 def test_recipes_by_name() -> None:
