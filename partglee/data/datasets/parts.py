@@ -62,7 +62,6 @@ _PACO_EGO4D = replace(
 )
 _PACO_TRAIN = {"images": 45790, "objects": 217117, "parts": 395071}
 
-
 # -- PartImageNet as `datasets/prepare_partimagenet.py` writes it; VLPart's `{train,val}_format.json` are read as well -
 #
 # Published numbers are of the validation split of the original release; no two of its splits share an ImageNet class.

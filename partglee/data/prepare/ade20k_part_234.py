@@ -12,12 +12,11 @@ from typing import Any
 import yaml
 
 from partglee.basics.files import read_json
-from partglee.data.prepare.command import Argv, add_raw_and_splits, run, shown
+from partglee.data.prepare.command import Argv, add_raw_and_splits, each_split, run, shown
 from partglee.data.prepare.files import AnnotatedImage
 from partglee.data.prepare.part_maps import part_labels, with_parts, write_maps
 from partglee.data.prepare.regions import Mask
 from partglee.data.segmentation import decode, labels_in, read_label_map
-from partglee.data.spec import datasets_root
 from partglee.structures.vocabulary_files import FOLDER
 
 IGNORE = 65535
@@ -85,9 +84,7 @@ def main(argv: Argv = None) -> int:
 
 
 def _prepare(arguments: argparse.Namespace) -> Iterator[str]:
-    root = arguments.raw or datasets_root() / "ADE20KPart234"
-    for split in arguments.splits:
-        notes: Counter[str] = Counter()
+    for root, split, notes in each_split(arguments, "ADE20KPart234"):
         images = list(shown(read_ade20k_part_234(root, split, notes)))
         yield from write_maps(
             images, root / "ade20k", split, vocabulary="ade20k_part_234", objects=object_names(), notes=notes,

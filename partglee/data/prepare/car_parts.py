@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from partglee.basics.files import read_json
-from partglee.data.prepare.command import Argv, add_mapping, run, share_parser, write_shares
+from partglee.data.prepare.command import Argv, run_mapped
 from partglee.data.prepare.files import AnnotatedImage
-from partglee.data.prepare.mapping import NameMapping, load_mapping
+from partglee.data.prepare.mapping import NameMapping
 from partglee.data.prepare.regions import Region, draw_polygons, region_from_mask, split_components
 
 MIN_AREA = 20  # pixels; smaller regions are slips of the pen
@@ -53,12 +52,4 @@ def read_car_parts(raw: Path, mapping: NameMapping, *, min_area: int = MIN_AREA)
 
 def main(argv: Argv = None) -> int:
     """`datasets/prepare_car_parts.py`."""
-    parser = share_parser("Car-Parts", "car_parts", raw="trainingset")
-    add_mapping(parser, "car_parts")
-    return run(parser, argv, _prepare)
-
-
-def _prepare(arguments: argparse.Namespace) -> Iterable[str]:
-    mapping = load_mapping(arguments.mapping)
-    images = read_car_parts(arguments.raw, mapping)
-    return write_shares(images, arguments, categories=mapping.categories(), description="Car-Parts")
+    return run_mapped(argv, "Car-Parts", "car_parts", raw="trainingset", read=read_car_parts)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from partglee.data.prepare.command import Argv, add_mapping, run, share_parser, write_shares
+from partglee.data.prepare.command import Argv, run_mapped
 from partglee.data.prepare.files import AnnotatedImage
-from partglee.data.prepare.mapping import NameMapping, load_mapping
+from partglee.data.prepare.mapping import NameMapping
 from partglee.data.prepare.raw_files import load_mat
 from partglee.data.prepare.regions import Region, drop_specks, region_from_mask, split_components, split_pair
 
@@ -91,12 +90,4 @@ def _instances(name: str, mask: NDArray[np.bool_], mapping: NameMapping, min_are
 
 def main(argv: Argv = None) -> int:
     """`datasets/prepare_clothing.py`."""
-    parser = share_parser("Clothing Co-Parsing", "clothing", raw="")
-    add_mapping(parser, "clothing")
-    return run(parser, argv, _prepare)
-
-
-def _prepare(arguments: argparse.Namespace) -> Iterable[str]:
-    mapping = load_mapping(arguments.mapping)
-    images = read_clothing(arguments.raw, mapping)
-    return write_shares(images, arguments, categories=mapping.categories(), description="Clothing Co-Parsing")
+    return run_mapped(argv, "Clothing Co-Parsing", "clothing", raw="", read=read_clothing)

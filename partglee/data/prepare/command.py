@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from tqdm import tqdm  # type: ignore[import-untyped, unused-ignore]
 
 from partglee.basics.files import read_json
 from partglee.data.prepare.files import AnnotatedImage, write_set, write_splits
+from partglee.data.prepare.mapping import NameMapping, load_mapping
 from partglee.data.spec import datasets_root
 
 Argv = Sequence[str] | None
@@ -57,11 +59,21 @@ def add_output(parser: argparse.ArgumentParser, folder: str) -> None:
     parser.add_argument("--val-share", type=float, default=0.1, help="last share of the images, kept for validation")
 
 
-def add_mapping(parser: argparse.ArgumentParser, name: str) -> None:
-    """`--mapping`, of raw names to ours."""
+def run_mapped(
+    argv: Argv, title: str, folder: str, *, raw: str, read: Callable[[Path, NameMapping], Iterable[AnnotatedImage]]
+) -> int:
+    """A script whose raw names are renamed by a mapping, the built-in one of the folder's name or `--mapping`."""
+    parser = share_parser(title, folder, raw=raw)
     parser.add_argument(
-        "--mapping", default=name, help="YAML file of names, or the built-in one (default: %(default)s)"
+        "--mapping", default=folder, help="YAML file of names, or the built-in one (default: %(default)s)"
     )
+
+    def work(arguments: argparse.Namespace) -> Iterable[str]:
+        mapping = load_mapping(arguments.mapping)
+        images = read(arguments.raw, mapping)
+        return write_shares(images, arguments, categories=mapping.categories(), description=title)
+
+    return run(parser, argv, work)
 
 
 def write_shares(
@@ -88,6 +100,12 @@ def add_raw_and_splits(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument("raw", nargs="?", type=Path, help=f"raw folder (default: {default}); the files go there too")
     parser.add_argument("--splits", nargs="+", default=["train", "val"], metavar="SPLIT", help="default: %(default)s")
     parser.add_argument("--replace", action="store_true", help="overwrite files that came from elsewhere")
+
+
+def each_split(arguments: argparse.Namespace, folder: str) -> Iterator[tuple[Path, str, Counter[str]]]:
+    """(raw folder, split, notes) of each split that is asked for; `folder` is that of the data set."""
+    for split in arguments.splits:
+        yield arguments.raw or datasets_root() / folder, split, Counter()
 
 
 def write_named(

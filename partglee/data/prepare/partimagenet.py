@@ -23,11 +23,10 @@ from PIL import Image, ImageDraw
 
 from partglee.basics.files import read_json
 from partglee.basics.names import name_key
-from partglee.data.prepare.command import Argv, add_raw_and_splits, run, shown, write_named
+from partglee.data.prepare.command import Argv, add_raw_and_splits, each_split, run, shown, write_named
 from partglee.data.prepare.files import AnnotatedImage
 from partglee.data.prepare.regions import Mask, Region, draw_polygons, region_from_mask
 from partglee.data.segmentation import label_files, labels_in, read_label_map
-from partglee.data.spec import datasets_root
 from partglee.structures.vocabulary_files import read_builtin
 
 _SYNSET = re.compile(r"n\d{8}(?=_)")
@@ -220,9 +219,7 @@ def main(argv: Argv = None) -> int:
 
 def _prepare(arguments: argparse.Namespace) -> Iterator[str]:
     seg = arguments.release == "seg"
-    root = arguments.raw or datasets_root() / ("PartImageNet_Seg" if seg else "partimagenet")
-    for split in arguments.splits:
-        notes: Counter[str] = Counter()
+    for root, split, notes in each_split(arguments, "PartImageNet_Seg" if seg else "partimagenet"):
         if seg:
             images = read_partimagenet_seg(root, split, notes)
             file = root / f"{split}_joint.json"

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from partglee.data.prepare.command import Argv, add_raw_and_splits, run, shown
+from partglee.data.prepare.command import Argv, add_raw_and_splits, each_split, run, shown
 from partglee.data.prepare.files import AnnotatedImage
 from partglee.data.prepare.part_maps import MIN_AREA, part_labels, with_parts, write_maps
 from partglee.data.prepare.pascal_part import read_objects
@@ -106,9 +106,7 @@ def main(argv: Argv = None) -> int:
 
 
 def _prepare(arguments: argparse.Namespace) -> Iterator[str]:
-    root = arguments.raw or datasets_root() / "PascalPart116"
-    for split in arguments.splits:
-        notes: Counter[str] = Counter()
+    for root, split, notes in each_split(arguments, "PascalPart116"):
         images = list(shown(read_pascal_part_116(root, split, notes, instances=arguments.instances)))
         yield from write_maps(
             images, root / "pascalvoc", split, vocabulary="pascal_part_116", objects=object_names(), notes=notes,

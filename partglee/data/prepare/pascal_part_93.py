@@ -14,12 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from partglee.data.prepare.command import Argv, add_raw_and_splits, run, shown, write_named
+from partglee.data.prepare.command import Argv, add_raw_and_splits, each_split, run, shown, write_named
 from partglee.data.prepare.files import AnnotatedImage, without_objects
 from partglee.data.prepare.mapping import categories_of
 from partglee.data.prepare.pascal_part import PartRule, object_region, part_rule, read_objects
 from partglee.data.prepare.regions import Region
-from partglee.data.spec import datasets_root
 from partglee.structures.vocabulary_files import split_objects
 
 
@@ -98,9 +97,7 @@ def main(argv: Argv = None) -> int:
 
 
 def _prepare(arguments: argparse.Namespace) -> Iterator[str]:
-    root = arguments.raw or datasets_root() / "pascal_part"
-    for split in arguments.splits:
-        notes: Counter[str] = Counter()
+    for root, split, notes in each_split(arguments, "pascal_part"):
         images = list(shown(read_pascal_part_93(root, split, notes)))
         for chosen, name, categories, what in _files(images, split):
             listed = list(chosen)
