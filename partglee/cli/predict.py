@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Predict; a broken image is reported and skipped. Status 1 if any was."""
     from tqdm import tqdm
 
-    from partglee.basics.files import write_jpeg
+    from partglee.basics.files import whole_file, write_jpeg
     from partglee.data.images import list_images
     from partglee.engine.image_input import FAILURES, predict_files
     from partglee.structures import Vocabulary
@@ -66,12 +64,11 @@ def run(arguments: argparse.Namespace) -> int:
     )
     predict([])  # an unknown name or a wrong option is the user's error, not each image's
     pictures = _picture_names(files)
-    output.mkdir(parents=True, exist_ok=True)
     broken: list[str] = []
-    handle, beside = tempfile.mkstemp(dir=output, prefix=".predictions.", suffix=".jsonl")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as lines:
-            answers = predict_files(predictor, files, predict, batch_size=arguments.batch_size)
+    stopped = False
+    with whole_file(output / "predictions.jsonl") as beside, beside.open("w", encoding="utf-8") as lines:
+        answers = predict_files(predictor, files, predict, batch_size=arguments.batch_size)
+        try:
             for file, found in tqdm(answers, unit="image", total=len(files), disable=None):
                 try:
                     if isinstance(found, Exception):
@@ -82,13 +79,10 @@ def run(arguments: argparse.Namespace) -> int:
                 except FAILURES as error:
                     broken.append(str(file))
                     tqdm.write(f"partglee: skipped {file}: {error}", file=sys.stderr)
-    except KeyboardInterrupt:
-        _publish(beside, output)  # what is done so far is worth keeping
-        raise
-    else:
-        _publish(beside, output)
-    finally:
-        Path(beside).unlink(missing_ok=True)
+        except KeyboardInterrupt:
+            stopped = True  # what is done so far is worth keeping
+    if stopped:
+        raise KeyboardInterrupt
     done = len(files) - len(broken)
     print(
         f"{done} of {len(files)} images -> {output / 'predictions.jsonl'}"
@@ -97,11 +91,6 @@ def run(arguments: argparse.Namespace) -> int:
     if broken:
         print(f"skipped {len(broken)}: {', '.join(broken[:5])}{' ...' if len(broken) > 5 else ''}", file=sys.stderr)
     return 1 if broken else 0
-
-
-def _publish(beside: str, output: Path) -> None:
-    os.chmod(beside, 0o644)
-    os.replace(beside, output / "predictions.jsonl")
 
 
 def _predictor(arguments: argparse.Namespace) -> Any:

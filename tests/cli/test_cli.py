@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,6 +65,24 @@ def test_broken_images_are_skipped(
     assert len((out / "predictions.jsonl").read_text().splitlines()) >= 2
     error = capsys.readouterr().err
     assert "broken.jpg" in error and "empty.png" in error
+
+
+def test_what_was_done_before_an_interruption_is_kept(
+    photos: Path, weights: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from partglee.engine import image_input
+
+    whole = image_input.predict_files
+
+    def stop_after_one(*arguments: Any, **options: Any) -> Iterator[Any]:
+        yield next(iter(whole(*arguments, **options)))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(image_input, "predict_files", stop_after_one)
+    out = tmp_path / "out"
+    assert predict([photos / "a.jpg", photos / "b.png"], weights, table, out, "--no-pictures") == 130
+    assert len((out / "predictions.jsonl").read_text().splitlines()) == 1
+    assert [path.name for path in out.iterdir()] == ["predictions.jsonl"]
 
 
 def test_nothing_to_predict(weights: Path, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
