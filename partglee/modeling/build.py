@@ -13,12 +13,10 @@ from partglee.modeling.decoder import DeformableDecoder
 from partglee.modeling.denoising import DenoisingBuilder
 from partglee.modeling.early_fusion import EarlyFusion
 from partglee.modeling.heads import PredictionHeads
-from partglee.modeling.object_decoder import ObjectDecoder
-from partglee.modeling.part_decoder import PartDecoder
+from partglee.modeling.object_decoder import ObjectDecoder, QuerySelection
+from partglee.modeling.part_decoder import PartDecoder, QFormer
 from partglee.modeling.partglee import PartGLEE
 from partglee.modeling.pixel_decoder import PixelDecoder
-from partglee.modeling.qformer import QFormer
-from partglee.modeling.query_selection import QuerySelection
 from partglee.text import TextEncoder, build_text_encoder
 
 

@@ -1,4 +1,4 @@
-"""The deformable decoder that both levels use (spec sections 1.5 and 1.7).
+"""The deformable decoder that both levels use (PartGLEE, section 3.1; DINO, arXiv 2203.03605).
 
 B images, Q queries (denoising queries first), S memory tokens, T expression tokens, E width.
 """
@@ -9,10 +9,12 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from partglee.layers import MLP, FeedForward, MSDeformAttn, MultiheadAttention, sine_position_boxes
+from partglee.modeling.denoising import denoising_mask
 from partglee.modeling.heads import PredictionHeads
-from partglee.structures import LayerPrediction, PixelFeatures
+from partglee.structures import DecoderOutput, DenoisingQueries, LayerPrediction, PixelFeatures
 
 
 class DecoderLayer(nn.Module):
@@ -121,11 +123,75 @@ class DeformableDecoder(nn.Module):
         return DecoderStates(tuple(all_queries), tuple(all_boxes))
 
 
-def predict_layers(
-    states: DecoderStates, heads: PredictionHeads, names: Tensor, *, rows: slice = slice(None), masks: bool = True
+class ProposedQueries(NamedTuple):
+    """Q queries with the boxes that they propose, before the first layer."""
+
+    content: Tensor  # (B, Q, E)
+    boxes: Tensor  # (B, Q, 4) cxcywh in [0, 1]
+
+
+def decode(
+    proposed: ProposedQueries,
+    pixels: PixelFeatures,
+    names: Tensor,
+    *,
+    decoder: DeformableDecoder,
+    heads: PredictionHeads,
+    denoising: DenoisingQueries | None = None,
+    tokens: Tensor | None = None,
+    token_mask: Tensor | None = None,
+    detach_content: bool = False,
+    every_layer: bool = False,
+) -> DecoderOutput:
+    """One level, from its proposed queries to its predictions.
+
+    Args:
+        names: (C, E), or (B, C, E) where names differ between images.
+        denoising: M queries that go before the proposed ones; needs `every_layer`.
+        tokens: (B, T, E) expression tokens that join the self-attention.
+        token_mask: (B, T) bool, True = valid; None = all.
+        detach_content: no gradient from the layers to the proposed content.
+        every_layer: also what deep supervision needs.
+    """
+    content = proposed.content.detach() if detach_content else proposed.content
+    reference = proposed.boxes.detach()
+    num_noised, attn_mask = 0, None
+    if denoising is not None:
+        num_noised = denoising.content.shape[1]
+        attn_mask = denoising_mask(denoising.group, content.shape[1])
+        content = torch.cat((denoising.content.to(content.dtype), content), dim=1)
+        reference = torch.cat((denoising.boxes, reference), dim=1)
+    if tokens is not None:
+        attn_mask = _hide_padding(attn_mask, token_mask, content.shape[1])
+    states = decoder(content, reference, pixels, heads, attn_mask=attn_mask, tokens=tokens, every_layer=every_layer)
+    queries, noised = slice(num_noised, None), slice(num_noised)
+    layers = _predict_layers(states, heads, names, rows=queries)
+    if not every_layer:
+        return DecoderOutput(states.queries[-1], layers)
+    return DecoderOutput(
+        queries=states.queries[-1][:, queries],
+        layers=layers,
+        proposals=heads.predict(proposed.content, proposed.boxes, names),
+        denoising=() if denoising is None else _predict_layers(states, heads, names, rows=noised, masks=False),
+        denoising_source=None if denoising is None else denoising.source,
+    )
+
+
+def _predict_layers(
+    states: DecoderStates, heads: PredictionHeads, names: Tensor, *, rows: slice, masks: bool = True
 ) -> tuple[LayerPrediction, ...]:
     """Apply the heads to some rows of every returned state."""
     return tuple(
         heads.predict(q[:, rows], b[:, rows], names, masks=masks)
         for q, b in zip(states.queries, states.boxes, strict=True)
     )
+
+
+def _hide_padding(attn_mask: Tensor | None, token_mask: Tensor | None, num_queries: int) -> Tensor | None:
+    """(B, Q, Q + T) mask in which no query sees a padded token, or sees what `attn_mask` (Q, Q) blocks."""
+    if token_mask is None:
+        return attn_mask
+    pads = ~token_mask[:, None].expand(-1, num_queries, -1)
+    if attn_mask is None:
+        return F.pad(pads, (num_queries, 0), value=False)
+    return torch.cat((attn_mask.expand(len(pads), -1, -1), pads), dim=-1)

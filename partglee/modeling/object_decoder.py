@@ -1,19 +1,66 @@
-"""Object level: query selection and the deformable decoder (spec section 1.5).
+"""Object level: query selection, which turns the best memory tokens into object queries, and the deformable decoder
+(MaskDINO, arXiv 2206.02777, section 3).
 
-B images, Q queries, M denoising queries, T expression tokens, E width.
+B images, S memory tokens, Q queries, C names, E width.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from partglee.modeling.decoder import DeformableDecoder, predict_layers
-from partglee.modeling.denoising import denoising_mask
+from partglee.layers import pixel_centres
+from partglee.modeling.decoder import DeformableDecoder, ProposedQueries, decode
 from partglee.modeling.heads import PredictionHeads
-from partglee.modeling.query_selection import QuerySelection
 from partglee.structures import DecoderOutput, DenoisingQueries, PixelFeatures, TextEmbeddings
+
+
+class QuerySelection(nn.Module):
+    """Scores every memory token against the names and keeps the best.
+
+    Each token proposes an anchor box at its pixel. Side lengths double per level **in memory order**, coarse to fine,
+    so that the finest level has the largest anchors: inherited by the released weights, which expect it.
+    """
+
+    def __init__(self, *, embed_dim: int, num_queries: int, anchor_size: float = 0.05) -> None:
+        super().__init__()
+        self.num_queries = num_queries
+        self.anchor_size = anchor_size
+        self.proj = nn.Linear(embed_dim, embed_dim)
+        self.norm = nn.LayerNorm(embed_dim)
+
+    def forward(
+        self, pixels: PixelFeatures, heads: PredictionHeads, names: Tensor, active: Tensor | None = None
+    ) -> ProposedQueries:
+        """Keep the best `num_queries` tokens, or all of them where the image has fewer.
+
+        Args:
+            names: (C, E), or (B, C, E) where names differ between images.
+            active: (B, C) bool, names that may be found in each image; None = all.
+        """
+        anchors, valid = self.anchors(pixels.level_sizes, pixels.memory.device)
+        tokens = self.norm(self.proj(pixels.memory * valid.to(pixels.memory.dtype)))
+        with torch.no_grad():  # a rank has no gradient
+            logits = heads.score(tokens, names).float()
+            if active is not None:
+                logits = logits.masked_fill(~active[:, None], float("-inf"))
+            best = logits.max(dim=-1).values
+            top = best.topk(min(self.num_queries, best.shape[1]), dim=1).indices
+        content = tokens.gather(1, top.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+        anchor_logits = anchors.expand(len(top), -1, -1).gather(1, top.unsqueeze(-1).expand(-1, -1, 4))
+        return ProposedQueries(content, (heads.box_offsets(content) + anchor_logits).sigmoid())
+
+    def anchors(self, level_sizes: tuple[tuple[int, int], ...], device: torch.device) -> tuple[Tensor, Tensor]:
+        """(1, S, 4) anchor box logits, +inf where a coordinate leaves (0.01, 0.99), and (1, S, 1) which are inside."""
+        boxes = []
+        for level, (h, w) in enumerate(level_sizes):
+            y, x = pixel_centres(h, device=device), pixel_centres(w, device=device)
+            centre = torch.stack((x.expand(h, w), y[:, None].expand(h, w)), dim=-1)
+            size = torch.full_like(centre, self.anchor_size * 2.0**level)
+            boxes.append(torch.cat((centre, size), dim=-1).reshape(-1, 4))
+        box = torch.cat(boxes)[None]
+        valid = ((box > 0.01) & (box < 0.99)).all(dim=-1, keepdim=True)
+        return (box / (1 - box)).log().masked_fill(~valid, float("inf")), valid
 
 
 class ObjectDecoder(nn.Module):
@@ -36,42 +83,16 @@ class ObjectDecoder(nn.Module):
         """Predict objects; with `every_layer` also what deep supervision needs."""
         # An expression is a name of one image only, so each image scores its own: (B, 1, E) instead of (C, E).
         names = text.objects.unsqueeze(1) if text.expressions else text.objects
-        active = None if text.expressions else text.active
-        selected = self.selection(pixels, self.heads, names, active)
-        content, reference = selected.content.detach(), selected.boxes.detach()
-        num_noised = 0
-        attn_mask = None
-        if denoising is not None:
-            num_noised = denoising.content.shape[1]
-            content = torch.cat((denoising.content.to(content.dtype), content), dim=1)
-            reference = torch.cat((denoising.boxes, reference), dim=1)
-            attn_mask = denoising_mask(denoising.group, selected.content.shape[1])
-        tokens = None
-        if text.expressions:
-            tokens = text.tokens
-            attn_mask = _hide_padding(attn_mask, text.token_mask, content.shape[1])
-        states = self.decoder(
-            content, reference, pixels, self.heads, attn_mask=attn_mask, tokens=tokens, every_layer=every_layer
+        selected = self.selection(pixels, self.heads, names, None if text.expressions else text.active)
+        return decode(
+            selected,
+            pixels,
+            names,
+            decoder=self.decoder,
+            heads=self.heads,
+            denoising=denoising,
+            tokens=text.tokens if text.expressions else None,
+            token_mask=text.token_mask,
+            detach_content=True,
+            every_layer=every_layer,
         )
-        layers = predict_layers(states, self.heads, names, rows=slice(num_noised, None))
-        if not every_layer:
-            return DecoderOutput(states.queries[-1], layers)
-        return DecoderOutput(
-            queries=states.queries[-1][:, num_noised:],
-            layers=layers,
-            proposals=self.heads.predict(selected.content, selected.boxes, names),
-            denoising=predict_layers(states, self.heads, names, rows=slice(num_noised), masks=False)
-            if denoising is not None
-            else (),
-            denoising_source=None if denoising is None else denoising.source,
-        )
-
-
-def _hide_padding(attn_mask: Tensor | None, token_mask: Tensor | None, num_queries: int) -> Tensor | None:
-    """(B, Q, Q + T) mask in which no query sees a padded token, or sees what `attn_mask` (Q, Q) blocks."""
-    if token_mask is None:
-        return attn_mask
-    pads = ~token_mask[:, None].expand(-1, num_queries, -1)
-    if attn_mask is None:
-        return F.pad(pads, (num_queries, 0), value=False)
-    return torch.cat((attn_mask.expand(len(pads), -1, -1), pads), dim=-1)

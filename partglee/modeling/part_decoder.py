@@ -1,17 +1,68 @@
-"""Part level: the same deformable decoder, with weights of its own, started from parsed queries (spec section 1.7).
+"""Part level: the Q-Former, which parses object queries into part queries (PartGLEE, section 3.2), and the deformable
+decoder with weights of its own.
 
-B images, P = K * L part queries, M denoising queries, E width.
+B images, K objects, L parsing queries, P = K * L part queries, E width.
 """
 
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from partglee.modeling.decoder import DeformableDecoder, predict_layers
-from partglee.modeling.denoising import denoising_mask
+from partglee.layers import FeedForward, MultiheadAttention
+from partglee.modeling.decoder import DeformableDecoder, ProposedQueries, decode
 from partglee.modeling.heads import PredictionHeads
 from partglee.structures import DecoderOutput, DenoisingQueries, PartQueries, PixelFeatures, TextEmbeddings
+
+
+class QFormerLayer(nn.Module):
+    """Self-attention among one object's parsing queries, attention to that object, feed-forward.
+
+    The object is the only key, so attending to it means adding one projected vector. The query and key projections
+    there are carried for the checkpoint's sake and play no role.
+    """
+
+    def __init__(self, *, embed_dim: int, num_heads: int, ffn_dim: int) -> None:
+        super().__init__()
+        self.self_attn = MultiheadAttention(embed_dim=embed_dim, num_heads=num_heads)
+        self.self_norm = nn.LayerNorm(embed_dim)
+        self.object_attn = MultiheadAttention(embed_dim=embed_dim, num_heads=num_heads)
+        self.object_norm = nn.LayerNorm(embed_dim)
+        self.ffn = FeedForward(embed_dim=embed_dim, ffn_dim=ffn_dim)
+        self.ffn_norm = nn.LayerNorm(embed_dim)
+
+    def forward(self, queries: Tensor, position: Tensor, objects: Tensor) -> Tensor:
+        """queries (N, L, E), position (L, E), objects (N, E) -> (N, L, E)."""
+        query = queries + position
+        queries = self.self_norm(queries + self.self_attn(query, query, queries))
+        queries = self.object_norm(queries + self.object_attn.single_key(objects).unsqueeze(1))
+        return self.ffn_norm(queries + self.ffn(queries))
+
+
+class QFormer(nn.Module):
+    """Parses each object query on its own: no image features, no boxes."""
+
+    def __init__(
+        self, *, embed_dim: int, num_parsing_queries: int, num_layers: int, num_heads: int, ffn_dim: int
+    ) -> None:
+        super().__init__()
+        self.content = nn.Parameter(torch.randn(num_parsing_queries, embed_dim))
+        self.position = nn.Parameter(torch.randn(num_parsing_queries, embed_dim))
+        self.layers = nn.ModuleList(
+            QFormerLayer(embed_dim=embed_dim, num_heads=num_heads, ffn_dim=ffn_dim) for _ in range(num_layers)
+        )
+        self.norm = nn.LayerNorm(embed_dim)
+
+    def forward(self, object_queries: Tensor, rows: Tensor) -> PartQueries:
+        """(B, Q, E) object queries and (B, K) rows to parse -> (B, K * L, E) part queries with their parents."""
+        batch, kept = rows.shape
+        length, width = self.content.shape
+        chosen = object_queries.gather(1, rows.unsqueeze(-1).expand(-1, -1, width)).flatten(0, 1)
+        queries = self.content.to(chosen.dtype).expand(batch * kept, -1, -1)
+        for layer in self.layers:
+            queries = layer(queries, self.position, chosen)
+        parsed = self.norm(queries).reshape(batch, kept * length, width)
+        return PartQueries(parsed, rows.repeat_interleave(length, dim=1))
 
 
 class PartDecoder(nn.Module):
@@ -35,25 +86,12 @@ class PartDecoder(nn.Module):
     ) -> DecoderOutput:
         """Predict parts; with `every_layer` also what deep supervision needs."""
         start = self.norm(self.proj(parts.content))
-        boxes = self.heads.box_offsets(start).sigmoid()
-        content, reference = start, boxes.detach()
-        num_noised = 0
-        attn_mask = None
-        if denoising is not None:
-            num_noised = denoising.content.shape[1]
-            content = torch.cat((denoising.content.to(content.dtype), content), dim=1)
-            reference = torch.cat((denoising.boxes, reference), dim=1)
-            attn_mask = denoising_mask(denoising.group, start.shape[1])
-        states = self.decoder(content, reference, pixels, self.heads, attn_mask=attn_mask, every_layer=every_layer)
-        layers = predict_layers(states, self.heads, text.parts, rows=slice(num_noised, None))
-        if not every_layer:
-            return DecoderOutput(states.queries[-1], layers)
-        return DecoderOutput(
-            queries=states.queries[-1][:, num_noised:],
-            layers=layers,
-            proposals=self.heads.predict(start, boxes, text.parts),
-            denoising=predict_layers(states, self.heads, text.parts, rows=slice(num_noised), masks=False)
-            if denoising is not None
-            else (),
-            denoising_source=None if denoising is None else denoising.source,
+        return decode(
+            ProposedQueries(start, self.heads.box_offsets(start).sigmoid()),
+            pixels,
+            text.parts,
+            decoder=self.decoder,
+            heads=self.heads,
+            denoising=denoising,
+            every_layer=every_layer,
         )

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from partglee.modeling.denoising import DenoisingBuilder
 from partglee.modeling.object_decoder import ObjectDecoder
-from partglee.modeling.part_decoder import PartDecoder
+from partglee.modeling.part_decoder import PartDecoder, QFormer
 from partglee.modeling.pixel_decoder import PixelDecoder
-from partglee.modeling.qformer import QFormer
 from partglee.structures import (
     HierarchicalTargets,
     ImageBatch,

@@ -20,7 +20,7 @@ from partglee.engine.build import build_accelerator, build_trainer
 from partglee.engine.predictor import Predictor
 from partglee.engine.trainer import Hook, Trainer
 from partglee.evaluation import joint_evaluator
-from partglee.modeling.qformer import QFormer
+from partglee.modeling.part_decoder import QFormer
 from partglee.structures import PartQueries
 from partglee.testing import TOY_VOCABULARY, ToyRecords, register_toy, write_name_table
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from partglee.layers import MLP, MultiheadAttention, inverse_sigmoid, sine_position_boxes, sine_position_map
 from partglee.modeling.early_fusion import EarlyFusion
-from partglee.modeling.qformer import QFormer
+from partglee.modeling.part_decoder import QFormer
 
 
 def attention_pair() -> tuple[MultiheadAttention, nn.MultiheadAttention]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from partglee.modeling.heads import PredictionHeads
-from partglee.modeling.query_selection import QuerySelection
+from partglee.modeling.object_decoder import QuerySelection
 from partglee.structures import PixelFeatures
 
 LEVELS = ((2, 3), (8, 4))  # coarse to fine
