@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -225,7 +225,8 @@ class Predictor:
         names = Vocabulary.parse(vocabulary)
         if isinstance(images, (list, tuple)) and not isinstance(images, InputImage):
             return list(self.stream(images, names, options, batch_size=batch_size))
-        return self._detect(self.encode_image(images), names, options)[0]
+        one = cast("ImageSource | InputImage | EncodedImage", images)
+        return self._detect(self.encode_image(one), names, options)[0]
 
     def stream(
         self,

@@ -10,7 +10,7 @@ from typing import Any
 
 import timm
 import torch
-from timm.layers import freeze_batch_norm_2d
+from timm.layers.norm_act import freeze_batch_norm_2d
 from timm.models.swin_transformer import SwinTransformerBlock
 from torch import Tensor, nn
 
@@ -75,20 +75,20 @@ def build_timm_backbone(
         kwargs["drop_path_rate"] = drop_path
     try:
         with torch.device("meta"):
-            info = timm.create_model(name, features_only=True, **kwargs).feature_info
+            shapes: Any = timm.create_model(name, features_only=True, **kwargs)
     except (RuntimeError, AttributeError, TypeError) as error:
         raise ValueError(f"timm's {name!r} cannot be built as a feature extractor: {error}") from error
-    reductions = info.reduction()
+    reductions = shapes.feature_info.reduction()
     missing = [s for s in STRIDES if s not in reductions]
     if missing:
         raise ValueError(
             f"backbone {name!r} has maps at strides {reductions}, but {list(STRIDES)} are needed; "
             "choose a hierarchical backbone such as resnet50, convnext_tiny or mobilenetv2_100"
         )
-    indices = info.out_indices
     # Where several maps share a stride the last is the richest.
-    chosen = tuple(max(i for i, r in zip(indices, reductions, strict=True) if r == s) for s in STRIDES)
-    body = timm.create_model(name, features_only=True, out_indices=chosen, **kwargs)
+    of_map = dict(zip(reductions, shapes.feature_info.out_indices, strict=True))
+    chosen = tuple(of_map[stride] for stride in STRIDES)
+    body: Any = timm.create_model(name, features_only=True, out_indices=chosen, **kwargs)
     if frozen_norm:
         body = freeze_batch_norm_2d(body)
     for module in body.modules():

@@ -50,4 +50,4 @@ class PadBeforeRollBlock(SwinTransformerBlock):
 def pad_before_roll(block: SwinTransformerBlock) -> None:
     """Turn one of timm's blocks, weights and all, into the detection variant, in place."""
     block.__class__ = PadBeforeRollBlock
-    block.attn_mask = None  # timm precomputes it for one input size
+    block.register_buffer("attn_mask", None, persistent=False)  # timm precomputes it for one input size
