@@ -96,7 +96,7 @@ class DatasetSpec:
     sampled_names: int = 0  # names of a batch vocabulary at each level: positives + random others; 0 = all names
     boxes_from_masks: bool = True  # after a crop; False where masks are worse than boxes
     left_right: bool = True  # names that say left or right are swapped by a flip
-    evaluator: str = ""  # key of `partglee.evaluation.EVALUATORS`; "" = for training only
+    evaluator: str = ""  # scoring protocol (`partglee.evaluation.protocols`); "" = `joint`, or `federated`
     counts: Counts = field(default_factory=Counts)  # what `partglee data` compares the files with
     needs: tuple[str, ...] = ()  # further files and folders that the reader reads, relative to the root
     select: tuple[float, float] = (0.0, 1.0)  # share of the images, in file order, that this split keeps

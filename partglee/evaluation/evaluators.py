@@ -40,7 +40,6 @@ EVALUATORS: dict[str, type[Evaluator]] = {
     "referring": ReferringEvaluator,
     "semantic_parts": SemanticPartEvaluator,
 }
-_JOINT = ("", "hierarchical", "joint")  # as a data set's own evaluator: one table for both levels and their links
 
 
 def build_evaluator(name: str, **options: Any) -> Evaluator:
@@ -58,9 +57,7 @@ def build_evaluator(name: str, **options: Any) -> Evaluator:
 def evaluator_name(spec: DatasetSpec, records: Records) -> str:
     """What scores a data set when nobody says another: the spec's own, or else `joint`, or `federated` where the images
     say which names were looked for (plain AP would count names that nobody looked for as wrong)."""
-    if spec.evaluator not in _JOINT:
-        return spec.evaluator
-    return "federated" if is_federated(records) else "joint"
+    return spec.evaluator or ("federated" if is_federated(records) else "joint")
 
 
 def is_federated(records: Records) -> bool:

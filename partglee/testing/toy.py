@@ -122,7 +122,7 @@ def register_toy(
         file = write_toy_dataset(folder, num_images, seed, size, name=name, kinds=kinds)
         spec = DatasetSpec(
             name=name, annotations=str(file.resolve()), images=str(file.resolve().parent), reader=read_coco,
-            evaluator="hierarchical",
+            evaluator="joint",
         )  # fmt: skip
     return register(spec, replace=True)
 

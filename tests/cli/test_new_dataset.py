@@ -34,7 +34,7 @@ SPECS = splits(
         images="street",
         reader=read_street,
         part_background="inside",
-        evaluator="hierarchical",
+        evaluator="joint",
         needs=("street/LICENCE",),
     ),
     train={"images": 6},

@@ -141,8 +141,10 @@ def test_evaluators_of_data_sets(place: Path, tmp_path: Path) -> None:
     spec = get_dataset("toy_evaluate")
     records = spec.read()
     assert isinstance(dataset_evaluator(replace(spec, evaluator="lvis"), records), LvisEvaluator)
-    for name in ("", "hierarchical", "joint"):
+    for name in ("", "joint"):
         assert dataset_evaluator(replace(spec, evaluator=name), records).name == "objects and parts"
+    assert spec.evaluator == "joint"
+    assert dataset_evaluator(replace(spec, evaluator="hierarchical"), records).name == "hierarchical"
     assert type(dataset_evaluator(replace(spec, evaluator="coco"), records)) is CocoEvaluator
     with pytest.raises(ValueError, match="'referring', which takes no detections"):
         dataset_evaluator(replace(spec, evaluator="referring"), records)

@@ -23,7 +23,7 @@ _PASCAL_JOINT = DatasetSpec(
     images=f"{_PASCAL}/images/{{split}}",
     reader=read_coco,
     vocabulary="pascal_part_116",
-    evaluator="hierarchical",
+    evaluator="joint",
     counts=Counts(object_names=20, part_names=116, unconfirmed=("images",)),
 )
 _PASCAL_BASE_JOINT = replace(
@@ -76,7 +76,7 @@ def _ade_joint(split: str, images: int) -> DatasetSpec:
         reader=read_coco,
         vocabulary="ade20k_part_234",
         part_background="inside",  # objects of other classes have parts that nobody labelled here
-        evaluator="hierarchical",
+        evaluator="joint",
         counts=Counts(images=images, object_names=44, part_names=234, unconfirmed=("images",)),
     )
 

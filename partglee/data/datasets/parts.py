@@ -12,7 +12,7 @@ from partglee.structures.vocabulary_files import read_builtin
 # -- Toy scenes, as `partglee data toy` draws them. Endless ones without files: `partglee.testing.register_toy` -------
 
 _TOY = DatasetSpec(
-    name="toy_{split}", annotations="toy/{split}.json", images="toy", reader=read_coco, evaluator="hierarchical"
+    name="toy_{split}", annotations="toy/{split}.json", images="toy", reader=read_coco, evaluator="joint"
 )
 
 # -- Car-Parts, as `datasets/prepare_car_parts.py` writes it: 400 photos, the last 40 for validation ------------------
@@ -84,7 +84,7 @@ _PARTIMAGENET_JOINT = replace(
     # One object is annotated in each picture; others of its kind may stand beside it.
     object_background="inside",
     part_background="inside",
-    evaluator="hierarchical",
+    evaluator="joint",
     counts=Counts(object_names=11, part_names=40),
 )
 _PARTIMAGENET_SEG = replace(
