@@ -67,16 +67,18 @@ def run_check(arguments: argparse.Namespace) -> int:
 
 
 def _check_dataset(spec: DatasetSpec, arguments: argparse.Namespace) -> int:
+    from partglee.data import DataSets
     from partglee.data.checks.datasets import NOT_LOADED, validate_dataset
 
     if arguments.images is not None:
         from dataclasses import replace
 
         spec = replace(spec, images=str(arguments.images.absolute()))
-    report = validate_dataset(spec, progress=sys.stderr.isatty())
+    data = DataSets()
+    report = validate_dataset(spec, progress=sys.stderr.isatty(), data=data)
     print(f"{spec.name}: {spec.annotation_path}\n{report.text()}")
     if not arguments.no_draw and NOT_LOADED not in report.errors:
-        _draw(spec.read(), spec, arguments)
+        _draw(data.read(spec), spec, arguments)
     return 1 if report.errors else 0
 
 

@@ -69,10 +69,13 @@ class DataSets:
         Raises:
             ValueError: for an unknown name, and what `DatasetSpec.read` raises.
         """
-        spec = get_dataset(name)
-        if name not in self._read or self._read[name][0] is not spec:
-            self._read[name] = (spec, spec.read())
-        return self._read[name][1]
+        return self.read(get_dataset(name))
+
+    def read(self, spec: DatasetSpec) -> Records:
+        """The same of a spec that need not be registered; one of a name at a time."""
+        if spec.name not in self._read or self._read[spec.name][0] is not spec:
+            self._read[spec.name] = (spec, spec.read())
+        return self._read[spec.name][1]
 
 
 # -- described by a configuration -----------------------------------------------------------------------------------

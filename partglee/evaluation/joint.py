@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
 
+from partglee.data.annotations.entries import annotation_entries, category_entries
 from partglee.data.records import ImageRecord, Records
-from partglee.data.records_json import annotation_entries, category_entries
 from partglee.data.segmentation import encode_segmentation
 from partglee.evaluation.base import Results
 from partglee.evaluation.category_map import CategoryMap

@@ -12,9 +12,9 @@ import numpy as np
 
 from partglee.basics.files import write_jpeg
 from partglee.data.annotations.categories import image_file_name, is_part_category, split_part_name
+from partglee.data.annotations.entries import as_content
 from partglee.data.images import read_image
 from partglee.data.records import Records
-from partglee.data.records_json import as_content
 from partglee.data.segmentation import decode, encode_segmentation
 from partglee.structures.prediction import Prediction
 from partglee.visualization.draw import draw_prediction

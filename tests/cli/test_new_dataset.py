@@ -99,6 +99,10 @@ def test_it_is_listed_shown_and_checked(place: Path, capsys: pytest.CaptureFixtu
     assert "holds: 2 images (published)" in capsys.readouterr().out
     assert main(["data", "check", "street_train", "--no-draw", *mine]) == 0
     assert "6 images (published)" in capsys.readouterr().out
+    assert sys.modules["street_parts"].READ == ["street_val", "street_train"]
+    assert main(["data", "check", "street_val", "--draw", str(place / "pictures"), *mine]) == 0
+    assert sys.modules["street_parts"].READ[2:] == ["street_val"]  # its pictures are of the records that were checked
+    assert len(list((place / "pictures").iterdir())) == 2
 
 
 @pytest.mark.parametrize(

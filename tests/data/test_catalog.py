@@ -1,4 +1,4 @@
-"""Where data sets lie, how much they should hold, and records as the content of a file."""
+"""Where data sets lie, how much they should hold, and that each is read once."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ import coco_files
 import pytest
 
 from partglee.data import DataSets, DatasetSpec, catalog, datasets_root, get_dataset, list_datasets, register
-from partglee.data.checks.content import validate
 from partglee.data.datasets import SPECS
-from partglee.data.records_json import as_content
 from partglee.data.spec import UNCONFIRMED, Counts, missing_files, splits
 
 
@@ -57,22 +55,6 @@ def test_counts_that_nobody_confirmed_are_told_apart() -> None:
         if "images" in counts.unconfirmed and counts.images is not None
     }
     assert doubtful == {8431, 850, 7347, 1016, 20481, 2408, 4809}
-
-
-def test_records_as_content(tmp_path: Path) -> None:
-    """What is read from the example is written again: names, boxes, links, and ids that say the place."""
-    coco_files.write(tmp_path, coco_files.two_images())
-    records = coco_files.spec_of(tmp_path).read()
-    content, problems = as_content(records, [1, 0])
-    report = validate(content, images=tmp_path / "unused")  # file names are absolute
-    assert problems == [] and not report.errors and not report.warnings, report.text()
-    assert [image["id"] for image in content["images"]] == [2, 1]
-    names = {entry["id"]: entry["name"] for entry in content["categories"]}
-    found = [(names[entry["category_id"]], entry["bbox"], entry.get("parent_id")) for entry in content["annotations"]]
-    assert found == [
-        ("dog", [5, 5, 30, 40], None), ("car", [20, 10, 60, 40], None), ("car:wheel", [30, 40, 10, 10], 2),
-        ("car:left mirror", [20, 20, 4, 6], 2),
-    ]  # fmt: skip
 
 
 def test_the_librarys_own_names(root: Path) -> None:

@@ -8,22 +8,26 @@ from typing import Any
 
 from partglee.basics.files import read_json
 from partglee.data.annotations.coco_json import CocoRecords, read_coco
+from partglee.data.annotations.entries import as_content
 from partglee.data.annotations.shards import ShardRecords, read_shards
+from partglee.data.catalog import DataSets
 from partglee.data.checks.content import Report, validate
 from partglee.data.records import Records
-from partglee.data.records_json import as_content
 from partglee.data.spec import DatasetSpec, missing_files
 from partglee.structures import Vocabulary
 
 NOT_LOADED = "data set that cannot be loaded"  # an error of the report
 
 
-def validate_dataset(spec: DatasetSpec, *, images: Path | None = None, progress: bool = False) -> Report:
+def validate_dataset(
+    spec: DatasetSpec, *, images: Path | None = None, progress: bool = False, data: DataSets | None = None
+) -> Report:
     """Check the annotations of a data set, its image files too where their folder is there, and its counts.
 
     Args:
         images: folder of the images; None = the registered one.
         progress: show a progress bar on stderr.
+        data: what was read before, and is to be used afterwards.
 
     Returns:
         The report; an error for each file or folder that is missing, a warning for each count that differs.
@@ -35,7 +39,7 @@ def validate_dataset(spec: DatasetSpec, *, images: Path | None = None, progress:
     if "annotations" in missing:
         raise ValueError(f"{spec.name} has no file {missing['annotations']}; datasets/README.md says how to get it")
     try:
-        records = spec.read()
+        records = (data or DataSets()).read(spec)
     except ValueError as error:
         records, reason = None, str(error)
     of_files = spec.reader in (read_coco, read_shards)
