@@ -15,9 +15,8 @@ from torch import Tensor
 
 from partglee.basics.processes import num_processes, sum_over_processes
 from partglee.criterion import set_criterion as terms
-from partglee.criterion.distillation import distillation_loss
+from partglee.criterion.losses import RESTRICTION_NORMS, distillation_loss, restriction_loss, restriction_normaliser
 from partglee.criterion.matcher import Matcher, Matches, PendingMatches
-from partglee.criterion.restriction import RESTRICTION_NORMS, restriction_loss, restriction_normaliser
 from partglee.criterion.set_criterion import SetCriterion
 from partglee.criterion.stack import (
     PredictionStack,
@@ -27,8 +26,14 @@ from partglee.criterion.stack import (
     layer_names,
     stack_predictions,
 )
-from partglee.structures import DecoderOutput, HierarchicalTargets, LevelTargets, ModelOutput
-from partglee.structures.supervision import LevelSupervision, Supervision
+from partglee.structures import (
+    DecoderOutput,
+    HierarchicalTargets,
+    LevelSupervision,
+    LevelTargets,
+    ModelOutput,
+    Supervision,
+)
 
 RESTRICTION, DISTILLATION = "restriction", "distillation"
 PART_MATCHING = ("global", "within_parent")
@@ -65,6 +70,16 @@ class _Level(NamedTuple):
         """Whether anything in the batch says something about this level."""
         background = self.supervision.background
         return len(self.targets) > 0 or background is None or any(background)
+
+
+class _Counts(NamedTuple):
+    """How many there are in the batches of all processes together: scalars."""
+
+    objects: Tensor  # targets
+    object_copies: Tensor  # of targets, as denoising queries
+    parts: Tensor
+    part_copies: Tensor
+    images: Tensor
 
 
 @dataclass(kw_only=True)
@@ -124,10 +139,10 @@ class HierarchicalCriterion:
         elif any(len(t.parts) for t in targets):
             raise ValueError("targets hold parts but the model predicted none; does the vocabulary have part names?")
         processes = num_processes()
-        counts = sum_over_processes(_counts(objects, parts, len(targets), device))
-        normalisers = (counts / processes).clamp(min=1)
-        objects = _decide_background(objects, counts[0], processes)
-        parts = None if parts is None else _decide_background(parts, counts[2], processes)
+        summed = sum_over_processes(_counts(objects, parts, len(targets), device))
+        counts, normalisers = _Counts(*summed.unbind()), _Counts(*(summed / processes).clamp(min=1).unbind())
+        objects = _decide_background(objects, counts.objects, processes)
+        parts = None if parts is None else _decide_background(parts, counts.parts, processes)
 
         # Assignments run on the CPU while the device computes what needs none.
         object_matches = self._start(objects, output.mask_features) if objects.supervised else None
@@ -142,18 +157,18 @@ class HierarchicalCriterion:
             student, teacher = output.text.distill
             loss = distillation_loss(full_precision(student), full_precision(teacher))
             losses[f"text/{DISTILLATION}"] = self.weights.distillation * loss
-        losses.update(self._denoising(objects, normalisers[1]))
+        losses.update(self._denoising(objects, normalisers.object_copies))
         if parts is not None:
-            losses.update(self._denoising(parts, normalisers[3]))
+            losses.update(self._denoising(parts, normalisers.part_copies))
 
         if object_matches is not None:
             matched = object_matches.result()
-            losses.update(self._matched(objects, matched, normalisers[0], output.mask_features))
+            losses.update(self._matched(objects, matched, normalisers.objects, output.mask_features))
         matched_parts = None
         if parts is not None and part_matches is not None:
             matched_parts = part_matches.result()
-            losses.update(self._matched(parts, matched_parts, normalisers[2], output.mask_features))
-        losses.update(self._restriction(objects, parts, matched_parts, output.parent, counts[4], processes))
+            losses.update(self._matched(parts, matched_parts, normalisers.parts, output.mask_features))
+        losses.update(self._restriction(objects, parts, matched_parts, output.parent, counts.images, processes))
         return losses
 
     def _start(self, level: _Level, mask_features: Tensor, allowed: Sequence[Tensor] | None = None) -> PendingMatches:
@@ -166,9 +181,7 @@ class HierarchicalCriterion:
             matches,
             normaliser=normaliser,
             mask_features=features,
-            negatives=level.supervision.negatives,
-            background=level.supervision.background,
-            labelled=level.supervision.labelled,
+            supervision=level.supervision,
         )
         return self._named(level.name, values, level.predictions.names)
 
@@ -178,12 +191,7 @@ class HierarchicalCriterion:
             return {}
         predictions = stack_predictions(noised, layer_names(len(noised)))
         values = self.level.denoising_losses(
-            predictions,
-            source,
-            level.targets,
-            normaliser=normaliser,
-            negatives=level.supervision.negatives,
-            background=level.supervision.background,
+            predictions, source, level.targets, normaliser=normaliser, supervision=level.supervision
         )
         return self._named(level.name, values, [f"denoising.{name}" for name in predictions.names])
 
@@ -289,7 +297,7 @@ def _decide_background(level: _Level, num_targets: Tensor, processes: int) -> _L
 
 
 def _counts(objects: _Level, parts: _Level | None, num_images: int, device: torch.device) -> Tensor:
-    """(5,) object targets, their denoising copies, part targets, their copies, images."""
+    """(5,) `_Counts` of this process."""
     counts: list[int | Tensor] = []
     for level in (objects, parts):
         source = None if level is None else level.output.denoising_source

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import generalized_box_iou
 
-from partglee.criterion.boxes import to_xyxy
+from partglee.criterion.losses import to_xyxy
 from partglee.criterion.stack import PredictionStack, TargetBatch, full_precision
 from partglee.ops.points import sample_masks, sample_points
 

@@ -6,17 +6,26 @@ A prediction sets, B images, Q queries, C names, M matched pairs or denoising qu
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from partglee.criterion.boxes import giou_loss, l1_loss
-from partglee.criterion.classification import focal_loss, labelled_queries, supervised_pairs
-from partglee.criterion.masks import dice_loss, mask_bce_loss, sampled_mask_logits
+from partglee.criterion.losses import (
+    dice_loss,
+    focal_loss,
+    giou_loss,
+    l1_loss,
+    labelled_queries,
+    mask_bce_loss,
+    sampled_mask_logits,
+    supervised_pairs,
+)
 from partglee.criterion.matcher import Matches
 from partglee.criterion.stack import PredictionStack, TargetBatch, full_precision, sum_per_layer
+from partglee.structures import LevelSupervision
 
+EVERYTHING = LevelSupervision()  # is annotated
 CLASS, L1, GIOU, MASK, DICE = "class", "box_l1", "box_giou", "mask_bce", "mask_dice"
 
 
@@ -51,18 +60,14 @@ class SetCriterion:
         *,
         normaliser: Tensor,
         mask_features: Tensor | None = None,
-        negatives: Tensor | None = None,
-        background: Sequence[bool] | None = None,
-        labelled: Sequence[Tensor | None] | None = None,
+        supervision: LevelSupervision = EVERYTHING,
     ) -> dict[str, Tensor]:
         """Losses of matched queries, and the classification of the others.
 
         Args:
             normaliser: scalar, number of targets.
             mask_features: (B, E, h, w); None = no mask losses.
-            negatives: (B, C) bool, names whose absence is meaningful; None = all.
-            background: B bools, unmatched queries should be predicted as nothing; None = yes.
-            labelled: B times (R, 4) cxcywh, where that holds; None = everywhere.
+            supervision: what the annotations leave open.
 
         Returns:
             Term -> (A,). Terms that nothing in the batch supervises are left out.
@@ -75,8 +80,8 @@ class SetCriterion:
         positive[(*where, targets.labels[rows])] = True
         matched = torch.zeros_like(predictions.logits[..., :1], dtype=torch.bool).squeeze(-1)
         matched[where] = True
-        places = labelled_queries(predictions.boxes, background, labelled)
-        weight = supervised_pairs(positive, matched, negatives, places)
+        places = labelled_queries(predictions.boxes, supervision.background, supervision.labelled)
+        weight = supervised_pairs(positive, matched, supervision.negatives, places)
         losses = {CLASS: self._focal(predictions.logits, positive, weight)}
         if len(targets) == 0:
             return {term: loss / normaliser for term, loss in losses.items()}
@@ -95,8 +100,7 @@ class SetCriterion:
         targets: TargetBatch,
         *,
         normaliser: Tensor,
-        negatives: Tensor | None = None,
-        background: Sequence[bool] | None = None,
+        supervision: LevelSupervision = EVERYTHING,
     ) -> dict[str, Tensor]:
         """Class and box losses of denoising queries, which know their target.
 
@@ -108,20 +112,19 @@ class SetCriterion:
             predictions: of the M denoising queries.
             source: (B, M) long, target row in the image; -1 = padding, no loss; -2 = negative.
             normaliser: scalar, number of copies of targets.
-            negatives: (B, C) bool, names whose absence is meaningful; None = all.
-            background: B bools, what is not annotated is nothing; None = in all images.
+            supervision: what the annotations leave open.
         """
         copies = source >= 0
         rows = (targets.offsets[:, None] + source.clamp(min=0)).clamp(max=len(targets) - 1)
         positive = torch.zeros_like(predictions.logits[0], dtype=torch.bool)
         positive.scatter_(-1, targets.labels[rows].unsqueeze(-1), copies.unsqueeze(-1))
         punished = source != -1
-        for image, known in enumerate(background or ()):
+        for image, known in enumerate(supervision.background or ()):
             if not known:
                 punished[image] = copies[image]
         weight = punished.unsqueeze(-1)
-        if negatives is not None:
-            weight = weight & negatives[:, None].to(weight.device)
+        if supervision.negatives is not None:
+            weight = weight & supervision.negatives[:, None].to(weight.device)
         weight = (weight | positive).expand_as(predictions.logits)
 
         wanted = targets.boxes[rows]

@@ -77,7 +77,6 @@ def collate(
         ),
         names=names,
         expressions=tuple(told) or None,
-        supervises=supervises,
         source=spec.name,
         files=tuple(sample.file for sample in samples),
     )

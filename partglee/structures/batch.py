@@ -33,7 +33,6 @@ class TrainingBatch(NamedTuple):
     supervision: Supervision
     names: BatchNames | None
     expressions: tuple[str, ...] | None = None  # one for each image
-    supervises: tuple[bool, bool] = (True, True)  # objects, parts
     source: str = ""  # data set name, for logs alone
     files: tuple[str, ...] = ()  # of the images, for logs and error messages alone
     unreadable: tuple[tuple[str, str], ...] = ()  # (file, reason) of images that others took the place of

@@ -8,8 +8,8 @@ from criterion_samples import leaves, make_criterion, random_output, random_targ
 
 from partglee.config import get_cfg
 from partglee.criterion import LossWeights, build_criterion, summarise, total
+from partglee.criterion.losses import restriction_loss
 from partglee.criterion.matcher import Matcher
-from partglee.criterion.restriction import restriction_loss
 from partglee.criterion.stack import batch_targets, layer_names, stack_predictions
 from partglee.structures import HierarchicalTargets, LevelTargets, ModelOutput
 from partglee.structures.supervision import LevelSupervision, Supervision

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from partglee.criterion import matcher as matcher_module
-from partglee.criterion.boxes import giou_loss
-from partglee.criterion.masks import dice_loss, mask_bce_loss
+from partglee.criterion.losses import dice_loss, giou_loss, mask_bce_loss
 from partglee.criterion.matcher import Matcher, assign, focal_cost, mask_point_cost
 from partglee.criterion.stack import PredictionStack, batch_targets
 from partglee.structures import LevelTargets

@@ -9,11 +9,19 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from partglee.criterion.boxes import giou_loss, l1_loss
-from partglee.criterion.classification import focal_loss, labelled_queries, supervised_pairs
-from partglee.criterion.distillation import distillation_loss
-from partglee.criterion.masks import dice_loss, mask_bce_loss, sampled_mask_logits
-from partglee.criterion.restriction import restriction_loss, restriction_normaliser
+from partglee.criterion.losses import (
+    dice_loss,
+    distillation_loss,
+    focal_loss,
+    giou_loss,
+    l1_loss,
+    labelled_queries,
+    mask_bce_loss,
+    restriction_loss,
+    restriction_normaliser,
+    sampled_mask_logits,
+    supervised_pairs,
+)
 
 F64 = torch.float64
 

@@ -9,10 +9,10 @@ import torch
 from criterion_samples import DTYPE, random_decoder, random_level
 
 from partglee.criterion import Matcher, SetCriterion
-from partglee.criterion.boxes import giou_loss
+from partglee.criterion.losses import giou_loss
 from partglee.criterion.matcher import Matches
 from partglee.criterion.stack import PredictionStack, TargetBatch, batch_targets, layer_names, stack_predictions
-from partglee.structures import LevelTargets
+from partglee.structures import LevelSupervision, LevelTargets
 
 CPU = torch.device("cpu")
 
@@ -36,7 +36,7 @@ def test_matched_losses_equal_loops(background: list[bool] | None, federated: bo
     stack, batch, matches, targets = prepare([2, 3, 0])
     negatives = torch.rand(3, 3) < 0.5 if federated else None
     losses = SetCriterion().losses(
-        stack, batch, matches, normaliser=torch.tensor(5.0), negatives=negatives, background=background
+        stack, batch, matches, normaliser=torch.tensor(5.0), supervision=LevelSupervision(negatives, background)
     )
     pairs = {(a, b, q): t for a, b, q, t in zip(*(column.tolist() for column in matches[:4]), strict=True)}
     assert len(pairs) == 15
@@ -69,7 +69,7 @@ def test_denoising_losses_equal_loops(background: list[bool] | None) -> None:
     stack = stack_predictions(random_decoder(3, 4, 3, noised=source).denoising, layer_names(3))
     negatives = torch.tensor([[True, True, False], [True, True, True], [False, True, True]])
     losses = SetCriterion().denoising_losses(
-        stack, source, batch, normaliser=torch.tensor(3.0), negatives=negatives, background=background
+        stack, source, batch, normaliser=torch.tensor(3.0), supervision=LevelSupervision(negatives, background)
     )
     for layer in range(3):
         classes = l1 = giou = 0.0

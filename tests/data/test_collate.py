@@ -59,7 +59,7 @@ def test_all_names() -> None:
     assert made.names.part_prompts == VOCABULARY.part_prompts and made.expressions is None
     assert names_of(made, 0) == (["o3", "o0"], ["o2 p2"]) and made.targets[0].part_parent.tolist() == [0]
     assert len(made.targets[1].objects) == 0 and len(made.targets[1].parts) == 0
-    assert made.canvas == (32, 32) and made.images[0].shape == (3, 20, 30) and made.supervises == (True, True)
+    assert made.canvas == (32, 32) and made.images[0].shape == (3, 20, 30)
     assert made.supervision.objects == (None, (True, True), None) == made.supervision.parts
     assert made.source == "test" and made.files == ("file.png", "file.png") and made.unreadable == ()
 
@@ -120,13 +120,13 @@ def test_one_name_and_none() -> None:
 
 def test_objects_alone() -> None:
     made = batch(sample([1], [2]), supervises_parts=False)
-    assert made.names is not None and made.names.part_prompts == () and made.supervises == (True, False)
+    assert made.names is not None and made.names.part_prompts == ()
     assert len(made.targets[0].parts) == 0 and made.supervision.parts.background == (False,)
 
 
 def test_parts_alone() -> None:
     made = batch(sample([1], [2], [0]), supervises_objects=False)
-    assert made.names is not None and len(made.names.object_prompts) == 10 and made.supervises == (False, True)
+    assert made.names is not None and len(made.names.object_prompts) == 10
     assert len(made.targets[0].objects) == 0 and made.targets[0].part_parent.tolist() == [-1]
     assert made.supervision.objects.background == (False,) and made.supervision.parts.background == (True,)
 
@@ -166,7 +166,7 @@ def test_federated_negatives() -> None:
 
 def test_expressions() -> None:
     made = batch(sample([7], [], expression="the red one"), sample([2], [], expression="a"), sampled_names=3)
-    assert made.names is None and made.expressions == ("the red one", "a") and made.supervises == (True, False)
+    assert made.names is None and made.expressions == ("the red one", "a")
     assert [target.objects.labels.tolist() for target in made.targets] == [[0], [0]]
     assert made.supervision.objects == (None, (True, True), None) and made.supervision.parts.background == (
         False,

@@ -64,7 +64,8 @@ def test_the_check_finds_images_and_misses_one(objects365: Path, capsys: pytest.
 
 def test_a_batch_skips_crowds_and_samples_names(objects365: Path, first_batch) -> None:
     batch = first_batch("objects365_v2_train", 4)
-    assert batch.names is not None and len(batch.names.object_prompts) == 100 and batch.supervises == (True, False)
+    assert batch.names is not None and len(batch.names.object_prompts) == 100
+    assert batch.supervision.parts.background == (False,) * 4  # nothing is known of parts
     assert batch.supervision.objects.negatives is None  # every name was looked for
     rows = {str(record.file): record for record in get_dataset("objects365_v2_train").read()}
     for file, target in zip(batch.files, batch.targets, strict=True):
