@@ -9,8 +9,9 @@ from partglee.evaluation.instances import CocoEvaluator, LvisEvaluator
 from partglee.evaluation.issues import PredictionError
 from partglee.evaluation.joint import FederatedEvaluator, JointEvaluator, joint_evaluator
 from partglee.evaluation.paco import PacoEvaluator
+from partglee.evaluation.part_map_files import score_label_images
 from partglee.evaluation.part_sets import PartImageNetEvaluator, PartSetEvaluator, PascalPartEvaluator
-from partglee.evaluation.prediction_files import detect_format, score_file, score_label_images
+from partglee.evaluation.prediction_files import detect_format, read_detections, score_file
 from partglee.evaluation.protocols import Protocol, ScoringOptions, get_protocol, protocol_of, register_protocol
 from partglee.evaluation.referring import GroundingBoxEvaluator, ReferringEvaluator, ReferringRules
 from partglee.evaluation.semantic_parts import SemanticPartEvaluator, compose_part_map
@@ -44,6 +45,7 @@ __all__ = [
     "get_protocol",
     "joint_evaluator",
     "protocol_of",
+    "read_detections",
     "register_protocol",
     "score_file",
     "score_label_images",

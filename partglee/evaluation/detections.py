@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
 
 from partglee.data.segmentation import damaged_run_lengths, wrong_run_list
-from partglee.evaluation.box_checks import is_finite, wrong_box
 from partglee.evaluation.ground_truth import RLE, GroundTruth, encode_segmentation
-from partglee.evaluation.issues import InputIssues
+from partglee.evaluation.issues import InputIssues, is_finite, wrong_box
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,3 +262,23 @@ def merge_states(
         score=np.concatenate([p.score for p in parts]), boxes=np.concatenate([p.boxes for p in parts]),
         counts=[counts for p in parts for counts in p.counts], parent=np.concatenate(parents), sizes=sizes,
     )  # fmt: skip
+
+
+# -- federated annotations ------------------------------------------------------------------------------------------
+# In an image only some names were looked for (LVIS, PACO, Open Images). A name that is annotated there, or in the list
+# of verified absent names, can be judged; of the others nobody knows. A name that is not exhaustively annotated has
+# more instances than are annotated.
+
+
+def judgeable(truth: GroundTruth, detections: Detections) -> NDArray[np.bool_]:
+    """(N,) whether the category of a detection is annotated in its image, as present or as absent."""
+    num_categories = len(truth.categories.ids)
+    absent = [image * num_categories + k for image, negative in enumerate(truth.negative) for k in negative]
+    cells = np.union1d(truth.image * num_categories + truth.category, np.array(absent, np.int64))
+    return np.isin(detections.image * num_categories + detections.category, cells)
+
+
+def not_exhaustive(truth: GroundTruth, detections: Detections) -> NDArray[np.bool_]:
+    """(N,) whether the image may have more instances of a detection's category than are annotated."""
+    pairs = zip(detections.image.tolist(), detections.category.tolist(), strict=True)
+    return np.fromiter((k in truth.not_exhaustive[i] for i, k in pairs), bool, len(detections))

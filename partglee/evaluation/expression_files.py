@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from partglee.data.records import Expression, ImageRecord, Records
 from partglee.data.segmentation import damaged_run_lengths, decode, wrong_run_list
 from partglee.evaluation.base import Results
-from partglee.evaluation.box_checks import wrong_box
-from partglee.evaluation.issues import InputIssues
+from partglee.evaluation.issues import InputIssues, wrong_box
 from partglee.evaluation.referring import GroundingBoxEvaluator, ReferringEvaluator, ReferringRules
 
 Key = tuple[int, int]  # image id, place of the expression

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from partglee.data.annotations.categories import is_part_category, objects_above, split_part_name
 from partglee.data.segmentation import RLE, encode_segmentation
-from partglee.evaluation.box_checks import wrong_box
+from partglee.evaluation.issues import wrong_box
 
 __all__ = ["RLE", "CategoryTable", "GroundTruth", "encode_segmentation", "split_part_name"]
 

@@ -24,8 +24,7 @@ from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignor
 from partglee.basics.names import humanise, name_key
 from partglee.evaluation.average_precision import accumulate
 from partglee.evaluation.base import Results
-from partglee.evaluation.detections import Detections
-from partglee.evaluation.federated import judgeable, not_exhaustive
+from partglee.evaluation.detections import Detections, judgeable, not_exhaustive
 from partglee.evaluation.ground_truth import GroundTruth
 from partglee.evaluation.instances import InstanceEvaluator
 from partglee.evaluation.matching import box_iou, match

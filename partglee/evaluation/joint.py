@@ -16,8 +16,7 @@ from partglee.data.records import ImageRecord, Records
 from partglee.data.segmentation import encode_segmentation
 from partglee.evaluation.base import Results
 from partglee.evaluation.category_map import CategoryMap
-from partglee.evaluation.detections import Detections, merge_states
-from partglee.evaluation.federated import judgeable, not_exhaustive
+from partglee.evaluation.detections import Detections, judgeable, merge_states, not_exhaustive
 from partglee.evaluation.ground_truth import GroundTruth
 from partglee.evaluation.hierarchical import HierarchicalEvaluator
 from partglee.evaluation.instances import CocoEvaluator, InstanceEvaluator

@@ -1,8 +1,8 @@
-"""Predicted part maps of a registered data set: a folder of label images, and the numbers of it."""
+"""Predicted part maps: a folder of label images, and the numbers of it, for a registered data set or another folder."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +90,64 @@ def score_part_maps(
     for extra in sorted(there - known) if rows is None else ():
         evaluator.issues.add("unknown image", f"predicted map '{folder / extra}' belongs to no sample")
     return evaluator.evaluate()
+
+
+def score_label_images(
+    predictions: str | Path,
+    evaluator: SemanticPartEvaluator,
+    *,
+    parts: str | Path,
+    objects: str | Path | None = None,
+) -> Results:
+    """Score a folder of predicted part maps against a folder of annotated ones with the same names.
+
+    Mode "pred_all": `<name>.png` for each image. Mode "oracle_obj": one sample for each object class in the object map;
+    `<name>_<object id>.png` if it is there, else `<name>.png` (one map for all objects of the image).
+
+    Args:
+        predictions: folder; K or `ignore_label` = no part.
+        parts: folder of annotated part maps (macOS `._*` files are skipped).
+        objects: folder of annotated object maps of the same names, for "oracle_obj".
+
+    Raises:
+        PredictionError: for missing, superfluous or wrong-sized maps, when the evaluator is strict.
+    """
+    predictions, parts = Path(predictions), Path(parts)
+    truths = [path for path in sorted(parts.rglob("*.png")) if not path.name.startswith("._")]
+    if not truths:
+        raise ValueError(f"no PNG in '{parts}'")
+    found = {path.relative_to(predictions) for path in predictions.rglob("*.png") if not path.name.startswith("._")}
+    if not found:
+        raise PredictionError(f"no PNG in '{predictions}'; the predictions are empty")
+    if evaluator.mode == "oracle_obj" and objects is None:
+        raise ValueError("mode 'oracle_obj' needs objects=, the folder of annotated object maps")
+    evaluator.reset()
+    used: set[Path] = set()
+    for path in truths:
+        name = path.relative_to(parts)
+        truth = read_label_map(path)
+        for key, file, annotated, mask in _samples(name, truth, evaluator, objects, found):
+            if file not in found:
+                detail = f"there is no predicted map for {key!r} ('{file}'); a missing map is all wrong"
+                evaluator.issues.add("unknown image", detail)
+                evaluator.process_missing(key, annotated)
+                continue
+            used.add(file)
+            evaluator.process(key, read_label_map(predictions / file), annotated, object_mask=mask)
+    for file in sorted(found - used):
+        evaluator.issues.add("unknown image", f"predicted map '{file}' belongs to no annotated one")
+    return evaluator.evaluate()
+
+
+def _samples(
+    name: Path, truth: NDArray[np.int64], evaluator: SemanticPartEvaluator, objects: str | Path | None, found: set[Path]
+) -> Iterator[tuple[str, Path, NDArray[np.int64], NDArray[np.bool_] | None]]:
+    if evaluator.mode == "pred_all":
+        yield str(name), name, truth, None
+        return
+    object_map = read_label_map(Path(objects or "") / name)
+    for key in np.unique(object_map[object_map != evaluator.ignore_label]).tolist():
+        own = name.with_name(f"{name.stem}_{key}.png")
+        mask = object_map == key
+        file = own if own in found else name
+        yield f"{name}#{key}", file, np.where(mask, truth, evaluator.ignore_label), mask

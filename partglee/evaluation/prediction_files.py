@@ -1,10 +1,10 @@
-"""Score a predictions file written by any system.
+"""Files of detections, written by any system: to read, and to score.
 
 | format | file | made by |
 |---|---|---|
 | `partglee` | `.jsonl`: one image a line, `Prediction.to_json` | this library |
 | `coco` | `.json`: a list of `{image_id, category_id, score, bbox, segmentation}`, one of the last two | COCO, LVIS |
-| `png` | a folder of label images | semantic part segmentation, see `score_label_images` |
+| `png` | a folder of label images | semantic part segmentation, see `part_map_files` |
 
 COCO rows may have `id` and `parent_id`, as `Prediction.to_coco` writes them. An empty file is an error; a valid
 file without a single detection (`[]`) scores 0 with a warning.
@@ -13,20 +13,16 @@ file without a single detection (`[]`) scores 0 with a warning.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from partglee.data.segmentation import read_label_map
+from partglee.data.records import Records
 from partglee.evaluation.base import Results
 from partglee.evaluation.ground_truth import GroundTruth
 from partglee.evaluation.instances import InstanceEvaluator
 from partglee.evaluation.issues import PredictionError
-from partglee.evaluation.semantic_parts import SemanticPartEvaluator
 
 FORMATS = ("partglee", "coco", "png")
 
@@ -113,6 +109,31 @@ def read_coco_results(path: str | Path) -> Iterator[tuple[Any, list[dict[str, An
         yield image_id, groups.pop(image_id)
 
 
+def read_detections(path: str | Path, records: Records) -> Iterator[tuple[Any, list[dict[str, Any]]]]:
+    """(image id, rows) of a file of detections in either format, for a protocol of one's own.
+
+    Rows of ours have `name`, `level` and `parent_id` besides `bbox`, `score` and `segmentation`; their `category_id` is
+    a label of the vocabulary they were made with. Rows of COCO results have the `category_id` of the annotation file.
+
+    Raises:
+        ValueError: for a file of another kind, or a line of an image that the records do not have.
+    """
+    if detect_format(path) == "coco":
+        yield from read_coco_results(path)
+        return
+    images: ImageNames | None = None
+    for entry, where in _entries(path):
+        image_id = entry.get("image_id")
+        if image_id is None:
+            if images is None:
+                held = (records[row] for row in range(len(records)))
+                images = ImageNames((record.file.as_posix(), record.image_id) for record in held)
+            image_id = images.find(entry["file_name"])
+        if image_id is None:
+            raise ValueError(f"{where}: file_name {entry['file_name']!r} is not in the annotations")
+        yield image_id, list(entry["results"])
+
+
 def read_json_lines(path: str | Path, evaluator: InstanceEvaluator) -> Iterator[tuple[Any, list[dict[str, Any]], str]]:
     """(image id, rows, where) of a file with one `Prediction.to_json` a line; the rows are for `process_named`.
 
@@ -123,8 +144,24 @@ def read_json_lines(path: str | Path, evaluator: InstanceEvaluator) -> Iterator[
     Raises:
         ValueError: for a line that is not one.
     """
-    images = ImageNames(evaluator.ground_truth)
-    issues = evaluator.issues
+    truth, issues = evaluator.ground_truth, evaluator.issues
+    images = ImageNames(zip(truth.file_names, truth.image_ids.tolist(), strict=True))
+    for entry, where in _entries(path):
+        file_name, size = entry["file_name"], (int(entry["height"]), int(entry["width"]))
+        image_id = entry.get("image_id")
+        if image_id is None:
+            image_id = images.find(file_name)
+        if image_id is None:
+            issues.add("unknown image", f"{where}: file_name {file_name!r} is not in the annotations")
+            continue
+        if not _same_size(truth, image_id, size):
+            issues.add("mask of the wrong size", f"{where}: predicted at (height, width) {size}, not the image's size")
+            continue
+        yield image_id, list(entry["results"]), where
+
+
+def _entries(path: str | Path) -> Iterator[tuple[dict[str, Any], str]]:
+    """Each line, and where it is."""
     with Path(path).open(encoding="utf-8") as stream:
         for number, line in enumerate(stream, start=1):
             if not line.strip():
@@ -132,23 +169,11 @@ def read_json_lines(path: str | Path, evaluator: InstanceEvaluator) -> Iterator[
             where = f"line {number} of '{path}'"
             try:
                 entry = json.loads(line)
-                file_name, rows = entry["file_name"], list(entry["results"])
-                size = (int(entry["height"]), int(entry["width"]))
-                hash((file_name, entry.get("image_id")))  # a list is no name of an image
-            except (json.JSONDecodeError, KeyError, TypeError) as error:
+                list(entry["results"]), int(entry["height"]), int(entry["width"])
+                hash((entry["file_name"], entry.get("image_id")))  # a list is no name of an image
+            except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
                 raise ValueError(f"{where} was not written by Prediction.to_json ({error!r}): {line[:60]!r}") from error
-            image_id = entry.get("image_id", None)
-            if image_id is None:
-                image_id = images.find(file_name)
-            if image_id is None:
-                issues.add("unknown image", f"{where}: file_name {file_name!r} is not in the annotations")
-                continue
-            if not _same_size(evaluator.ground_truth, image_id, size):
-                issues.add(
-                    "mask of the wrong size", f"{where}: predicted at (height, width) {size}, not the image's size"
-                )
-                continue
-            yield image_id, rows, where
+            yield entry, where
 
 
 def _same_size(truth: GroundTruth, image_id: Any, size: tuple[int, int]) -> bool:
@@ -158,10 +183,14 @@ def _same_size(truth: GroundTruth, image_id: Any, size: tuple[int, int]) -> bool
 
 
 class ImageNames:
-    """Image ids by file name, or by the last part of the path where no two images share it."""
+    """Image ids by file name, or by the last part of the path where no two images share it.
 
-    def __init__(self, truth: GroundTruth) -> None:
-        self._full = dict(zip(truth.file_names, truth.image_ids.tolist(), strict=True))
+    Args:
+        images: (file name, id) of each.
+    """
+
+    def __init__(self, images: Iterable[tuple[str, int]]) -> None:
+        self._full = dict(images)
         self._last: dict[str, int | None] = {}
         for name, image_id in self._full.items():
             last = Path(name).name
@@ -172,64 +201,3 @@ class ImageNames:
         if not file_name:
             return None
         return self._full.get(file_name, self._last.get(Path(file_name).name))
-
-
-def score_label_images(
-    predictions: str | Path,
-    evaluator: SemanticPartEvaluator,
-    *,
-    parts: str | Path,
-    objects: str | Path | None = None,
-) -> Results:
-    """Score a folder of predicted part maps against a folder of annotated ones with the same names.
-
-    Mode "pred_all": `<name>.png` for each image. Mode "oracle_obj": one sample for each object class in the object map;
-    `<name>_<object id>.png` if it is there, else `<name>.png` (one map for all objects of the image).
-
-    Args:
-        predictions: folder; K or `ignore_label` = no part.
-        parts: folder of annotated part maps (macOS `._*` files are skipped).
-        objects: folder of annotated object maps of the same names, for "oracle_obj".
-
-    Raises:
-        PredictionError: for missing, superfluous or wrong-sized maps, when the evaluator is strict.
-    """
-    predictions, parts = Path(predictions), Path(parts)
-    truths = [path for path in sorted(parts.rglob("*.png")) if not path.name.startswith("._")]
-    if not truths:
-        raise ValueError(f"no PNG in '{parts}'")
-    found = {path.relative_to(predictions) for path in predictions.rglob("*.png") if not path.name.startswith("._")}
-    if not found:
-        raise PredictionError(f"no PNG in '{predictions}'; the predictions are empty")
-    if evaluator.mode == "oracle_obj" and objects is None:
-        raise ValueError("mode 'oracle_obj' needs objects=, the folder of annotated object maps")
-    evaluator.reset()
-    used: set[Path] = set()
-    for path in truths:
-        name = path.relative_to(parts)
-        truth = read_label_map(path)
-        for key, file, annotated, mask in _samples(name, truth, evaluator, objects, found):
-            if file not in found:
-                detail = f"there is no predicted map for {key!r} ('{file}'); a missing map is all wrong"
-                evaluator.issues.add("unknown image", detail)
-                evaluator.process_missing(key, annotated)
-                continue
-            used.add(file)
-            evaluator.process(key, read_label_map(predictions / file), annotated, object_mask=mask)
-    for file in sorted(found - used):
-        evaluator.issues.add("unknown image", f"predicted map '{file}' belongs to no annotated one")
-    return evaluator.evaluate()
-
-
-def _samples(
-    name: Path, truth: NDArray[np.int64], evaluator: SemanticPartEvaluator, objects: str | Path | None, found: set[Path]
-) -> Iterator[tuple[str, Path, NDArray[np.int64], NDArray[np.bool_] | None]]:
-    if evaluator.mode == "pred_all":
-        yield str(name), name, truth, None
-        return
-    object_map = read_label_map(Path(objects or "") / name)
-    for key in np.unique(object_map[object_map != evaluator.ignore_label]).tolist():
-        own = name.with_name(f"{name.stem}_{key}.png")
-        mask = object_map == key
-        file = own if own in found else name
-        yield f"{name}#{key}", file, np.where(mask, truth, evaluator.ignore_label), mask

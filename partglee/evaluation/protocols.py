@@ -25,8 +25,8 @@ from partglee.evaluation.base import Evaluator, Results
 from partglee.evaluation.evaluators import EVALUATORS, check_options, dataset_evaluator, evaluator_name
 from partglee.evaluation.expression_files import score_expressions
 from partglee.evaluation.instances import InstanceEvaluator
-from partglee.evaluation.part_map_files import part_map_evaluator, score_part_maps
-from partglee.evaluation.prediction_files import detect_format, score_file, score_label_images
+from partglee.evaluation.part_map_files import part_map_evaluator, score_label_images, score_part_maps
+from partglee.evaluation.prediction_files import detect_format, score_file
 from partglee.evaluation.referring import GroundingBoxEvaluator, ReferringEvaluator, ReferringRules
 from partglee.evaluation.semantic_parts import SemanticPartEvaluator
 

@@ -228,3 +228,30 @@ def test_label_images(tmp_path):
         score("oracle_obj")
     with pytest.warns(UserWarning, match="unknown image"):
         assert score("oracle_obj", strict=False)["issues/unknown image"] == 1
+
+
+def test_detections_are_read_from_either_format(tmp_path):
+    from partglee.data import get_dataset
+    from partglee.evaluation import read_detections
+    from partglee.testing import register_toy
+
+    register_toy("toy_read", num_images=2, folder=tmp_path)
+    records = get_dataset("toy_read").read()
+    row = {"bbox": [0, 0, 4, 4], "score": 0.5, "category_id": 1}
+    lines = [
+        {"file_name": str(records[1].file), "height": 1, "width": 1, "results": [row, row]},
+        {"file_name": records[0].file.name, "height": 1, "width": 1, "results": []},
+        {"file_name": None, "image_id": 7, "height": 1, "width": 1, "results": []},
+    ]
+    file = tmp_path / "found.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)))
+    assert list(read_detections(file, records)) == [(2, [row, row]), (1, []), (7, [])]
+    file.write_text(json.dumps({**lines[0], "file_name": "other.jpg"}))
+    with pytest.raises(ValueError, match=r"line 1 of .*'other\.jpg' is not in the annotations"):
+        list(read_detections(file, records))
+    file.write_text(json.dumps({**lines[0], "height": "high"}))
+    with pytest.raises(ValueError, match=r"was not written by Prediction\.to_json"):
+        list(read_detections(file, records))
+    results = tmp_path / "found.json"
+    results.write_text(json.dumps([{**row, "image_id": 2}]))
+    assert list(read_detections(results, records)) == [(2, [{**row, "image_id": 2}])]
