@@ -48,6 +48,7 @@ def get_cfg() -> CN:
     cfg.MODEL.TEXT.BERT.NUM_LAYERS = 12
     cfg.MODEL.TEXT.BERT.NUM_HEADS = 12
     cfg.MODEL.TEXT.BERT.FFN_DIM = 3072
+    cfg.MODEL.TEXT.BERT.NUM_WORDS = 30522  # rows of the table of WordPieces: those of VOCABULARY or more
     cfg.MODEL.TEXT.BERT.CONTEXT_LENGTH = 77  # longest name or expression in WordPieces, begin and end included
 
     cfg.MODEL.EARLY_FUSION = CN()

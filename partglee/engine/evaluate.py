@@ -78,7 +78,8 @@ def _evaluate_one(
         options = ScoringOptions(spec=spec, rows=loader.rows, by_label=True)
         results = protocol.score(share, loader.records, options)
     for note in notes:
-        LOGGER.info(f"{share.name}: {note.message}")
+        if issubclass(note.category, UserWarning):  # of the evaluators, not of libraries to their developers
+            LOGGER.info(f"{share.name}: {note.message}")
     if share != file:
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:

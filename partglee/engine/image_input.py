@@ -103,6 +103,23 @@ class ImageInput:
         return torch.autocast(device.type, dtype=dtype) if dtype else nullcontext()
 
 
+def usable_device(device: str | torch.device | None) -> torch.device:
+    """The device of that name; None = a GPU when there is one.
+
+    Raises:
+        ValueError: for a wrong name or a missing GPU.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"unknown device {device!r}; try cpu, cuda or cuda:0") from error
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device {device} is not there: {torch.cuda.device_count()} CUDA devices; use cpu")
+    return chosen
+
+
 def frames(images: Sequence[InputImage], batch: ImageBatch) -> list[Frame]:
     """The way of each image of a batch from the canvas back to its own pixels."""
     return [Frame(batch.canvas, size, image.size) for image, size in zip(images, batch.sizes, strict=True)]

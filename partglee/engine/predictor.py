@@ -17,7 +17,7 @@ from torch import Tensor
 from partglee.checkpoint import load_weights, read_metadata
 from partglee.config import config_from_text, load_config
 from partglee.data.images import MAX_PIXELS, ImageSource
-from partglee.engine.image_input import ImageInput, InputImage, frames, read_ahead, same_canvas
+from partglee.engine.image_input import ImageInput, InputImage, frames, read_ahead, same_canvas, usable_device
 from partglee.engine.weight_files import CONFIG_NAME, CONFIG_TEXT, TABLE_KEY, TABLE_NAMES, find_table, find_weights
 from partglee.modeling import PartGLEE, build_model
 from partglee.modeling.frame import Frame
@@ -120,7 +120,7 @@ class Predictor:
     def _build(
         cls, cfg: CN, weights: str | Path | None, *, device: str | torch.device | None, precision: str
     ) -> Predictor:
-        target = _check_device(device)
+        target = usable_device(device)
         cfg.MODEL.TEXT.MODE = "frozen"  # what training adds to the text tower, such as its teacher, is not needed here
         if backend_kind(cfg).reads_table and cfg.MODEL.TEXT.TABLE.FILE:
             cfg.MODEL.TEXT.TABLE.FILE = str(find_table(cfg.MODEL.TEXT.TABLE.FILE))
@@ -363,21 +363,3 @@ class Predictor:
                 for row, expression in enumerate(expressions)
             ]
         return [replace(answer, image=image.pixels, file_name=image.file_name) for answer in found]
-
-
-def _check_device(device: str | torch.device | None) -> torch.device:
-    """A usable device; a wrong name or a missing GPU is told before a model is built."""
-    if device is None:
-        return default_device()
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"unknown device {device!r}; try cpu, cuda or cuda:0") from error
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device {device} is not there: {torch.cuda.device_count()} CUDA devices; use cpu")
-    return chosen
-
-
-def default_device() -> torch.device:
-    """A GPU when there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -12,7 +12,7 @@ from partglee.config.values import Range, check_values
 from partglee.data.annotations.coco_json import CocoRecords
 from partglee.data.build import build_augmentation
 from partglee.data.catalog import DataSets, get_dataset
-from partglee.data.expression_views import rows_with_expressions
+from partglee.data.expression_views import listed, rows_with_expressions
 from partglee.data.records import Expression, ImageRecord, Records
 from partglee.data.spec import DatasetSpec, missing_files
 from partglee.engine.schedule import build_schedule
@@ -140,7 +140,7 @@ def check_data(
 def _check_expressions(records: Records, *, every: bool) -> None:
     rows = rows_with_expressions(records)
     told = [row for row in rows if speaks(records[row])]  # reading a record checks that its lists fit its objects
-    if every and told and len(told) < len(records):
+    if every and listed(records) and told and len(told) < len(records):
         silent = records[min(set(range(len(records))) - set(told))]
         raise ValueError(
             f"{len(told)} of {len(records)} images have a referring expression, but '{silent.file}' has none; data "

@@ -78,5 +78,6 @@ def _build_bert(bert: CN) -> BertBackend:
         num_layers=bert.NUM_LAYERS,
         num_heads=bert.NUM_HEADS,
         ffn_dim=bert.FFN_DIM,
+        num_words=bert.NUM_WORDS,
         context_length=bert.CONTEXT_LENGTH,
     )
