@@ -1,0 +1,188 @@
+"""The whole model: images and expressions in, one mask and one no-target answer for each expression out.
+
+B images, E expressions (image_of says whose), T words, C width, H x W the canvas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from partglee.modeling.pixel_decoder import PixelDecoder
+from partglee.structures import ImageBatch, PixelFeatures, batch_images
+from rela.fusion import Gate, PixelSide, WordFusion, Words
+from rela.region_decoder import RegionDecoder, RegionOutput
+
+FUSIONS = ("backbone", "memory", "none")
+
+
+class EncodedImages(NamedTuple):
+    """All that can be known of B images before an expression is read."""
+
+    sides: tuple[PixelSide, ...]  # of the maps that words are fused into
+    maps: tuple[tuple[int, int], ...]  # (h, w) of each of them
+    pixels: PixelFeatures | None  # None where words enter before the pixel decoder
+    images: Tensor | None = None  # (B, 3, H, W) where words enter the backbone itself
+
+
+class ReLA(nn.Module):
+    """Generalised referring segmentation by regions (GRES, arXiv 2306.00968).
+
+    Args:
+        text_encoder: ids and mask (E, T) -> word states (E, T, D); `tokenize(texts)` makes them.
+        fusion: where words enter the image side. "backbone": one block on each of its four outputs (released); the
+            pixel decoder then runs for every expression. "memory": one block on each level that the pixel decoder
+            leaves, so that an image is encoded once for all expressions. "none": nowhere, only the regions read words
+            (the paper's figure 4).
+        fusion_blocks: one for each fused map, fine to coarse for "backbone", coarse to fine for "memory".
+        gates: one for each fused map but the last: words go on into the next stage of the backbone, which then runs for
+            every expression. Needs "backbone"; the released gates are closed and left out.
+        hard_split: P: cut the image into P x P pieces that the backbone sees one by one; 0 = whole.
+        pixel_mean, pixel_std: three numbers each, in 0..255.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: nn.Module,
+        text_encoder: nn.Module,
+        pixel_decoder: PixelDecoder,
+        region_decoder: RegionDecoder,
+        fusion: str,
+        fusion_blocks: Sequence[WordFusion],
+        gates: Sequence[Gate] = (),
+        hard_split: int = 0,
+        pixel_mean: Sequence[float] = (123.675, 116.28, 103.53),
+        pixel_std: Sequence[float] = (58.395, 57.12, 57.375),
+        size_divisibility: int = 32,
+    ) -> None:
+        super().__init__()
+        if fusion not in FUSIONS:
+            raise ValueError(f"fusion must be one of {', '.join(FUSIONS)}, got {fusion!r}")
+        if gates and (fusion != "backbone" or hard_split or len(gates) != len(fusion_blocks) - 1):
+            raise ValueError(
+                f'gates need fusion "backbone", a whole image and one gate between two blocks, got {len(gates)} gates, '
+                f"fusion {fusion!r}, hard_split {hard_split}"
+            )
+        self.backbone = backbone
+        self.text_encoder = text_encoder
+        self.fusion = nn.ModuleList(fusion_blocks)
+        self.gates = nn.ModuleList(gates)
+        self.pixel_decoder = pixel_decoder
+        self.region_decoder = region_decoder
+        self.fused = fusion
+        self.hard_split = hard_split
+        self.pixel_mean = tuple(pixel_mean)
+        self.pixel_std = tuple(pixel_std)
+        self.size_divisibility = size_divisibility
+
+    @property
+    def device(self) -> torch.device:
+        return self.region_decoder.content.device
+
+    def batch(self, images: Sequence[Tensor], canvas: tuple[int, int] | None = None) -> ImageBatch:
+        """(3, h, w) RGB images in 0..255, normalised and padded to one canvas on the model's device."""
+        return batch_images(
+            [image.to(self.device) for image in images],
+            mean=self.pixel_mean,
+            std=self.pixel_std,
+            divisibility=self.size_divisibility,
+            canvas=canvas,
+        )
+
+    def read(self, expressions: Sequence[str]) -> Words:
+        """E sentences -> their words."""
+        ids, mask = self.text_encoder.tokenize(list(expressions))
+        return self.words(ids.to(self.device), mask.to(self.device))
+
+    def words(self, ids: Tensor, mask: Tensor) -> Words:
+        """Token ids (E, T) and their mask (True = no padding) -> word states."""
+        return Words(self.text_encoder(ids, mask), mask)
+
+    def forward(self, images: ImageBatch | Tensor, words: Words, image_of: Tensor) -> RegionOutput:
+        """(B, 3, H, W) normalised images, E expressions and (E,) the image of each."""
+        return self.decode(self.encode_image(images), words, image_of)
+
+    def encode_image(self, images: ImageBatch | Tensor) -> EncodedImages:
+        """Everything that the expressions of an image share."""
+        tensor = images if isinstance(images, Tensor) else images.tensor
+        divisor = self.size_divisibility
+        if tensor.ndim != 4 or tensor.shape[1] != 3 or tensor.shape[2] % divisor or tensor.shape[3] % divisor:
+            raise ValueError(
+                f"images must be (B, 3, H, W), H and W multiples of {divisor}, got {tuple(tensor.shape)}; "
+                "model.batch([...]) makes them"
+            )
+        if len(self.gates):
+            return EncodedImages((), (), None, tensor)
+        maps = self._backbone_maps(tensor)
+        if self.fused == "backbone":
+            sides = tuple(f.prepare(m.flatten(2)) for f, m in zip(self.fusion, maps, strict=True))
+            return EncodedImages(sides, tuple((m.shape[-2], m.shape[-1]) for m in maps), None)
+        pixels = self.pixel_decoder(maps)
+        if self.fused == "none":
+            return EncodedImages((), (), pixels)
+        levels = pixels.memory.split([h * w for h, w in pixels.level_sizes], dim=1)
+        sides = tuple(f.prepare(level.transpose(1, 2)) for f, level in zip(self.fusion, levels, strict=True))
+        return EncodedImages(sides, pixels.level_sizes, pixels)
+
+    def decode(self, encoded: EncodedImages, words: Words, image_of: Tensor) -> RegionOutput:
+        """Encoded images and E expressions, (E,) `image_of` the row of each one's image -> what the regions say."""
+        if len(image_of) != len(words.states):
+            raise ValueError(f"expected the image of each of {len(words.states)} expressions, got {len(image_of)}")
+        if encoded.images is not None:
+            maps = self._gated_maps(rows_of(encoded.images, image_of), words)
+            return self.region_decoder(self.pixel_decoder(maps), words)
+        sides = [PixelSide(*(rows_of(x, image_of) for x in side)) for side in encoded.sides]
+        fused = [block(side, words) for block, side in zip(self.fusion, sides, strict=True)]
+        if encoded.pixels is None:
+            maps = [f.transpose(1, 2).unflatten(2, size) for f, size in zip(fused, encoded.maps, strict=True)]
+            return self.region_decoder(self.pixel_decoder(maps), words)
+        pixels = encoded.pixels._replace(
+            memory=torch.cat(fused, dim=1) if fused else rows_of(encoded.pixels.memory, image_of),
+            mask_features=rows_of(encoded.pixels.mask_features, image_of),
+        )
+        return self.region_decoder(pixels, words)
+
+    def _backbone_maps(self, tensor: Tensor) -> list[Tensor]:
+        if not self.hard_split:
+            return self.backbone(tensor)
+        # Pieces whose sides are multiples of what the backbone needs, so that their maps fit together again.
+        p, divisor = self.hard_split, self.size_divisibility
+        h, w = (max(1, -(-side // (p * divisor))) * divisor for side in tensor.shape[-2:])
+        pieces = F.interpolate(tensor, size=(p * h, p * w), mode="bilinear", align_corners=False)
+        pieces = pieces.unflatten(2, (p, h)).unflatten(4, (p, w)).permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
+        return [
+            m.unflatten(0, (len(tensor), p, p)).permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+            for m in self.backbone(pieces)
+        ]
+
+    def _gated_maps(self, tensor: Tensor, words: Words) -> list[Tensor]:
+        """Fused maps (E, C, h, w) of a backbone whose stages see what the words have said before them."""
+        fused: list[Tensor] = []
+
+        def fuse(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+            i, channels_last = len(fused), self.backbone.nhwc
+            x = output.permute(0, 3, 1, 2) if channels_last else output
+            residual = self.fusion[i].residual(self.fusion[i].prepare(x.flatten(2)), words)
+            fused.append(self.fusion[i].norm(residual).transpose(1, 2).unflatten(2, x.shape[-2:]))
+            if i < len(self.gates):
+                x = x + self.gates[i](residual).transpose(1, 2).unflatten(2, x.shape[-2:])
+            return x.permute(0, 2, 3, 1) if channels_last else x
+
+        body = self.backbone.body
+        hooks = [body[name].register_forward_hook(fuse) for name in body.return_layers]
+        try:
+            body(tensor)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return fused
+
+
+def rows_of(x: Tensor, image_of: Tensor) -> Tensor:
+    """(B, ...) -> (E, ...), each expression's image; (1, ...) where there is only one image, so nothing is copied."""
+    return x if len(x) == 1 else x[image_of]
