@@ -1,7 +1,8 @@
-"""One process for each GPU of this machine. Under torchrun or `accelerate launch` the processes are there already."""
+"""The processes of a run: one for each GPU of this machine, unless torchrun or `accelerate launch` has started them."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import socket
 import sys
@@ -13,6 +14,7 @@ from torch.multiprocessing.spawn import ProcessExitedException
 from torch.multiprocessing.spawn import spawn as spawn_processes
 
 Work = Callable[..., int]
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # names of mallopt(3)
 
 
 def launch(work: Work, arguments: tuple[Any, ...], *, num_gpus: int | None = None) -> int:
@@ -70,3 +72,18 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def keep_freed_memory() -> bool:
+    """On a CPU: let the C library keep what is freed for the next step, where it can (glibc).
+
+    Every step allocates and frees the same large blocks; given back to the system, each comes back as page faults. On
+    the tiny model at 256 x 256, one thread, those took 6 % of a step; the peak was the same.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    return bool(mallopt(_MMAP_MAX, 0) and mallopt(_TRIM_THRESHOLD, -1) and mallopt(_TOP_PAD, 1 << 26))

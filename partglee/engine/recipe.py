@@ -25,7 +25,6 @@ from partglee.data.spec import DatasetSpec
 from partglee.engine.step import Batches
 from partglee.engine.weights import load_initial_weights
 from partglee.evaluation.protocols import metric_names
-from partglee.structures import TrainingBatch
 
 Evaluated = tuple[dict[str, float], dict[str, Any]]
 """`data set/metric` -> number, empty on all processes but the first; `data set/file name` -> (H, W, 3) picture."""
@@ -49,13 +48,23 @@ def backbone_and_rest(cfg: CN, name: str) -> tuple[str, float]:
     return ("backbone", cfg.SOLVER.BACKBONE_MULTIPLIER) if name.startswith("backbone.") else ("rest", 1.0)
 
 
-def train_batches(cfg: CN, accelerator: Accelerator, data: DataSets | None = None) -> Batches:
-    """This process's share of the data sets of `DATASETS.TRAIN`, as `TrainingBatch`es."""
+def train_batches(
+    cfg: CN,
+    accelerator: Accelerator,
+    data: DataSets | None = None,
+    *,
+    loader: Callable[..., Iterable[Any]] = build_train_loader,
+) -> Batches:
+    """This process's share of the data sets of `DATASETS.TRAIN`.
 
-    def start(step: int) -> Iterable[TrainingBatch]:
-        return build_train_loader(
-            cfg, start_step=step, rank=accelerator.process_index, world_size=accelerator.num_processes, data=data
-        )
+    Args:
+        data: what the run has read.
+        loader: takes what `build_train_loader` takes; that one gives `TrainingBatch`es.
+    """
+
+    def start(step: int) -> Iterable[Any]:
+        rank, world_size = accelerator.process_index, accelerator.num_processes
+        return loader(cfg, start_step=step, rank=rank, world_size=world_size, data=data)
 
     return start
 
@@ -73,7 +82,8 @@ class Recipe:
     build_model: Callable[[CN], nn.Module]  # without weights; random numbers are seeded before
     # forward(batch) -> StepOutput, which calls the model on the batch, as it comes from `train_batches`, on the CPU
     build_step: Callable[[CN, Any], nn.Module]
-    train_batches: Callable[[CN, Accelerator, DataSets], Batches] = train_batches  # this process's share
+    # this process's share; of another loader: `partial(train_batches, loader=...)`
+    train_batches: Callable[[CN, Accelerator, DataSets], Batches] = train_batches
     evaluate: Evaluation | None = None  # None: the model cannot be evaluated by a run
     # what `evaluate` gives for a data set, each behind `NAME/`; TEST.BEST is one of them
     metric_names: Callable[[DatasetSpec, Records], Sequence[str]] = metric_names

@@ -20,12 +20,11 @@ from torch.nn.utils import get_total_norm
 
 from partglee.basics.processes import gather
 from partglee.engine.ema import WeightAverage
-from partglee.engine.failures import NonFiniteLoss, write_dump
+from partglee.engine.failures import NonFiniteLoss, UnreadableImages, write_dump
 from partglee.engine.optimizer import set_rates
 from partglee.engine.schedule import Multiplier
 from partglee.engine.sharded import ShardedWeights
 from partglee.engine.step import Batch, Batches, StepOutput
-from partglee.engine.unreadable import UnreadableImages
 
 
 @dataclass

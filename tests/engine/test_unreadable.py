@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from training_samples import make_batch, run_small, small_config
 
+from partglee.engine.failures import UnreadableImages
 from partglee.engine.trainer import Hook
-from partglee.engine.unreadable import UnreadableImages
 
 
 class Warnings(Hook):
