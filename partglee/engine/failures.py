@@ -24,9 +24,7 @@ class NonFiniteLoss(ValueError):
     def of(cls, batches: Sequence[Batch], losses: Mapping[str, float], *, iteration: int, file: Path) -> NonFiniteLoss:
         """The error for these batches, of which `file` is the dump."""
         files = [name for batch in batches for name in batch.files]
-        images = ", ".join(files[:_SHOWN]) + (
-            f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else ""
-        )
+        images = ", ".join(files[:_SHOWN]) + (f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else "")
         bad = [f"{name} {value}" for name, value in losses.items() if value - value != 0]
         sources = ", ".join(sorted({batch.source for batch in batches})) or "an unnamed source"
         what = f"terms: {', '.join(bad)}" if bad else "all losses are finite, the gradients are not"

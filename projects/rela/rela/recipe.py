@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import partial
 
 import torch
-from accelerate import Accelerator
 from fvcore.common.config import CfgNode as CN
 from torch import nn
 
 from partglee.data.catalog import DataSets
 from partglee.data.referring import build_referring_loader
 from partglee.engine.evaluate import evaluate
-from partglee.engine.recipe import Batches, Recipe, backbone_and_rest, register_recipe
+from partglee.engine.recipe import Recipe, backbone_and_rest, register_recipe, train_batches
 from partglee.engine.step import StepOutput
 from partglee.structures import ReferringBatch
 from partglee.testing import register_toy_referring
@@ -55,17 +53,6 @@ def build_step(cfg: CN, model: ReLA) -> ReLAStep:
     return ReLAStep(model=model, criterion=build_criterion(cfg))
 
 
-def train_batches(cfg: CN, accelerator: Accelerator, data: DataSets | None = None) -> Batches:
-    """This process's share of the expressions of `DATASETS.TRAIN`."""
-
-    def start(step: int) -> Iterable[ReferringBatch]:
-        return build_referring_loader(
-            cfg, start_step=step, rank=accelerator.process_index, world_size=accelerator.num_processes, data=data
-        )
-
-    return start
-
-
 def answerer(cfg: CN, model: ReLA) -> Predictor:
     """What answers for the model when it is evaluated."""
     return Predictor.around(model, cfg)
@@ -100,7 +87,7 @@ RELA = register_recipe(
         defaults=rela_defaults,
         build_model=build_model,
         build_step=build_step,
-        train_batches=train_batches,
+        train_batches=partial(train_batches, loader=build_referring_loader),
         evaluate=partial(evaluate, answerer=answerer),
         group_of=group_of,
         embeddings=("region_decoder.content", "region_decoder.position", "level_embed"),
