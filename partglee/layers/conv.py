@@ -27,7 +27,7 @@ class ConvNorm(nn.Module):
         self.norm = nn.GroupNorm(num_groups, out_channels)
         self.relu = relu
         nn.init.xavier_uniform_(self.conv.weight)
-        if bias:
+        if self.conv.bias is not None:
             nn.init.zeros_(self.conv.bias)
 
     def forward(self, x: Tensor) -> Tensor:
