@@ -29,7 +29,7 @@ test-all: $(PROJECTS_READY)  ## also the slow ones, and those for a GPU or detec
 
 lint: $(PROJECTS_READY)  ## style, types, and every file compiles; `pre-commit install` asks the same before a commit
 	$(PY) -m ruff check .
-	$(PY) -m ruff format --check partglee tests tools projects datasets conftest.py setup.py
+	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	$(PY) -m compileall -q partglee tests tools projects datasets conftest.py setup.py
 

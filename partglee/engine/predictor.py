@@ -223,7 +223,7 @@ class Predictor:
             masks=masks,
         )
         names = Vocabulary.parse(vocabulary)
-        if isinstance(images, Sequence) and not isinstance(images, (str, InputImage)):
+        if isinstance(images, (list, tuple)) and not isinstance(images, InputImage):
             return list(self.stream(images, names, options, batch_size=batch_size))
         one = cast("ImageSource | InputImage | EncodedImage", images)
         return self._detect(self.encode_image(one), names, options)[0]

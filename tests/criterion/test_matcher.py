@@ -177,6 +177,8 @@ def test_allowed_pairs() -> None:
     assert sorted(set(zip(matches.query.tolist(), matches.target.tolist(), strict=True))) == [(1, 1), (4, 0)]
 
 
-def test_labels_beyond_the_vocabulary_are_named() -> None:
-    with pytest.raises(ValueError, match=r"labels of image 1 must lie in 0\.\.2"):
-        batch_targets([random_targets(1), LevelTargets(torch.tensor([7]), torch.zeros(1, 4))], num_names=3, device=CPU)
+@pytest.mark.parametrize(("labels", "range_"), [([1, 7, 0], r"0\.\.7"), ([0, -1, 2], r"-1\.\.2"), ([3], r"3\.\.3")])
+def test_labels_beyond_the_vocabulary_are_named(labels: list[int], range_: str) -> None:
+    wrong = LevelTargets(torch.tensor(labels), torch.zeros(len(labels), 4))
+    with pytest.raises(ValueError, match=rf"labels of image 1 must lie in 0\.\.2, got {range_}"):
+        batch_targets([random_targets(1), wrong], num_names=3, device=CPU)

@@ -179,6 +179,15 @@ def test_restriction_equals_loops() -> None:
     assert gradcheck(restriction_loss, (parts.requires_grad_(), parents.requires_grad_()))
 
 
+def test_restriction_compares_what_lies_in_the_image() -> None:
+    """Centres and sides are clamped to [0, 1] first, of both boxes: a side of 1.6 reaches no further than one of 1."""
+    part, wide = torch.tensor([[0.1, 0.5, 0.4, 0.2]]), torch.tensor([[0.5, 0.5, 1.6, 1.0]])
+    assert restriction_loss(part, wide).tolist() == pytest.approx([0.25])
+    assert restriction_loss(wide, part).tolist() == pytest.approx([1 - 0.3 * 0.2])
+    beyond = torch.tensor([[1.3, 0.5, 0.4, 0.2]])
+    assert restriction_loss(torch.tensor([[0.9, 0.5, 0.2, 0.2]]), beyond).tolist() == pytest.approx([0.0], abs=1e-6)
+
+
 def test_restriction_of_boxes_without_area_or_number() -> None:
     parts = torch.tensor([[0.5, 0.5, 0.0, 0.3], [float("nan")] * 4, [0.2, 0.2, 0.1, 0.1]], requires_grad=True)
     loss = restriction_loss(parts, torch.tensor([[0.8, 0.8, 0.1, 0.1]]).expand(3, 4))
