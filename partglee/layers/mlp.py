@@ -18,13 +18,6 @@ class MLP(nn.Module):
         dims = [input_dim] + [hidden_dim] * (num_layers - 1) + [output_dim]
         self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(dims))
 
-    @property
-    def output(self) -> nn.Linear:
-        """The last layer."""
-        layer = self.layers[-1]
-        assert isinstance(layer, nn.Linear)
-        return layer
-
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers[:-1]:
             x = F.relu(layer(x))

@@ -108,11 +108,7 @@ class DeformableDecoder(nn.Module):
             reference = undetached.detach()
             encoded = sine_position_boxes(reference, self.embed_dim)
             with torch.autocast(queries.device.type, enabled=False):
-<<<<<<< HEAD
                 position = self.position_mlp(encoded.to(next(self.position_mlp.parameters()).dtype))
-=======
-                position = self.position_mlp(encoded.to(self.position_mlp.output.weight.dtype))
->>>>>>> edebf04 (Types are checked in the whole package)
             queries = layer(queries, position, reference, pixels, attn_mask, tokens)
             last = i + 1 == len(self.layers)
             if every_layer or last:

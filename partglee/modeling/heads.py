@@ -38,13 +38,8 @@ class PredictionHeads(nn.Module):
             self.class_bias = nn.Parameter(torch.tensor(-math.log((1 - prior_prob) / prior_prob)))
         # The released code fills this with uniform [0, 1) and always loads weights over it.
         nn.init.normal_(self.class_proj, std=embed_dim**-0.5)
-<<<<<<< HEAD
         for parameter in self.box_mlp.layers[-1].parameters():
             nn.init.zeros_(parameter)
-=======
-        nn.init.zeros_(self.box_mlp.output.weight)
-        nn.init.zeros_(self.box_mlp.output.bias)
->>>>>>> edebf04 (Types are checked in the whole package)
 
     def classify(self, queries: Tensor, names: Tensor) -> Tensor:
         """(B, Q, E) queries and (C, E) names, or (B, C, E) names that differ between images -> logits (B, Q, C)."""

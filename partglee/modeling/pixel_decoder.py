@@ -92,12 +92,7 @@ class PixelDecoder(nn.Module):
         self.output = to_width(in_channels=embed_dim, kernel_size=3, relu=True)
         self.mask_features = nn.Conv2d(embed_dim, embed_dim, 1)
         nn.init.xavier_uniform_(self.mask_features.weight)
-<<<<<<< HEAD
         nn.init.constant_(self.mask_features.get_parameter("bias"), 0)
-=======
-        assert self.mask_features.bias is not None
-        nn.init.zeros_(self.mask_features.bias)
->>>>>>> edebf04 (Types are checked in the whole package)
 
     def forward(
         self, features: Sequence[Tensor], tokens: Tensor | None = None, token_mask: Tensor | None = None
