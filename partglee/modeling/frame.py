@@ -1,33 +1,22 @@
 """One image of a batch: its way from the padded canvas back to its own pixels, and rows picked from its queries.
 
-N rows, Q queries, E width, h x w the stride-4 map, (H, W) the original image.
+N rows, Q object and P part queries, C names of a level, E width, h x w the stride-4 map, (H, W) the original image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torchvision.ops import box_convert
 
 from partglee.ops.masks import mask_logits, masks_to_image
-from partglee.structures import LayerPrediction
+from partglee.structures import Level, ModelOutput, Prediction
 
 _PIXELS_PER_PASS = 32_000_000  # mask logits upsampled at once: 128 MB in float32
-
-
-@dataclass(frozen=True)
-class Rows:
-    """N candidate rows of one level in one image."""
-
-    query: Tensor  # (N,)
-    label: Tensor  # (N,)
-    score: Tensor  # (N,)
-
-    def __getitem__(self, keep: Tensor | slice) -> Rows:
-        return Rows(self.query[keep], self.label[keep], self.score[keep])
 
 
 @dataclass(frozen=True)
@@ -74,6 +63,77 @@ def mask_confidence(logits: Tensor) -> Tensor:
     return total / (inside.flatten(1).sum(1, dtype=torch.int32) + 1e-6)
 
 
-def one_image(layer: LayerPrediction, i: int) -> LayerPrediction:
-    embed = None if layer.mask_embed is None else layer.mask_embed[i]
-    return LayerPrediction(layer.logits[i], layer.boxes[i], embed)
+class Rows(NamedTuple):
+    """N candidates of one image: queries with one of their names."""
+
+    part: Tensor  # (N,) bool, of the part level
+    query: Tensor  # (N,) long, of its level
+    label: Tensor  # (N,) long, of its level
+    score: Tensor  # (N,)
+
+    def take(self, keep: Tensor | slice) -> Rows:
+        """Some of them, in the order given."""
+        return Rows(*(column[keep] for column in self))
+
+    @staticmethod
+    def join(parts: Sequence[Rows]) -> Rows:
+        """One after the other."""
+        return Rows(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+class ImageQueries:
+    """What the last layers of both levels say of one image, and its way back to its own pixels.
+
+    Args:
+        i: row of the image in the batch.
+    """
+
+    def __init__(self, output: ModelOutput, i: int, frame: Frame) -> None:
+        levels = [output.objects] if output.parts is None else [output.objects, output.parts]
+        layers = [level.layers[-1] for level in levels]
+        self.frame = frame
+        self.features = output.mask_features[i]  # (E, h, w)
+        self.objects = layers[0].logits[i].float()  # (Q, C)
+        self.parts = None if output.parts is None else layers[1].logits[i].float()  # (P, C)
+        self.parent = None if output.parent is None else output.parent[i]  # (P,) object query of each part query
+        self._boxes = torch.cat([layer.boxes[i] for layer in layers])
+        embeds = [layer.mask_embed[i] for layer in layers if layer.mask_embed is not None]
+        self.embed = torch.cat(embeds) if len(embeds) == len(layers) else None  # (Q + P, E), objects first
+
+    def index(self, rows: Rows) -> Tensor:
+        """(N,) rows of both levels in one list, objects first."""
+        return rows.query + rows.part * len(self.objects)
+
+    def boxes(self, rows: Rows) -> Tensor:
+        """(N, 4) xyxy in pixels of the original image."""
+        return self.frame.boxes(self._boxes[self.index(rows)])
+
+    def mask_logits(self, rows: Rows) -> Iterator[tuple[slice, Tensor]]:
+        """As `Frame.mask_logits`; nothing where masks were not predicted."""
+        return iter(()) if self.embed is None else self.frame.mask_logits(self.embed[self.index(rows)], self.features)
+
+    def masks(self, rows: Rows) -> Tensor | None:
+        """(N, H, W) bool on the CPU; None where masks were not predicted."""
+        return None if self.embed is None else self.frame.masks(self.embed[self.index(rows)], self.features)
+
+    def prediction(
+        self, rows: Rows, *, names: Sequence[Sequence[str]], parent: Tensor | None = None, masks: Tensor | None = None
+    ) -> Prediction:
+        """The rows as the user meets them, on the CPU.
+
+        Args:
+            names: of objects, of parts, by label.
+            parent: (N,) row of each part's object, -1 = none; None = of no row.
+            masks: (N, H, W) bool on the CPU.
+        """
+        labels = zip(rows.part.tolist(), rows.label.tolist(), strict=True)
+        return Prediction(
+            boxes=self.boxes(rows).cpu(),
+            scores=rows.score.cpu(),
+            labels=rows.label.cpu(),
+            names=[names[part][label] for part, label in labels],
+            level=torch.where(rows.part, int(Level.PART), int(Level.OBJECT)).cpu(),
+            parent=torch.full(rows.query.shape, -1) if parent is None else parent.cpu(),
+            image_size=self.frame.original,
+            masks=masks,
+        )

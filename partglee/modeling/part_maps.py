@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from partglee.modeling.frame import Frame, one_image
+from partglee.modeling.frame import Frame, ImageQueries
 from partglee.structures import ModelOutput
 
 _COLUMNS_PER_PASS = 16  # full-size maps in memory at once
@@ -43,15 +43,16 @@ def part_map(
     Raises:
         ValueError: for a vocabulary without parts, or no columns.
     """
-    if output.parts is None or (columns is not None and not len(columns)):
+    image = ImageQueries(output, i, frame)
+    logits = image.parts
+    if logits is None or (columns is not None and not len(columns)):
         raise ValueError("a part map needs part names; give the vocabulary parts")
-    layer = one_image(output.parts.layers[-1], i)
-    assert layer.mask_embed is not None
-    logits = layer.logits.float()
+    assert image.embed is not None
     kept = logits.max(dim=1).values.topk(min(queries, len(logits))).indices
     weights = (logits[kept].sigmoid() / temperature).softmax(dim=1)  # (P', Cp)
     names = list(range(logits.shape[1])) if columns is None else sorted(columns)
-    masks = torch.cat([m.sigmoid() for _, m in frame.mask_logits(layer.mask_embed[kept], output.mask_features[i])])
+    embed = image.embed[len(image.objects) + kept]
+    masks = torch.cat([m.sigmoid() for _, m in frame.mask_logits(embed, image.features)])
     best = masks.new_full(masks.shape[1:], -1.0)
     label = torch.zeros(masks.shape[1:], dtype=torch.long, device=masks.device)
     for start in range(0, len(names), _COLUMNS_PER_PASS):

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from partglee.modeling.frame import Frame, Rows, mask_confidence, one_image
+from partglee.modeling.frame import Frame, ImageQueries, Rows, mask_confidence
 from partglee.modeling.multi_label import MultiLabel, best_pairs
-from partglee.structures import Grounding, ImageBatch, LayerPrediction, Level, ModelOutput, Prediction, Vocabulary
+from partglee.structures import Grounding, ImageBatch, ModelOutput, Prediction, Vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,112 +84,70 @@ def ground(
 ) -> Grounding:
     """What the expression of row `i` means: the best object query (by probability) or, with `union`, all of them whose
     final score reaches the threshold. `no_target_score` is 1 - the best final score."""
-    features, layer = output.mask_features[i], one_image(output.objects.layers[-1], i)
-    candidates = _best_name(layer.logits)
+    queries = ImageQueries(output, i, frame)
+    candidates = _best_name(queries.objects, part=False)
     if union:
-        rows = _final_scores(candidates, layer, features, frame, score_threshold)
-        best = rows[:1] if len(rows.query) else _final_scores(candidates, layer, features, frame, 0.0, limit=1)
+        rows = _final_scores(candidates, queries, score_threshold)
+        best = rows if len(rows.query) else _final_scores(candidates, queries, 0.0, limit=1)
     else:
-        best = _final_scores(candidates[:1], layer, features, frame, 0.0)
-        rows = best[best.score >= score_threshold]
-    count = len(rows.query)
-    return Grounding(
-        boxes=frame.boxes(layer.boxes[rows.query]).cpu(),
-        masks=None if layer.mask_embed is None else frame.masks(layer.mask_embed[rows.query], features),
-        scores=rows.score.cpu(),
-        labels=rows.label.cpu(),
-        names=[expression] * count,
-        level=torch.full((count,), int(Level.OBJECT)),
-        parent=torch.full((count,), -1),
-        image_size=frame.original,
-        expression=expression,
-        no_target_score=1 - float(best.score.max()) if len(best.query) else 1.0,
-    )
+        best = _final_scores(candidates.take(slice(1)), queries, 0.0)
+        rows = best.take(best.score >= score_threshold)
+    prediction = queries.prediction(rows, names=[[expression]], masks=queries.masks(rows))
+    score = float(best.score.max()) if len(best.query) else 0.0
+    return Grounding.of(prediction, expression=expression, no_target_score=1 - score)
 
 
 def _one_name_each(
     output: ModelOutput, i: int, vocabulary: Vocabulary, frame: Frame, options: PostprocessOptions
 ) -> Prediction:
     """Image `i`: the best name of each object query, and the parts of the objects that are kept."""
-    features = output.mask_features[i]
-    allowed = vocabulary.allowed.to(features.device)
-    layer = one_image(output.objects.layers[-1], i)
-    candidates = _best_name(layer.logits)
+    queries = ImageQueries(output, i, frame)
+    candidates = _best_name(queries.objects, part=False)
     if options.max_queries is not None:
-        candidates = candidates[: options.max_queries]
-    objects = _final_scores(
-        candidates, layer, features, frame, options.score_threshold, masks=options.masks, limit=options.max_objects
-    )
-    parts, owner, part_layer = _parts(output, i, objects, allowed, frame, options)
-    boxes = [frame.boxes(layer.boxes[objects.query]), frame.boxes(part_layer.boxes[parts.query])]
-    masks = None
-    if options.masks and layer.mask_embed is not None and part_layer.mask_embed is not None:
-        # Masks of the rows that are returned, and of no others.
-        embed = torch.cat((layer.mask_embed[objects.query], part_layer.mask_embed[parts.query]))
-        masks = frame.masks(embed, features)
-    names = [vocabulary.object_names[c] for c in objects.label.tolist()]
-    names += [vocabulary.part_names[c] for c in parts.label.tolist()]
-    num_objects, num_parts = len(objects.query), len(parts.query)
-    return Prediction(
-        boxes=torch.cat(boxes).cpu(),
-        scores=torch.cat((objects.score, parts.score)).cpu(),
-        labels=torch.cat((objects.label, parts.label)).cpu(),
-        names=names,
-        level=torch.tensor([Level.OBJECT] * num_objects + [Level.PART] * num_parts, dtype=torch.long),
-        parent=torch.cat((torch.full((num_objects,), -1), owner.cpu())),
-        image_size=frame.original,
-        masks=masks,
-    )
+        candidates = candidates.take(slice(options.max_queries))
+    rows = _final_scores(candidates, queries, options.score_threshold, masks=options.masks, limit=options.max_objects)
+    parent = torch.full_like(rows.query, -1)
+    if queries.parts is not None and len(rows.query):
+        parts, owner = _parts(queries, rows, vocabulary.allowed.to(rows.query.device), options)
+        rows, parent = Rows.join([rows, parts]), torch.cat((parent, owner))
+    # Masks of the rows that are returned, and of no others.
+    masks = queries.masks(rows) if options.masks else None
+    return queries.prediction(rows, names=(vocabulary.object_names, vocabulary.part_names), parent=parent, masks=masks)
 
 
-def _parts(
-    output: ModelOutput, i: int, objects: Rows, allowed: Tensor, frame: Frame, options: PostprocessOptions
-) -> tuple[Rows, Tensor, LayerPrediction]:
-    """Rows of the parts of the kept objects, the object row of each, and the layer that they are rows of."""
-    features = output.mask_features[i]
-    none = objects.query.new_zeros(0)
-    if output.parts is None or output.parent is None or len(objects.query) == 0:
-        empty = Rows(none, none, objects.score.new_zeros(0))
-        return empty, none, one_image(output.objects.layers[-1], i)
-    layer = one_image(output.parts.layers[-1], i)
-    num_queries = output.objects.layers[-1].logits.shape[1]
-    row_of_query = objects.query.new_full((num_queries,), -1)
+def _parts(queries: ImageQueries, objects: Rows, allowed: Tensor, options: PostprocessOptions) -> tuple[Rows, Tensor]:
+    """Rows of the parts of the kept objects, and the object row of each."""
+    logits = queries.parts
+    assert logits is not None and queries.parent is not None
+    row_of_query = objects.query.new_full((len(queries.objects),), -1)
     row_of_query[objects.query] = torch.arange(len(objects.query), device=objects.query.device)
-    owner_row = row_of_query[output.parent[i]]  # (P,), -1: its object is not kept
-    logits = layer.logits
+    owner_row = row_of_query[queries.parent]  # (P,), -1: its object is not kept
     if options.restrict_parts:
         logits = logits.masked_fill(~allowed[objects.label[owner_row.clamp(min=0)]], float("-inf"))
-    rows = _best_name(logits)
-    rows = rows[(owner_row[rows.query] >= 0) & torch.isfinite(logits[rows.query, rows.label])]
+    rows = _best_name(logits, part=True)
+    rows = rows.take((owner_row[rows.query] >= 0) & torch.isfinite(logits[rows.query, rows.label]))
     threshold = options.score_threshold if options.part_score_threshold is None else options.part_score_threshold
-    rows = _final_scores(rows, layer, features, frame, threshold, masks=options.masks)
+    rows = _final_scores(rows, queries, threshold, masks=options.masks)
     owner = owner_row[rows.query]
     if options.part_overlap is not None:
         group = owner * logits.shape[-1] + rows.label
-        keep = batched_nms(frame.boxes(layer.boxes[rows.query]), rows.score, group, options.part_overlap)  # best first
-        rows, owner = rows[keep], owner[keep]
+        keep = batched_nms(queries.boxes(rows), rows.score, group, options.part_overlap)  # best first
+        rows, owner = rows.take(keep), owner[keep]
     if options.max_parts_per_object is not None:
         keep = _rank_within(owner) < options.max_parts_per_object
-        rows, owner = rows[keep], owner[keep]
-    return rows, owner, layer
+        rows, owner = rows.take(keep), owner[keep]
+    return rows, owner
 
 
-def _best_name(logits: Tensor) -> Rows:
+def _best_name(logits: Tensor, *, part: bool) -> Rows:
     """(Q, C) -> one row for each query, highest probability first."""
-    best, label = logits.float().max(dim=-1)
+    best, label = logits.max(dim=-1)
     order = best.argsort(descending=True, stable=True)
-    return Rows(order, label[order], best[order].sigmoid())
+    return Rows(torch.full_like(order, part, dtype=torch.bool), order, label[order], best[order].sigmoid())
 
 
 def _final_scores(
-    rows: Rows,
-    layer: LayerPrediction,
-    features: Tensor,
-    frame: Frame,
-    threshold: float,
-    *,
-    masks: bool = True,
-    limit: int | None = None,
+    rows: Rows, queries: ImageQueries, threshold: float, *, masks: bool = True, limit: int | None = None
 ) -> Rows:
     """Rows (highest probability first) with their final score, best first, those below the threshold dropped.
 
@@ -197,10 +155,10 @@ def _final_scores(
     bounds its row's score: rows below the threshold are never looked at, nor those that can no longer be among the best
     `limit`.
     """
-    rows = rows[rows.score >= threshold]
-    if masks and layer.mask_embed is not None:
+    rows = rows.take(rows.score >= threshold)
+    if masks and queries.embed is not None:
         scores: list[Tensor] = []
-        for done, logits in frame.mask_logits(layer.mask_embed[rows.query], features):
+        for done, logits in queries.mask_logits(rows):
             scores.append(rows.score[done] * mask_confidence(logits))
             seen = sum(map(len, scores))
             if limit is not None and seen >= limit and seen < len(rows.score):
@@ -208,9 +166,9 @@ def _final_scores(
                 if worst_kept >= rows.score[seen]:
                     break
         final = torch.cat(scores) if scores else rows.score
-        rows = Rows(rows.query[: len(final)], rows.label[: len(final)], final)
-    rows = rows[rows.score >= threshold]
-    return rows[rows.score.argsort(descending=True, stable=True)[:limit]]
+        rows = rows.take(slice(len(final)))._replace(score=final)
+    rows = rows.take(rows.score >= threshold)
+    return rows.take(rows.score.argsort(descending=True, stable=True)[:limit])
 
 
 def _rank_within(group: Tensor) -> Tensor:

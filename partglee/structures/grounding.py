@@ -5,7 +5,7 @@ N rows, (H, W) the image size in pixels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -20,6 +20,12 @@ class Grounding(Prediction):
 
     expression: str = ""
     no_target_score: float = 0.0  # in [0, 1], that nothing is meant
+
+    @classmethod
+    def of(cls, prediction: Prediction, *, expression: str, no_target_score: float) -> Grounding:
+        """A prediction as the answer to an expression."""
+        rows = {field.name: getattr(prediction, field.name) for field in fields(prediction)}
+        return cls(**rows, expression=expression, no_target_score=no_target_score)
 
     @property
     def no_target(self) -> bool:
