@@ -1,4 +1,4 @@
-"""Convert released PartGLEE, GLEE and MaskDINO checkpoints to our key format (spec section 6)."""
+"""Convert released PartGLEE, GLEE and MaskDINO checkpoints to our key format."""
 
 from __future__ import annotations
 

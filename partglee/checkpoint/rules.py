@@ -1,4 +1,4 @@
-"""How keys of upstream checkpoints become ours (spec section 6). A rule: a pattern for a whole key, and its new name.
+"""How keys of upstream checkpoints become ours. A rule: a pattern for a whole key, and its new name.
 
 Rules run in order on keys whose `partglee.` or `glee.` prefix has been taken off; the first that matches decides.
 A name of None drops the key; `why` says so in the report.

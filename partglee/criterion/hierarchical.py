@@ -1,4 +1,4 @@
-"""The training objective: objects, parts and what ties them together (PartGLEE Eq. 5; spec section 2).
+"""The training objective: objects, parts and what ties them together (PartGLEE Eq. 5).
 
 A prediction sets, B images, Q object queries, P part queries, C names, N targets of one image, M matched pairs.
 """

@@ -1,4 +1,4 @@
-"""Hungarian matching of predictions and targets (DETR, arXiv 2005.12872; spec section 2.1).
+"""Hungarian matching of predictions and targets (DETR, arXiv 2005.12872).
 
 A prediction sets, B images, Q queries, C names, E width, N targets of one image, P points, h x w the stride-4 map,
 M matched pairs.

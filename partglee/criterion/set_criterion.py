@@ -1,4 +1,4 @@
-"""Losses of one level: everything that compares predictions with their matched targets (spec section 2.2).
+"""Losses of one level: everything that compares predictions with their matched targets (PartGLEE Eq. 5).
 
 A prediction sets, B images, Q queries, C names, M matched pairs or denoising queries, N targets of all images.
 """

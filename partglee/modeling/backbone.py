@@ -1,4 +1,4 @@
-"""Image backbones from timm (spec section 1.1).
+"""Image backbones from timm.
 
 B images, C_i channels of the map at stride 2^i.
 """

@@ -44,7 +44,7 @@ class DecoderLayer(nn.Module):
         query = key = queries + position
         value = queries
         if tokens is not None:
-            # A token is its own position, without gradient (spec section 1.5). Only the queries' rows are kept,
+            # A token is its own position, without gradient, as released. Only the queries' rows are kept,
             # so what the tokens would attend to need not be computed.
             key = torch.cat((key, tokens + tokens.detach()), dim=1)
             value = torch.cat((value, tokens), dim=1)
@@ -116,7 +116,7 @@ class DeformableDecoder(nn.Module):
                 all_queries.append(normalised)
                 all_boxes.append(heads.boxes(normalised, undetached))
             if not last:
-                # The recursion reads the raw state, the reported box the normalised one (spec section 1.5).
+                # The recursion reads the raw state, the reported box the normalised one, as released.
                 undetached = heads.boxes(queries, reference)
         if not every_layer:
             all_queries, all_boxes = all_queries[-1:], all_boxes[-1:]

@@ -1,4 +1,4 @@
-"""Denoising queries: noised ground truth that the decoder must repair (DN-DETR, arXiv 2203.01305; spec section 2.4).
+"""Denoising queries: noised ground truth that the decoder must repair (DN-DETR, arXiv 2203.01305).
 
 B images, N the largest number of targets in an image, G groups, M = G * N (twice that with negatives).
 """

@@ -1,4 +1,4 @@
-"""Early fusion of image memory and text tokens (spec section 1.4).
+"""Early fusion of image memory and text tokens (as in GLIP, arXiv 2112.03857).
 
 B images, S memory tokens, T text tokens, E width, F the attention's inner width.
 """

@@ -1,4 +1,4 @@
-"""Prediction heads of one level (spec sections 1.5 and 1.7).
+"""Prediction heads of one level (PartGLEE Eq. 1 and 3).
 
 B images, Q queries, C names, E width.
 """

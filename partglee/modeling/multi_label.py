@@ -1,4 +1,4 @@
-"""Released evaluation: the best (query, name) pairs of both levels (spec section 4).
+"""Released evaluation: the best (query, name) pairs of both levels.
 
 Q object queries, P part queries, Co / Cp object / part names, K1 / K2 queries kept of each level, N pairs kept.
 """

@@ -1,4 +1,4 @@
-"""Part queries as one map of part labels (OV-PARTS; spec section 4).
+"""Part queries as one map of part labels (OV-PARTS).
 
 P part queries, Cp part names, (H, W) the original image.
 """

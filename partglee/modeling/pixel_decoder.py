@@ -1,4 +1,4 @@
-"""Backbone maps to memory and mask features (spec section 1.3; MaskDINO, arXiv 2206.02777, section 3).
+"""Backbone maps to memory and mask features (MaskDINO, arXiv 2206.02777, section 3).
 
 B images, S memory tokens of all levels, E width; inside the encoder levels run fine to coarse.
 """
@@ -109,7 +109,7 @@ class PixelDecoder(nn.Module):
             memory, _ = self.fusion(memory, tokens, token_mask)
         levels = self.encode(memory, level_sizes)
         mask_features = self.upsample(levels[0], level_sizes[0], features[0])
-        # The decoders read coarse to fine: released weights index levels that way (spec section 8.1).
+        # The decoders read coarse to fine: released weights index levels that way (docs/design.md, released quirks).
         return PixelFeatures(torch.cat(levels[::-1], dim=1), level_sizes[::-1], mask_features)
 
     def project(self, features: Sequence[Tensor]) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""Model output to predictions in image coordinates, with the parent of every part (spec section 4).
+"""Model output to predictions in image coordinates, with the parent of every part.
 
 B images, Q object queries, P part queries, Co / Cp object / part names, N rows kept, E width, h x w the stride-4 map.
 """

@@ -1,4 +1,4 @@
-"""Masks from their factors, and from the model's map to the image (PartGLEE Eq. 1, spec section 4).
+"""Masks from their factors, and from the model's map to the image (PartGLEE Eq. 1).
 
 B images, Q queries, N masks, E width, h x w the stride-4 map.
 """

@@ -1,4 +1,4 @@
-"""Masks at points instead of everywhere (PointRend, arXiv 1912.08193; spec sections 2.1 and 2.2).
+"""Masks at points instead of everywhere (PointRend, arXiv 1912.08193).
 
 N maps or masks, C channels, h x w and H x W their sizes, P points. Points are (x, y) in [0, 1] of the canvas: 0 is the
 outer edge of the first pixel, 1 the outer edge of the last, so maps of different strides share points.

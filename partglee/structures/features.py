@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class PixelFeatures(NamedTuple):
-    """Output of the pixel decoder. Levels run coarse to fine, the order the decoders expect (spec section 1.5)."""
+    """Output of the pixel decoder. Levels run coarse to fine, the order the decoders expect."""
 
     memory: Tensor  # (B, S, E)
     level_sizes: tuple[tuple[int, int], ...]  # (h, w) of each level; plain ints, so no host-device copy per layer

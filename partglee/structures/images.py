@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 
 class ImageBatch(NamedTuple):
-    """Normalised images, zero-padded at the bottom and right to one canvas (spec section 1.0)."""
+    """Normalised images, zero-padded at the bottom and right to one canvas."""
 
     tensor: Tensor  # (B, 3, H, W), normalised
     sizes: tuple[tuple[int, int], ...]  # (h, w) of each image before padding

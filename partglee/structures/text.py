@@ -23,7 +23,7 @@ class TextTokens(NamedTuple):
 
 
 class TextEmbeddings(NamedTuple):
-    """An encoded vocabulary (spec section 1.2)."""
+    """An encoded vocabulary (PartGLEE section 3.3)."""
 
     objects: Tensor  # (Co, E), one pooled vector per name
     parts: Tensor  # (Cp, E)

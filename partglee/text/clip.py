@@ -1,4 +1,4 @@
-"""CLIP's text tower as a source of token states (spec section 1.2).
+"""CLIP's text tower as a source of token states.
 
 N names, T tokens, W text width.
 """

@@ -1,4 +1,4 @@
-"""Names and expressions to embeddings: text backend, projection, pooling, caching (spec section 1.2).
+"""Names and expressions to embeddings: text backend, projection, pooling, caching (PartGLEE section 3.3).
 
 N names (Co objects, then Cp parts), T tokens, W text width, E projected width, B images.
 """
@@ -204,7 +204,7 @@ class TextEncoder(nn.Module):
 
 
 def clean_expression(text: str) -> str:
-    """Lower case, `-` and `/` as spaces, other punctuation dropped (spec section 1.2)."""
+    """Lower case, `-` and `/` as spaces, other punctuation dropped, as released."""
     if not isinstance(text, str):
         raise TypeError(f"a referring expression is text, got {type(text).__name__} {text!r:.60}; pass one string")
     text = re.sub(r"[-/]", " ", text.lower())

@@ -47,7 +47,7 @@ def test_every_yaml_is_listed() -> None:
 
 
 def test_released_part_sizes(r50: nn.Module) -> None:
-    """The parameter budget of the spec, section 1."""
+    """The parameter counts of the released architecture."""
     assert count(r50.pixel_decoder.layers[0]) == 1_282_176
     assert count(r50.pixel_decoder.layers) == 7_693_056
     assert count(r50.pixel_decoder.fusion) == 3_155_968
