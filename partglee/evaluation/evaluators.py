@@ -23,7 +23,8 @@ from partglee.evaluation.joint import (
 )
 from partglee.evaluation.paco import PacoEvaluator
 from partglee.evaluation.part_sets import PartImageNetEvaluator, PartSetEvaluator, PascalPartEvaluator
-from partglee.evaluation.referring import GroundingBoxEvaluator, ReferringEvaluator
+from partglee.evaluation.referring import PartExpressionEvaluator, ReferringEvaluator
+from partglee.evaluation.referring_boxes import GeneralizedBoxEvaluator, GroundingBoxEvaluator
 from partglee.evaluation.semantic_parts import SemanticPartEvaluator
 
 EVALUATORS: dict[str, type[Evaluator]] = {
@@ -36,8 +37,10 @@ EVALUATORS: dict[str, type[Evaluator]] = {
     "partimagenet": PartImageNetEvaluator,
     "parts": PartSetEvaluator,
     "pascal_part": PascalPartEvaluator,
+    "grec": GeneralizedBoxEvaluator,
     "refcoco_boxes": GroundingBoxEvaluator,
     "referring": ReferringEvaluator,
+    "referring_parts": PartExpressionEvaluator,
     "semantic_parts": SemanticPartEvaluator,
 }
 

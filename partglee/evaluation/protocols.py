@@ -12,7 +12,6 @@ against them), and the numbers. Another one is one call:
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,11 +22,9 @@ from partglee.basics.names import nearest
 from partglee.data import DatasetSpec, Records
 from partglee.evaluation.base import Evaluator, Results
 from partglee.evaluation.evaluators import EVALUATORS, check_options, dataset_evaluator, evaluator_name
-from partglee.evaluation.expression_files import score_expressions
 from partglee.evaluation.instances import InstanceEvaluator
 from partglee.evaluation.part_map_files import part_map_evaluator, score_label_images, score_part_maps
 from partglee.evaluation.prediction_files import detect_format, score_file
-from partglee.evaluation.referring import GroundingBoxEvaluator, ReferringEvaluator, ReferringRules
 from partglee.evaluation.semantic_parts import SemanticPartEvaluator
 
 
@@ -225,38 +222,6 @@ def _map_title(options: ScoringOptions) -> str:
     return f"{SemanticPartEvaluator.name}, {mode}"
 
 
-# -- referring expressions -------------------------------------------------------------------------------------------
-
-
-def _score_expressions(file: Path, records: Records, options: ScoringOptions) -> Results:
-    if options.kinds:
-        raise ValueError("answers to expressions are scored by boxes and masks, without --kinds and --objects")
-    known = [entry.name for entry in dataclasses.fields(ReferringRules)]
-    if unknown := [key for key in options.arguments if key not in known]:
-        raise ValueError(f"referring expressions have no option {unknown[0]!r}; there are {', '.join(known)}")
-    rules = ReferringRules(**options.arguments)
-    return score_expressions(file, records, rows=options.rows, rules=rules, strict=options.strict)
-
-
-def _expression_metrics(records: Records, options: ScoringOptions) -> tuple[str, ...]:
-    if not has_expressions(records):
-        raise ValueError(
-            f"data set {options.spec.name!r} is scored by {options.spec.evaluator!r} but has no referring expressions; "
-            "choose an evaluator of detections"
-        )
-    pairs = (("box", GroundingBoxEvaluator()), ("mask", ReferringEvaluator()))
-    return tuple(f"{group}/{key}" for group, made in pairs for key in _keys(made))
-
-
-def has_expressions(records: Records) -> bool:
-    """Whether a data set has referring expressions. Of records that do not know, the first image stands for all: to
-    look at each may mean to draw it."""
-    known = getattr(records, "rows_with_expressions", None)
-    if known is not None:
-        return len(known()) > 0
-    return len(records) > 0 and bool(records[0].expressions)
-
-
 def _map_metrics(records: Records, options: ScoringOptions) -> tuple[str, ...]:
     return _keys(_map_evaluator(records, options))
 
@@ -265,9 +230,4 @@ for _name, _kind in EVALUATORS.items():
     if issubclass(_kind, InstanceEvaluator):
         register_protocol(detection_protocol(_name, _kind))
 _maps = Protocol(name="semantic_parts", reads=PART_MAPS, score=_score_part_maps, metrics=_map_metrics, title=_map_title)
-_sentences = Protocol(
-    name="referring", reads=EXPRESSIONS, score=_score_expressions, metrics=_expression_metrics,
-    title="referring expressions",
-)  # fmt: skip
-for _protocol in (_maps, _sentences, dataclasses.replace(_sentences, name="refcoco_boxes")):
-    register_protocol(_protocol)
+register_protocol(_maps)

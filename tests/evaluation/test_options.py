@@ -23,10 +23,12 @@ WRONG: dict[str, tuple[tuple[Any, ...], str]] = {
     "ignore_label": (("abc", -1, 2.5), "ignore_label must be a whole number of at least 0"),
     "max_dets": (("abc", 0, -3, 2.5, True, None), "max_dets must be a whole number of at least 1"),
     "min_object_score": (("abc", None), "min_object_score must be a number, got"),
+    "min_score": (("abc", -0.1, 7), "min_score must be a number from 0 to 1"),
     "mode": (("oracle", 3), "mode must be one of oracle_obj, pred_all"),
     "num_classes": (("abc", 0, None), "num_classes must be a whole number of at least 1"),
     "object_names": (("dog", 3, [3]), "object_names must be a list of names"),
     "parents": (("drived", 3), "parents must be one of predicted, derived"),
+    "part_names": (("wheel", [3]), "part_names must be a list of names"),
     "per_category": (("abc", 3), "per_category must be true or false"),
     "per_object": (("abc", 3), "per_object must be true or false"),
     "rules": (("official", [], ["lvs"], 3), r"rules must be a list of lvis and official, such as \[lvis\]"),
@@ -38,6 +40,7 @@ WRONG: dict[str, tuple[tuple[Any, ...], str]] = {
 RULES: dict[str, tuple[Any, ...]] = {
     "clear": ("abc",), "no_target": ("abc", 1), "strictly_above": (3,), "eps": ("abc", -1),
     "eps_intersection": ("abc",), "empty_is_right": ("no",), "min_pixels": (-1, 2.5, "abc"),
+    "resolution": ("squash", 480), "thresholds": ("abc", 0.5, [50]),
 }  # fmt: skip
 
 
@@ -63,7 +66,7 @@ def needed(name: str) -> dict[str, Any]:
 @pytest.mark.parametrize("name", sorted(EVALUATORS))
 def test_every_option_is_checked(name: str) -> None:
     for option in options_of(name):
-        if (name, option) == ("referring", "rules") or (name, option) == ("partimagenet", "object_names"):
+        if (name.startswith("referring") and option == "rules") or (name, option) == ("partimagenet", "object_names"):
             continue  # an object of its own, below; fixed
         values, message = WRONG[option]
         for value in values:
@@ -75,8 +78,12 @@ def test_referring_rules() -> None:
     assert set(RULES) == set(inspect.signature(ReferringRules).parameters)
     for option, values in RULES.items():
         for value in values:
-            with pytest.raises(ValueError, match=f"^{option} must be "):
+            with pytest.raises(ValueError, match=f"^(each of )?{option} must be "):
                 ReferringRules(**{option: value})
+    with pytest.raises(ValueError, match=r"rules must be one of ours, paper, rela, .* got 'relax'"):
+        ReferringRules.named("relax")
+    with pytest.raises(ValueError, match=r"no option 'cleared'; there are rules, clear"):
+        ReferringRules.named("rela", cleared=True)
 
 
 @pytest.mark.parametrize("name", sorted(EVALUATORS))

@@ -31,7 +31,10 @@ def count_lines(file: Path, records: Records, options: ScoringOptions) -> dict[s
 def test_every_evaluator_has_a_protocol_of_its_kind_of_file() -> None:
     assert set(list_protocols()) == set(EVALUATORS)
     kinds = {name: get_protocol(name).reads.name for name in EVALUATORS}
-    others = {"semantic_parts": "part maps", "referring": "expressions", "refcoco_boxes": "expressions"}
+    others = {
+        "semantic_parts": "part maps",
+        **dict.fromkeys(("referring", "referring_parts", "refcoco_boxes", "grec"), "expressions"),
+    }
     assert kinds == {name: others.get(name, "detections") for name in EVALUATORS}
 
 
