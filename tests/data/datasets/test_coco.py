@@ -42,7 +42,7 @@ def test_crowds_are_read_but_never_targets(data_root: Path, first_batch) -> None
     rows = {str(r.file): r for r in get_dataset("coco_2017_train").read()}
     for file, target in zip(batch.files, batch.targets, strict=True):
         assert len(target.objects) == sum(not instance.crowd for instance in rows[file].objects)
-    assert batch.supervises == (True, False) and len(batch.names.object_prompts) == 80
+    assert batch.supervision.parts.background == (False,) * 3 and len(batch.names.object_prompts) == 80
 
 
 def test_an_image_given_twice_is_refused(data_root: Path) -> None:

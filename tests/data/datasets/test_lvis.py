@@ -52,7 +52,7 @@ def test_a_batch_has_sampled_names_and_knows_which_were_looked_for(lvis: Path, f
     batch = first_batch("lvis_v1_train", 6)
     records = get_dataset("lvis_v1_train").read()
     assert batch.names is not None and len(batch.names.object_prompts) == 100 and batch.names.part_prompts == ()
-    assert batch.supervises == (True, False)
+    assert batch.supervision.parts.background == (False,) * len(batch.images)  # nothing is known of parts
     negatives = batch.supervision.objects.negatives
     assert negatives is not None and negatives.shape == (6, 100)
     rows = {str(record.file): record for record in records}

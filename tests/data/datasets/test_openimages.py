@@ -72,7 +72,7 @@ def test_what_was_looked_for(folder: Path, first_batch) -> None:
         found |= {records.vocabulary.part_prompts[label] for label in record.negative_parts}
         assert found == absent
     batch = first_batch("openimage_joint_train", 4)
-    assert batch.supervises == (True, True) and batch.names is not None
+    assert batch.names is not None
     objects, parts = batch.supervision.objects.negatives, batch.supervision.parts.negatives
     assert objects is not None and parts is not None and not objects.all() and not parts.all()
     beard = batch.names.part_prompts.index("Human beard")

@@ -76,7 +76,7 @@ def test_a_batch_of_expressions(refcoco: Path, first_batch) -> None:
     assert refcoco_main(["refcoco-unc"]) == 0
     batch = first_batch("refcoco-unc-train", 3)
     assert batch.names is None and batch.expressions is not None and len(batch.expressions) == 3
-    assert batch.supervises == (True, False)
+    assert batch.supervision.parts.background == (False,) * len(batch.images)  # nothing is known of parts
     rows = {(str(r.file), s) for r in get_dataset("refcoco-unc-train").read() for s in [e.text for e in r.expressions]}
     swap = {"left": "right", "right": "left"}
     for file, text, target in zip(batch.files, batch.expressions, batch.targets, strict=True):

@@ -150,7 +150,7 @@ def test_a_batch(sa1b: Path, first_batch) -> None:
     assert sa1b_main(["--workers", "1"]) == 0
     batch = first_batch("sa1b_joint", 3)
     assert batch.names is not None and (*batch.names.object_prompts, *batch.names.part_prompts) == ("object", "part")
-    assert batch.supervises == (True, True)
+    assert batch.supervision.objects.background == batch.supervision.parts.background == (True,) * 3
     for target in batch.targets:
         assert len(target.objects) and (target.part_parent >= 0).all() and target.objects.masks is not None
     assert sum(len(target.parts) for target in batch.targets) > 3
