@@ -91,20 +91,32 @@ def write_answers(kind: FileKind, answerer: Any, data: Questions, file: Path, *,
         pictures: as many as are wanted at most; kinds of files that nobody draws give none.
 
     Raises:
-        ValueError: when nobody writes this kind of file, or the model does not answer what it holds.
+        ValueError: as `writer_of`.
+    """
+    return writer_of(kind, answerer, data.spec.name)(answerer, data, file, pictures)
+
+
+def writer_of(kind: FileKind, answerer: Any, name: str) -> Writer:
+    """Who writes a kind of file for a model.
+
+    Args:
+        name: of the data set that asks for it, for messages.
+
+    Raises:
+        ValueError: when nobody writes it, or the model does not answer what it holds.
     """
     if kind.name not in _WRITERS:
         raise ValueError(
-            f"data set {data.spec.name!r} is scored from {kind.what}, which no model here writes; "
+            f"data set {name!r} is scored from {kind.what}, which no model here writes; "
             "`partglee.engine.answers.register_writer` adds who does"
         )
     needs, writer = _WRITERS[kind.name]
     if needs is not None and not isinstance(answerer, needs):
         raise ValueError(
-            f"data set {data.spec.name!r} is scored from {kind.what}, but this model has no such answers "
+            f"data set {name!r} is scored from {kind.what}, but this model has no such answers "
             f"({type(answerer).__name__} is no {needs.__name__}); take it out of DATASETS.TEST"
         )
-    return writer(answerer, data, file, pictures)
+    return writer
 
 
 def register_writer(kind: FileKind, writer: Writer, *, needs: type | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterable
 from datetime import timedelta
@@ -18,6 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 from partglee.data.catalog import DataSets
 from partglee.engine.checkpointer import Checkpointer
 from partglee.engine.ema import WeightAverage
+from partglee.engine.evaluate import evaluate
 from partglee.engine.hooks import Evaluate, LogMetrics
 from partglee.engine.logging import MetricsFile
 from partglee.engine.optimizer import build_optimizer
@@ -169,7 +171,9 @@ def evaluation_of(
     Raises:
         ValueError: when the recipe cannot be evaluated.
     """
-    if recipe.evaluate is None:
+    run: Callable[..., Evaluated] | None = recipe.evaluate
+    if run is None and recipe.answerer is not None:
+        run = functools.partial(evaluate, answerer=recipe.answerer)
+    if run is None:
         raise ValueError(f"recipe {recipe.name!r} has no evaluation; set DATASETS.TEST []")
-    evaluate = recipe.evaluate
-    return lambda folder, pictures: evaluate(cfg, model, accelerator, folder=folder, pictures=pictures, data=data)
+    return lambda folder, pictures: run(cfg, model, accelerator, folder=folder, pictures=pictures, data=data)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import nn
 from partglee.basics.files import whole_file
 from partglee.data.build import build_test_loader
 from partglee.data.catalog import DataSets, get_dataset
-from partglee.engine.answers import Pictures, Questions, write_answers
+from partglee.engine.answers import Pictures, Questions, write_answers, writer_of
 from partglee.engine.logging import LOGGER
 from partglee.evaluation import format_table
 from partglee.evaluation.protocols import ScoringOptions, protocol_of
@@ -51,17 +52,41 @@ def evaluate(
     """
     results: dict[str, float] = {}
     drawn: Pictures = {}
-    was_training = model.training
     each = math.ceil(pictures / max(len(cfg.DATASETS.TEST), 1)) if accelerator.is_main_process else 0
-    try:
-        answers = answerer(cfg, model.eval())
+    with _evaluated(model):
+        answers = answerer(cfg, model)
         for name in cfg.DATASETS.TEST:
             scored, shown = _evaluate_one(cfg, answers, accelerator, name, folder=folder, pictures=each, data=data)
             results.update({f"{name}/{key}": value for key, value in scored.items()})
             drawn.update({f"{name}/{key}": value for key, value in shown.items()})
+    return results, drawn
+
+
+def check_answers(cfg: CN, model: nn.Module, *, answerer: Callable[[CN, Any], Any], data: DataSets) -> None:
+    """Whether the model answers what `DATASETS.TEST` will ask; known before the first step.
+
+    Args:
+        answerer: as for `evaluate`.
+        data: what the run has read.
+
+    Raises:
+        ValueError: for a data set whose questions it does not answer.
+    """
+    with _evaluated(model):
+        answers = answerer(cfg, model)
+    for name in cfg.DATASETS.TEST:
+        writer_of(protocol_of(get_dataset(name), data.records(name)).reads, answers, name)
+
+
+@contextmanager
+def _evaluated(model: nn.Module) -> Iterator[None]:
+    """In evaluation mode inside, as before afterwards."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
     finally:
         model.train(was_training)
-    return results, drawn
 
 
 def _evaluate_one(

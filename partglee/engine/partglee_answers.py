@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from fvcore.common.config import CfgNode as CN
 from numpy.typing import NDArray
 
-from partglee.engine.evaluate import evaluate
 from partglee.engine.predictor import Predictor
 from partglee.modeling import PartGLEE
 from partglee.modeling.multi_label import MultiLabel
@@ -79,6 +77,3 @@ def partglee_answerer(cfg: CN, model: PartGLEE) -> PartGLEEAnswers:
         map_queries=cfg.TEST.PART_QUERIES,
         union=cfg.TEST.EXPRESSION_UNION,
     )
-
-
-evaluate_partglee = functools.partial(evaluate, answerer=partglee_answerer)

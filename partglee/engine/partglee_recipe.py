@@ -17,7 +17,7 @@ from partglee.config import config_from_text, get_cfg
 from partglee.criterion import HierarchicalCriterion, build_criterion, summarise, total
 from partglee.data.catalog import DataSets
 from partglee.engine.logging import LOGGER
-from partglee.engine.partglee_answers import evaluate_partglee
+from partglee.engine.partglee_answers import partglee_answerer
 from partglee.engine.recipe import Recipe, backbone_and_rest, register_recipe
 from partglee.engine.step import StepOutput
 from partglee.engine.weight_files import CONFIG_TEXT, TABLE_NAMES, find_table, find_weights
@@ -151,7 +151,7 @@ PARTGLEE = register_recipe(
         defaults=get_cfg,
         build_model=build,
         build_step=build_step,
-        evaluate=evaluate_partglee,
+        answerer=partglee_answerer,
         load_weights=load_weights,
         group_of=group_of,
         embeddings=("level_embed", "qformer.content", "qformer.position"),

@@ -33,8 +33,6 @@ Evaluated = tuple[dict[str, float], dict[str, Any]]
 class Evaluation(Protocol):
     """Predicts on the data sets of `DATASETS.TEST`, writes the predictions, scores them.
 
-    `functools.partial(engine.evaluate.evaluate, answerer=...)` does it with what answers for the model.
-
     Every process takes a share of the images. The model is unwrapped, on its device; its mode must be left as it was.
     """
 
@@ -84,8 +82,10 @@ class Recipe:
     build_step: Callable[[CN, Any], nn.Module]
     # this process's share; of another loader: `partial(train_batches, loader=...)`
     train_batches: Callable[[CN, Accelerator, DataSets], Batches] = train_batches
-    evaluate: Evaluation | None = None  # None: the model cannot be evaluated by a run
-    # what `evaluate` gives for a data set, each behind `NAME/`; TEST.BEST is one of them
+    # (cfg, model) -> what answers for the model in `engine.evaluate.evaluate`, see `engine.answers`
+    answerer: Callable[[CN, Any], Any] | None = None
+    evaluate: Evaluation | None = None  # in place of that loop; neither: the model cannot be evaluated by a run
+    # what the evaluation gives for a data set, each behind `NAME/`; TEST.BEST is one of them
     metric_names: Callable[[DatasetSpec, Records], Sequence[str]] = metric_names
     # (cfg, model, complete): what training starts from; complete: every weight must come from MODEL.WEIGHTS
     load_weights: Callable[[CN, Any, bool], None] = load_initial_weights

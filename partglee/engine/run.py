@@ -14,6 +14,7 @@ from partglee.config import load_config, recipe_in
 from partglee.config.values import check_values
 from partglee.data.catalog import DataSets, register_custom
 from partglee.engine.build import build_accelerator, build_initial_model, build_trainer, evaluation_of
+from partglee.engine.evaluate import check_answers
 from partglee.engine.launch import keep_freed_memory, launch
 from partglee.engine.logging import LOGGER, set_up_logging
 from partglee.engine.preflight import check_config, check_data
@@ -71,6 +72,8 @@ def work(recipe: Recipe, cfg: CN, resume: bool, eval_only: bool, cpu: bool, impo
     model = build_initial_model(cfg, recipe=recipe, complete=eval_only)
     if recipe.check is not None:
         recipe.check(cfg, model, not eval_only, data)
+    if recipe.answerer is not None:
+        check_answers(cfg, model, answerer=recipe.answerer, data=data)
     if eval_only:
         evaluation_of(recipe, cfg, model.to(accelerator.device), accelerator, data)(output / "predictions", 0)
         return 0

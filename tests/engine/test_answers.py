@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import nn
+from training_samples import small_config
 
 from partglee.config import get_cfg
 from partglee.data import DatasetSpec, ImageRecord, get_dataset, register
@@ -22,10 +23,12 @@ from partglee.data.segmentation import decode
 from partglee.engine import answers
 from partglee.engine.answers import has_masks, register_writer
 from partglee.engine.evaluate import evaluate
+from partglee.engine.partglee_recipe import PARTGLEE
+from partglee.engine.run import work
 from partglee.evaluation import Protocol, protocols, register_protocol
 from partglee.evaluation.protocols import FileKind
 from partglee.structures import Level, Prediction
-from partglee.testing import register_toy
+from partglee.testing import TOY_VOCABULARY, register_toy, write_name_table
 
 
 @pytest.fixture
@@ -139,3 +142,13 @@ def test_masks_are_written_where_annotations_have_them(expressions: list[ImageRe
     assert not has_masks(Plain(boxes))
     register_toy("toy_files", num_images=1, folder=tmp_path)
     assert has_masks(get_dataset("toy_files").read())
+
+
+def test_a_run_ends_before_the_first_step_when_the_model_cannot_answer(tmp_path: Path) -> None:
+    register_toy("toy_unanswered", num_images=2, size=(48, 64))
+    recipe = replace(PARTGLEE, answerer=lambda cfg, model: object(), build_step=lambda cfg, model: 1 / 0)
+    cfg = small_config(tmp_path, ["DATASETS.TRAIN", ["toy_unanswered"], "DATASETS.TEST", ["toy_unanswered"]])
+    names = [*TOY_VOCABULARY.object_prompts, *TOY_VOCABULARY.part_prompts]
+    cfg.MODEL.TEXT.TABLE.FILE = str(write_name_table(tmp_path / "toy.npz", list(dict.fromkeys(names)), width=16))
+    with pytest.raises(ValueError, match="'toy_unanswered' is scored from a file of detections, but this model"):
+        work(recipe, cfg, resume=False, eval_only=False, cpu=True)

@@ -18,8 +18,9 @@ from partglee.data.catalog import get_dataset
 from partglee.data.spec import DatasetSpec
 from partglee.engine import Predictor
 from partglee.engine.build import build_accelerator, build_initial_model
+from partglee.engine.evaluate import evaluate
 from partglee.engine.hooks import best_metric
-from partglee.engine.partglee_answers import evaluate_partglee
+from partglee.engine.partglee_answers import partglee_answerer
 from partglee.engine.partglee_recipe import PARTGLEE
 from partglee.evaluation import CocoEvaluator, LvisEvaluator, dataset_evaluator
 from partglee.evaluation.protocols import metric_names
@@ -64,7 +65,7 @@ def test_perfect_predictions_score_100(place: Path, tmp_path: Path, monkeypatch:
     truth = iter([record for record, _ in build_test_loader(cfg, "toy_evaluate")])
     monkeypatch.setattr(Predictor, "stream", lambda self, images, names, options: iter([perfect(next(truth))]))
     accelerator = build_accelerator(cfg, cpu=True)
-    results, _ = evaluate_partglee(cfg, build_initial_model(cfg), accelerator, folder=tmp_path)
+    results, _ = evaluate(cfg, build_initial_model(cfg), accelerator, answerer=partglee_answerer, folder=tmp_path)
     rates = {k: v for k, v in results.items() if "num_" not in k}
     assert len(rates) == 24 and all(v == pytest.approx(100) for v in rates.values()), rates
     lines = [json.loads(line) for line in (tmp_path / "toy_evaluate.jsonl").read_text().splitlines()]
