@@ -1,4 +1,4 @@
-"""Swin for detection: timm's blocks, with windows cut as the released backbone cuts them (docs/design.md, released quirks).
+"""Swin for detection: timm's blocks, with windows cut as the released backbone cuts them (docs/design.md).
 
 B images, H x W a map, C channels, A pixels of a window, N windows.
 """
