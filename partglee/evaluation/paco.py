@@ -128,27 +128,3 @@ def _box_overlap(
     ends, object_ends = box[:2] + box[2:], objects[:, :2] + objects[:, 2:]
     sides = np.minimum(ends, object_ends) - np.maximum(box[:2], objects[:, :2]) + 1
     return np.prod(np.maximum(sides, 0), axis=1), objects[:, 2] * objects[:, 3]
-
-
-def attribute_ap(table: dict[str, dict[str, Sequence[float]]]) -> float:
-    """AP_att: mean over attribute types of the mean over attributes of the mean over (class, attribute) pairs.
-
-    Args:
-        table: {type: {attribute: APs of its pairs}}, without other(pattern_marking) and other(material).
-    """
-    types = [[mean_defined(np.array(pairs)) for pairs in attributes.values()] for attributes in table.values()]
-    return mean_defined(np.array([mean_defined(np.array(values)) for values in types]))
-
-
-def query_recall(positive_scores: Sequence[float], negative_scores: Sequence[float], k: int) -> float:
-    """AR@k of one zero-shot instance query: share of the (matched) positives among the k best scores.
-
-    Args:
-        positive_scores: best detection on each positive box that has one.
-        negative_scores: best detection on each negative box, and all detections of negative images.
-    """
-    if not positive_scores:
-        return float("nan")
-    scores = np.concatenate([positive_scores, negative_scores])
-    best = np.argsort(-scores, kind="stable")[:k]
-    return float((best < len(positive_scores)).sum() / len(positive_scores))

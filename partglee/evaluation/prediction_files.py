@@ -24,8 +24,6 @@ from partglee.evaluation.ground_truth import GroundTruth
 from partglee.evaluation.instances import InstanceEvaluator
 from partglee.evaluation.issues import PredictionError
 
-FORMATS = ("partglee", "coco", "png")
-
 
 def detect_format(path: str | Path) -> str:
     """Format of a predictions file by its name: `.jsonl` -> partglee, `.json` -> coco, a folder -> png.

@@ -9,7 +9,7 @@ from evaluation_worlds import dataset, feed, golden, image, rect, result
 from partglee.evaluation import PacoEvaluator
 from partglee.evaluation.average_precision import mean_defined
 from partglee.evaluation.matching import IOU_THRESHOLDS
-from partglee.evaluation.paco import attribute_ap, not_exhaustive_false_positive, object_part_ap, query_recall
+from partglee.evaluation.paco import not_exhaustive_false_positive, object_part_ap
 
 GOLDEN = golden("part_eval_golden.json")
 
@@ -31,17 +31,6 @@ def test_official_rule(name, inter, area):
     answer = not_exhaustive_false_positive(np.array([float(inter)]), np.array([float(area)]))
     expected = GOLDEN["paco_ne_rule"][name]["fp_at"]
     assert [round(float(t), 2) for t in IOU_THRESHOLDS[answer]] == expected
-
-
-def test_attributes_and_queries():
-    table = {"color": {"red": [0.2, 0.4], "blue": [0.1]}, "material": {"wood": [0.6]}}
-    assert attribute_ap(table) == pytest.approx(GOLDEN["paco_attr"]["hier"])
-    flat = [value for attributes in table.values() for pairs in attributes.values() for value in pairs]
-    assert np.mean(flat) == pytest.approx(GOLDEN["paco_attr"]["flat"])
-    for k in (1, 3, 5):
-        expected = GOLDEN["paco_query_recall"][f"k{k}"]
-        assert query_recall([0.9, 0.5, 0.3], [0.8, 0.6], k) == pytest.approx(expected, abs=5e-7)
-    assert np.isnan(query_recall([], [0.5], 1))
 
 
 CATEGORIES = [
