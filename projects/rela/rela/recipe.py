@@ -10,7 +10,6 @@ from torch import nn
 
 from partglee.data.catalog import DataSets
 from partglee.data.referring import build_referring_loader
-from partglee.engine.evaluate import evaluate
 from partglee.engine.recipe import Recipe, backbone_and_rest, register_recipe, train_batches
 from partglee.engine.step import StepOutput
 from partglee.structures import ReferringBatch
@@ -88,7 +87,7 @@ RELA = register_recipe(
         build_model=build_model,
         build_step=build_step,
         train_batches=partial(train_batches, loader=build_referring_loader),
-        evaluate=partial(evaluate, answerer=answerer),
+        answerer=answerer,
         group_of=group_of,
         embeddings=("region_decoder.content", "region_decoder.position", "level_embed"),
         ranges=RANGES,
