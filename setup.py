@@ -246,7 +246,10 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["partglee", "partglee.*"]),
-    package_data={"partglee": ["py.typed", "weights/*.safetensors"], "partglee.data": ["vocabularies/*", "mappings/*"]},
+    package_data={
+        "partglee": ["py.typed", "weights/*.safetensors", "text/words/*"],
+        "partglee.data": ["vocabularies/*", "mappings/*"],
+    },
     exclude_package_data={"partglee": ["_lib/*"]},
     entry_points={"console_scripts": ["partglee = partglee.cli:main"]},
     install_requires=[

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from partglee import __version__
 from partglee.basics.plugins import load_plugins
-from partglee.cli import convert, data, eval, export, info, predict, train, vocabulary
+from partglee.cli import convert, data, eval, export, info, name_table, predict, train, vocabulary
 
-_COMMANDS = (predict, train, eval, data, convert, export, vocabulary, info)
+_COMMANDS = (predict, train, eval, data, convert, export, vocabulary, name_table, info)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -139,6 +139,21 @@ def splits(spec: DatasetSpec, **counts: Mapping[str, Any]) -> tuple[DatasetSpec,
     )
 
 
+def divided(spec: DatasetSpec, *, split: str = "train", **shares: tuple[float, float]) -> tuple[DatasetSpec, ...]:
+    """Names for shares of the images of one split, in file order.
+
+    Args:
+        spec: with what is common to all, `{split}` as for `splits`.
+        split: whose files they are shares of.
+        shares: name of the share, which stands where `{split}` does in the spec's name -> (from, to), 0..1.
+    """
+    (whole,) = splits(replace(spec, name="{split}"), **{split: {}})
+    return tuple(
+        replace(whole, name=spec.name.format(split=name), select=share, counts=Counts())
+        for name, share in shares.items()
+    )
+
+
 def datasets_root() -> Path:
     """`PARTGLEE_DATASETS`, or else `DETECTRON2_DATASETS`, or else ./datasets."""
     return Path(os.environ.get("PARTGLEE_DATASETS") or os.environ.get("DETECTRON2_DATASETS") or "datasets")

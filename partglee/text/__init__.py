@@ -6,7 +6,7 @@ from partglee.text.build import BACKENDS, BackendKind, backend_kind, build_text_
 from partglee.text.cache import TextCache
 from partglee.text.clip import ClipBackend
 from partglee.text.encoder import TextEncoder, clean_expression
-from partglee.text.table import TableBackend
+from partglee.text.table import TableBackend, plain_name
 
 __all__ = [
     "BACKENDS",
@@ -21,5 +21,6 @@ __all__ = [
     "build_text_encoder",
     "clean_expression",
     "mean_of_valid",
+    "plain_name",
     "read_word_pieces",
 ]

@@ -44,7 +44,7 @@ class TableBackend(TextBackend):
         self.names: tuple[str, ...] = ()
         embeddings = torch.zeros(0, width, device="cpu")
         if self.file is not None:
-            self.names, embeddings = _read_table(self.file)
+            self.names, embeddings = read_table(self.file)
             if embeddings.shape[1] != width:
                 raise ValueError(
                     f"{self.file} holds {embeddings.shape[1]}-d embeddings, the model expects {width}; "
@@ -119,7 +119,12 @@ def plain_name(name: str) -> str:
     return " ".join(name.split())
 
 
-def _read_table(file: Path) -> tuple[tuple[str, ...], Tensor]:
+def read_table(file: Path) -> tuple[tuple[str, ...], Tensor]:
+    """R names and their (R, W) vectors, float32.
+
+    Raises:
+        ValueError: for a file that is missing, of another kind or damaged.
+    """
     if not file.is_file():
         raise ValueError(f"no name table at {file}; MODEL.TEXT.TABLE.FILE must be an .npz or .safetensors file")
     if file.suffix not in (".npz", ".safetensors"):

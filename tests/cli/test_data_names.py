@@ -22,7 +22,8 @@ from partglee.data.prepare import (
 from partglee.testing.miniatures import MINIATURES
 
 SPLITS = ["--splits", "train", "val", "test"]
-LIKE_TOY = ("car_parts", "clothing", "coco", "pascal_part_nested")  # any hierarchical COCO file serves
+LIKE_TOY = ("car_parts", "clothing", "clothing_more", "coco", "faces", "pascal_part_nested", "photos")
+"""Any hierarchical COCO file serves."""
 
 
 def names() -> list[str]:
@@ -44,11 +45,14 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert partimagenet.main(SPLITS) == pascal_part_93.main([]) == 0
         assert partimagenet.main(["--release", "seg", *SPLITS]) == 0
         assert pascal_part_116.main([]) == ade20k_part_234.main([]) == 0
-        assert main(["data", "toy", "--images", "3", "--size", "64", "64"]) == 0
+        assert main(["data", "toy", "--images", "20", "--size", "64", "64"]) == 0
     for name in LIKE_TOY:
         shutil.copytree(root / "toy", root / name, dirs_exist_ok=True)
     shutil.copytree(root / "toy", root / "car_parts/trainingset")
     shutil.copytree(root / "toy", root / "pascal_part_nested/JPEGImages")
+    shutil.copy(root / "toy/train.json", root / "photos/pseudo_labels.json")
+    for split in ("val", "test"):
+        shutil.copy(root / "toy/val.json", root / f"faces/small_{split}.json")
     return root
 
 

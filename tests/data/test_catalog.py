@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import coco_files
@@ -10,7 +11,7 @@ import pytest
 
 from partglee.data import DataSets, DatasetSpec, catalog, datasets_root, get_dataset, list_datasets, register
 from partglee.data.datasets import SPECS
-from partglee.data.spec import UNCONFIRMED, Counts, missing_files, splits
+from partglee.data.spec import UNCONFIRMED, Counts, divided, missing_files, splits
 
 
 def test_roots(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,6 +75,33 @@ def test_splits() -> None:
     assert (train.name, train.annotations, train.images) == ("a_train", "a/train.json", "train")
     assert train.needs == ("train/maps",) and train.counts == Counts(images=5, parts=3)
     assert (val.name, val.counts) == ("a_val", Counts(parts=3))
+
+
+def test_a_split_is_divided() -> None:
+    files = DatasetSpec(
+        "a_{split}", "a/{split}.json", "{split}", coco_files.spec_of(Path()).reader, counts=Counts(parts=3)
+    )
+    first, second = divided(files, split="val", choose=(0.0, 0.5), test=(0.5, 1.0))
+    assert (first.name, first.annotations, first.images) == ("a_choose", "a/val.json", "val")
+    assert (first.select, second.select) == ((0.0, 0.5), (0.5, 1.0)) and second.name == "a_test"
+    assert first.counts == Counts(), "counts of the whole split are not those of a share"
+
+
+def test_what_is_reported_was_neither_trained_with_nor_chosen_on() -> None:
+    apart = {
+        "car_parts": ("car_parts_fit", "car_parts_val", "car_parts_test"),
+        "clothing": ("clothing_train", "clothing_val", "clothing_more_train", "clothing_test"),
+        "faces": ("faces_train", "faces_val", "faces_test"),
+        "coco": ("coco_subset_train", "coco_subset_choose", "coco_subset_test"),
+    }
+    for names in apart.values():
+        shares: dict[str, list[tuple[float, float]]] = {}
+        for name in names:
+            spec = get_dataset(name)
+            shares.setdefault(spec.annotations, []).append(spec.select)
+        for parts in shares.values():
+            parts.sort()
+            assert all(one[1] <= two[0] for one, two in pairwise(parts)), names
 
 
 def test_a_run_reads_each_data_set_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

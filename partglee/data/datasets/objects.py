@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from partglee.data.annotations.coco_json import read_coco
 from partglee.data.annotations.shards import read_shards
-from partglee.data.spec import Counts, DatasetSpec, splits
+from partglee.data.spec import Counts, DatasetSpec, divided, splits
 
 # -- COCO 2017: the official files, and subsets joined by `datasets/prepare_coco.py` ----------------------------------
 
@@ -26,7 +26,7 @@ _COCO_SUBSET = replace(
     images="coco",
     evaluator="joint",
     counts=Counts(),
-)
+)  # settings are chosen on `choose`, the first half of `val`; numbers are reported of `test`, the other
 
 # -- LVIS v1: 1,203 names on COCO images, federated; the files keep each name's frequency, which its evaluator reads ---
 
@@ -90,9 +90,24 @@ _SA1B = DatasetSpec(
     counts=Counts(images=559300, annotations=25875267, object_names=1, part_names=1),  # the first 50 tars
 )
 
+# -- Unlabelled photos with the objects that several teachers see, `datasets/prepare_pseudo_labels.py` ---------------
+#
+# What no teacher sees may be there all the same, so nothing is held against a query that finds more.
+
+_PHOTOS = DatasetSpec(
+    name="photos_pseudo_train",
+    annotations="photos/pseudo_labels.json",
+    images="photos",
+    reader=read_coco,
+    supervises_parts=False,
+    object_background="unlabelled",
+    boxes_from_masks=False,  # the teachers' boxes are better than the segmenter's masks of them
+)
+
 SPECS = (
     *splits(_COCO, train={"images": 118287, "objects": 860001}, val={"images": 5000, "objects": 36781}),
     *splits(_COCO_SUBSET, train={}, val={}),
+    *divided(_COCO_SUBSET, split="val", choose=(0.0, 0.5), test=(0.5, 1.0)),
     *splits(_LVIS, train={"images": 100170, "objects": 1270141}, val={"images": 19809, "objects": 244707}),
     *splits(_LVIS_MINIVAL, minival={"images": 4809, "unconfirmed": ("images",)}),
     *splits(_OBJECTS365, train={"images": 1742292}, val={"images": 80000}),
@@ -103,4 +118,5 @@ SPECS = (
     ),
     _VISUAL_GENOME,
     _SA1B,
+    _PHOTOS,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from partglee.data.annotations.coco_json import read_coco
-from partglee.data.spec import Counts, DatasetSpec, splits
+from partglee.data.spec import Counts, DatasetSpec, divided, splits
 from partglee.structures import Vocabulary
 from partglee.structures.vocabulary_files import read_builtin
 
@@ -16,6 +16,9 @@ _TOY = DatasetSpec(
 )
 
 # -- Car-Parts, as `datasets/prepare_car_parts.py` writes it: 400 photos, the last 40 for validation ------------------
+#
+# Where settings are chosen on `val` and numbers reported of photos that nobody looked at, `fit` and `test` divide
+# `train`: the tenth of all before `val` is `test`. Weights that were trained with `train` have seen it.
 
 _CAR_PARTS = replace(
     _TOY,
@@ -39,6 +42,21 @@ _CLOTHING = replace(
     object_background="inside",  # bystanders and their bags have no label
     part_background="inside",
 )
+# Photos 0001 to 0600 are `train` and `val`. Of 0601 to 0900, prepared apart with `--val-share 0.3`, the first 210 are
+# `clothing_more_train`; numbers are reported of the last 90, a tenth of all: `clothing_test`.
+_CLOTHING_MORE = replace(_CLOTHING, annotations="clothing_more/{split}.json", images="clothing_more")
+
+# -- Portraits of CelebAMask-HQ, as `datasets/prepare_faces.py` writes them, alone and as small faces side by side ----
+#
+# Settings are chosen on `val`, the last tenth; numbers are reported of `test`, the tenth before it.
+
+_FACES = replace(
+    _CLOTHING,  # a second person beside the one that the portrait is of has no label
+    name="faces_{split}",
+    annotations="faces/{split}.json",
+    images="faces",
+)
+_FACES_SMALL = replace(_FACES, name="faces_small_{split}", annotations="faces/small_{split}.json")
 
 # -- PACO-LVIS and PACO-EGO4D (Ramanathan et al., 2023): the official files as they come ------------------------------
 #
@@ -140,7 +158,13 @@ _PASCAL_FLAT_VAL = replace(_PASCAL_FLAT, annotations="pascal_part/val.json", eva
 SPECS = (
     *splits(_TOY, train={}, val={}),
     *splits(_CAR_PARTS, train={"images": 360, "annotations": 3342}, val={"images": 40, "annotations": 335}),
+    *divided(_CAR_PARTS, fit=(0.0, 8 / 9), test=(8 / 9, 1.0)),
     *splits(_CLOTHING, train={}, val={}),
+    *splits(replace(_CLOTHING_MORE, name="clothing_more_{split}"), train={}),
+    *divided(_CLOTHING_MORE, split="val", test=(0.0, 1.0)),
+    *divided(_FACES, train=(0.0, 8 / 9), test=(8 / 9, 1.0)),
+    *splits(_FACES, val={}),
+    *splits(_FACES_SMALL, val={}, test={}),
     *splits(
         _PACO_LVIS,
         train=_PACO_TRAIN,

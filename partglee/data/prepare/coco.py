@@ -11,7 +11,7 @@ from typing import Any
 from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
 
 from partglee.basics.files import read_json
-from partglee.data.prepare.command import Argv, add_output, run, write_shares
+from partglee.data.prepare.command import Argv, add_output, run, write_apart, write_shares
 from partglee.data.prepare.files import AnnotatedImage
 from partglee.data.prepare.regions import Region
 
@@ -83,16 +83,31 @@ def main(argv: Argv = None) -> int:
         "sources", nargs="+", metavar="FILE=FOLDER",
         help="an instances file and its image folder, relative to the image root (coco/)",
     )  # fmt: skip
+    parser.add_argument(
+        "--val", nargs="+", default=[], metavar="FILE=FOLDER",
+        help="val.json is these instead of a share of all; an image that they have is not trained with",
+    )  # fmt: skip
     add_output(parser, "coco")
     return run(parser, argv, _prepare)
 
 
 def _prepare(arguments: argparse.Namespace) -> Iterable[str]:
+    held_out = _sources(arguments.val)
+    categories, images = read_coco(held_out + _sources(arguments.sources))
+    if not held_out:
+        return write_shares(images, arguments, categories=categories, description="COCO")
+    val = list(read_coco(held_out)[1])
+    names = {image.file_name for image in val}
+    train = [image for image in images if image.file_name not in names]
+    return write_apart({"train": train, "val": val}, arguments.output, categories=categories, description="COCO")
+
+
+def _sources(texts: Sequence[str]) -> list[tuple[Path, str]]:
+    """(file, image folder) of each FILE=FOLDER."""
     sources: list[tuple[Path, str]] = []
-    for text in arguments.sources:
+    for text in texts:
         path, _, folder = text.rpartition("=")
         if not path:
             raise ValueError(f"{text!r} must be FILE=FOLDER, for example annotations/instances_val2017.json=val2017")
         sources.append((Path(path), folder.strip("/")))
-    categories, images = read_coco(sources)
-    return write_shares(images, arguments, categories=categories, description="COCO")
+    return sources

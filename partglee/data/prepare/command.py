@@ -59,21 +59,26 @@ def add_output(parser: argparse.ArgumentParser, folder: str) -> None:
     parser.add_argument("--val-share", type=float, default=0.1, help="last share of the images, kept for validation")
 
 
-def run_mapped(
-    argv: Argv, title: str, folder: str, *, raw: str, read: Callable[[Path, NameMapping], Iterable[AnnotatedImage]]
-) -> int:
-    """A script whose raw names are renamed by a mapping, the built-in one of the folder's name or `--mapping`."""
+def mapped_parser(title: str, folder: str, *, raw: str) -> argparse.ArgumentParser:
+    """As `share_parser`, with `--mapping`, by default the built-in one of the folder's name."""
     parser = share_parser(title, folder, raw=raw)
     parser.add_argument(
         "--mapping", default=folder, help="YAML file of names, or the built-in one (default: %(default)s)"
     )
+    return parser
+
+
+def run_mapped(
+    argv: Argv, title: str, folder: str, *, raw: str, read: Callable[[Path, NameMapping], Iterable[AnnotatedImage]]
+) -> int:
+    """A script whose raw names are renamed by a mapping, the built-in one of the folder's name or `--mapping`."""
 
     def work(arguments: argparse.Namespace) -> Iterable[str]:
         mapping = load_mapping(arguments.mapping)
         images = read(arguments.raw, mapping)
         return write_shares(images, arguments, categories=mapping.categories(), description=title)
 
-    return run(parser, argv, work)
+    return run(mapped_parser(title, folder, raw=raw), argv, work)
 
 
 def write_shares(
@@ -90,6 +95,20 @@ def write_shares(
     for split, path in paths.items():
         yield f"{split}: {path}: {_counted(read_json(path, 'written file'))}"
     yield "Look at them: partglee data check FILE"
+
+
+def write_apart(
+    chosen: Mapping[str, Sequence[AnnotatedImage]],
+    output: Path,
+    *,
+    categories: Sequence[Mapping[str, Any]],
+    description: str,
+) -> Iterator[str]:
+    """Write `NAME.json` for each name with its images; a line for each."""
+    for name, images in chosen.items():
+        path = output / f"{name}.json"
+        content = write_set(images, path, categories=categories, description=f"{description}, {name}", replace=True)
+        yield f"{name}: {path}: {_counted(content)}"
 
 
 # -- a file for each registered name --------------------------------------------------------------------------------

@@ -137,6 +137,7 @@ def to_coco(
                 "area": round(region.area, 2),
                 "iscrowd": int(region.crowd),
                 "segmentation": region.segmentation,
+                **region.extra,
                 **link,
             }
         )

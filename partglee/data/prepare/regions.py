@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ class Region:
     segmentation: Any  # polygons, or run lengths with `counts` as text
     parts: tuple[Region, ...] = ()
     crowd: bool = False
+    extra: Mapping[str, Any] = field(default_factory=dict)  # further fields of the annotation
 
 
 def region_from_mask(name: str, mask: Mask, parts: tuple[Region, ...] = ()) -> Region:

