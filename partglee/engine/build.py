@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Callable, Iterable
 from datetime import timedelta
@@ -171,9 +170,9 @@ def evaluation_of(
     Raises:
         ValueError: when the recipe cannot be evaluated.
     """
-    run: Callable[..., Evaluated] | None = recipe.evaluate
-    if run is None and recipe.answerer is not None:
-        run = functools.partial(evaluate, answerer=recipe.answerer)
-    if run is None:
+    evaluation: Callable[..., Evaluated] | None = recipe.evaluate
+    if evaluation is None and recipe.answerer is not None:
+        evaluation = partial(evaluate, answerer=recipe.answerer)
+    if evaluation is None:
         raise ValueError(f"recipe {recipe.name!r} has no evaluation; set DATASETS.TEST []")
-    return lambda folder, pictures: run(cfg, model, accelerator, folder=folder, pictures=pictures, data=data)
+    return lambda folder, pictures: evaluation(cfg, model, accelerator, folder=folder, pictures=pictures, data=data)

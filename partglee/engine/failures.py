@@ -51,7 +51,7 @@ def _dumped(batch: Batch) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Tensors, numbers, texts, and lists and dicts of them; named fields become a dict, anything else its `repr`."""
+    """Tensors, numbers, texts; lists, tuples and dicts of them; named fields as a dict, anything else as its `repr`."""
     if isinstance(value, Tensor):
         return value.detach().cpu()
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -63,7 +63,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return {name: plain(entry) for name, entry in zip(value._fields, value, strict=True)}
     if isinstance(value, (list, tuple)):
-        return [plain(entry) for entry in value]
+        entries = [plain(entry) for entry in value]
+        return tuple(entries) if isinstance(value, tuple) else entries
     return repr(value)
 
 

@@ -78,7 +78,8 @@ class Recipe:
     name: str  # what the key RECIPE of a configuration says
     defaults: Callable[[], CN]  # `get_cfg` or `run_defaults` and more keys; RECIPE set to `name`
     build_model: Callable[[CN], nn.Module]  # without weights; random numbers are seeded before
-    # forward(batch) -> StepOutput, which calls the model on the batch, as it comes from `train_batches`, on the CPU
+    # (cfg, model) -> module whose forward(batch) calls the model on a batch of `train_batches`, still on the CPU, and
+    # gives a `StepOutput`; what learns is in the model alone
     build_step: Callable[[CN, Any], nn.Module]
     # this process's share; of another loader: `partial(train_batches, loader=...)`
     train_batches: Callable[[CN, Accelerator, DataSets], Batches] = train_batches

@@ -41,12 +41,12 @@ class TrainingBatch(NamedTuple):
         """What a file about a failed step says of the batch."""
         return {
             "source": self.source,
-            "files": self.files,
+            "files": list(self.files),
             "canvas": self.canvas,
-            "images": self.images,
-            "objects": None if self.names is None else self.names.object_prompts,
-            "parts": None if self.names is None else self.names.part_prompts,
-            "expressions": self.expressions,
+            "images": list(self.images),
+            "objects": None if self.names is None else list(self.names.object_prompts),
+            "parts": None if self.names is None else list(self.names.part_prompts),
+            "expressions": None if self.expressions is None else list(self.expressions),
             "targets": [
                 {
                     "objects": [t.objects.labels, t.objects.boxes, t.objects.masks],

@@ -214,8 +214,8 @@ def test_a_batch_of_another_kind_is_dumped_field_by_field(place: Path, tmp_path:
     with pytest.raises(NonFiniteLoss, match=r"a batch of pairs .*images: a\.jpg"):
         train(place, tmp_path, recipe=broken)
     (dumped,) = torch.load(tmp_path / "non_finite_0000000_0.pt", weights_only=True)["batches"][:1]
-    assert torch.equal(dumped["left"], left) and dumped["files"] == ["a.jpg"]
-    assert dumped["right"] == {"size": [2, 3], "where": repr(Path("x"))}
+    assert torch.equal(dumped["left"], left) and dumped["files"] == ("a.jpg",)
+    assert dumped["right"] == {"size": (2, 3), "where": repr(Path("x"))}
 
 
 def test_recipes_travel_to_other_processes() -> None:
