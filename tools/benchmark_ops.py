@@ -133,22 +133,22 @@ class Candidate(NamedTuple):
 
 
 def candidates(instruction_sets: bool) -> list[Candidate]:
-    found = [
+    candidates = [
         Candidate("grid_sample (yardstick)", None, torch.float32),
         Candidate("our grid_sample", "reference", torch.float32),
         Candidate("embedding_bag", "embedding_bag", torch.float32),
     ]
     if native.CPU.loaded:
         best = native.cpu_instruction_set()
-        found += [
+        candidates += [
             Candidate("native float32", "native", torch.float32, best),
             Candidate("native bfloat16", "native", torch.bfloat16, best),
             Candidate("native float16", "native", torch.float16, best),
         ]
         if instruction_sets:
             others = [name for name in ("avx2", "baseline") if name != best]
-            found += [Candidate(f"native float32 {name}", "native", torch.float32, name) for name in others]
-    return found
+            candidates += [Candidate(f"native float32 {name}", "native", torch.float32, name) for name in others]
+    return candidates
 
 
 def make_run(candidate: Candidate, inputs: Inputs, backward: bool) -> Callable[[], tuple[Tensor, ...]]:
@@ -172,8 +172,8 @@ def make_run(candidate: Candidate, inputs: Inputs, backward: bool) -> Callable[[
 
 def check(candidate: Candidate, inputs: Inputs, expected: tuple[Tensor, ...], backward: bool) -> None:
     """Correct before fast: relative error against float64, or no timing."""
-    found = make_run(candidate, inputs, backward)()
-    for index, (f, e) in enumerate(zip(found, expected, strict=True)):
+    outputs = make_run(candidate, inputs, backward)()
+    for index, (f, e) in enumerate(zip(outputs, expected, strict=True)):
         error = float((f.detach().double() - e).norm() / e.norm())
         limit = 1e-5 if index == 0 else 1e-4
         if candidate.dtype != torch.float32:

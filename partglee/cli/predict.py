@@ -69,13 +69,13 @@ def run(arguments: argparse.Namespace) -> int:
     with whole_file(output / "predictions.jsonl") as beside, beside.open("w", encoding="utf-8") as lines:
         answers = predict_files(predictor, files, predict, batch_size=arguments.batch_size)
         try:
-            for file, found in tqdm(answers, unit="image", total=len(files), disable=None):
+            for file, answer in tqdm(answers, unit="image", total=len(files), disable=None):
                 try:
-                    if isinstance(found, Exception):
-                        raise found
+                    if isinstance(answer, Exception):
+                        raise answer
                     if not arguments.no_pictures:
-                        write_jpeg(found.draw(), output / pictures[file])
-                    lines.write(found.to_json() + "\n")
+                        write_jpeg(answer.draw(), output / pictures[file])
+                    lines.write(answer.to_json() + "\n")
                 except FAILURES as error:
                     broken.append(str(file))
                     tqdm.write(f"partglee: skipped {file}: {error}", file=sys.stderr)

@@ -202,18 +202,18 @@ def _typed(key: str, default: Any, value: Any) -> Any:
 
 
 def _list_in(key: str, text: str) -> list[Any]:
-    found: Any = None
+    value: Any = None
     try:
-        found = ast.literal_eval(text.strip())
+        value = ast.literal_eval(text.strip())
     except (ValueError, SyntaxError):
         if text.strip():
             with contextlib.suppress(yaml.YAMLError):
-                found = yaml.safe_load(text if text.strip().startswith("[") else f"[{text}]")
-    if isinstance(found, str):  # one word in quotes
-        found = [found]
-    if not isinstance(found, (list, tuple)):
+                value = yaml.safe_load(text if text.strip().startswith("[") else f"[{text}]")
+    if isinstance(value, str):  # one word in quotes
+        value = [value]
+    if not isinstance(value, (list, tuple)):
         raise ValueError(f'overrides: {key} holds a list; type it as {key} "[A, B]", or "[]" for none, got {text!r}')
-    return list(found)
+    return list(value)
 
 
 def _as_float(default: Any, value: Any) -> Any:

@@ -75,7 +75,7 @@ class PartMapRecords:
     def __getitem__(self, index: int) -> ImageRecord:
         sample = self.samples[index]
         part_map = read_label_map(sample.part_map)
-        found = labels_in(part_map, len(self.part_labels), self.ignore, sample.part_map)
+        present = labels_in(part_map, len(self.part_labels), self.ignore, sample.part_map)
         height, width = part_map.shape
         objects: list[Instance] = []
         parts: list[Instance] = []
@@ -84,7 +84,7 @@ class PartMapRecords:
             if name not in known or not mask.any():
                 continue
             row = self.vocabulary.object_row(name)
-            for label in found:
+            for label in present:
                 part = mask & (part_map == label) if self.part_labels[label][0] == name else None
                 if part is not None and part.any():
                     parts.append(_instance(self._column[label], part, parent=len(objects)))
@@ -219,11 +219,11 @@ class _Instances:
     names: Sequence[str]
 
     def __call__(self, size: tuple[int, int]) -> list[tuple[str, Mask, int]]:
-        found = []
+        objects = []
         for entry in self.entries:
             mask = decode(entry["segmentation"], *size)
-            found.append((self.names[entry["category_id"]], mask, int(entry["id"])))
-        return found
+            objects.append((self.names[entry["category_id"]], mask, int(entry["id"])))
+        return objects
 
 
 def _records(

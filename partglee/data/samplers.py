@@ -154,14 +154,14 @@ def repeat_factors(records: Records, threshold: float) -> NDArray[np.float64]:
 
     A name in a share f of the images wants max(1, sqrt(threshold / f)); an image gets what its rarest name wants.
     """
-    found = [records.labels(index) for index in range(len(records))]
-    factors = np.ones(len(found))
+    labels_of = [records.labels(index) for index in range(len(records))]
+    factors = np.ones(len(labels_of))
     for level in (0, 1):
-        labels = [sorted(entry[level]) for entry in found]
+        labels = [sorted(entry[level]) for entry in labels_of]
         flat = np.array([label for entry in labels for label in entry], np.int64)
         if not len(flat):
             continue
-        wanted = np.maximum(1.0, np.sqrt(threshold * len(found) / np.maximum(np.bincount(flat), 1)))
+        wanted = np.maximum(1.0, np.sqrt(threshold * len(labels_of) / np.maximum(np.bincount(flat), 1)))
         owner = np.repeat(np.arange(len(labels)), [len(entry) for entry in labels])
         np.maximum.at(factors, owner, wanted[flat])
     return factors

@@ -30,15 +30,15 @@ def encode_segmentation(segmentation: Any, size: tuple[int, int], *, what: str) 
     if segmentation is None or (not isinstance(segmentation, Mapping) and len(segmentation) == 0):
         raise ValueError(f"{what} has no segmentation; score boxes only, or write masks")
     if isinstance(segmentation, Mapping):
-        found = tuple(int(side) for side in segmentation["size"])
-        if (height, width) != (0, 0) and found != (height, width):
-            raise ValueError(f"{what} has a mask of size {found}, but the image is {(height, width)} (height, width)")
+        said = tuple(int(side) for side in segmentation["size"])
+        if (height, width) != (0, 0) and said != (height, width):
+            raise ValueError(f"{what} has a mask of size {said}, but the image is {(height, width)} (height, width)")
         counts = segmentation["counts"]
         if isinstance(counts, list):
-            return rle.frPyObjects({"size": list(found), "counts": counts}, *found)  # type: ignore[no-any-return, unused-ignore]
+            return rle.frPyObjects({"size": list(said), "counts": counts}, *said)  # type: ignore[no-any-return, unused-ignore]
         if isinstance(counts, str):
             counts = counts.encode("ascii")
-        return {"size": list(found), "counts": counts}
+        return {"size": list(said), "counts": counts}
     if height < 1 or width < 1:
         raise ValueError(f"{what} has polygons, but the file does not say how large its image is")
     polygons = [list(polygon) for polygon in segmentation if len(polygon) >= 6]
@@ -191,7 +191,7 @@ def label_files(folder: Path) -> list[Path]:
 
 def labels_in(labels: NDArray[np.int64], count: int, ignore: int, file: Path) -> list[int]:
     """Labels 0 .. count - 1 that a map has; ValueError for any other value than these and `ignore`."""
-    found = [int(value) for value in np.unique(labels) if value != ignore]
-    if wrong := [value for value in found if not 0 <= value < count]:
+    values = [int(value) for value in np.unique(labels) if value != ignore]
+    if wrong := [value for value in values if not 0 <= value < count]:
         raise ValueError(f"{file} has labels {wrong[:5]}, but should have 0 to {count - 1} and {ignore} for none")
-    return found
+    return values

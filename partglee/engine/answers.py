@@ -207,10 +207,10 @@ def _with_owners(prediction: Prediction, record: ImageRecord, vocabulary: Vocabu
 
     The object of the name need not be that of the parent, and a part may have no parent.
     """
-    found = prediction.to_dict(image_id=record.image_id)
-    for row in found["results"]:
+    line = prediction.to_dict(image_id=record.image_id)
+    for row in line["results"]:
         owners = vocabulary.part_owner[row["category_id"]] if row["level"] == "part" else ()
         if len(owners) == 1:
             row["object"] = vocabulary.object_names[owners[0]]
-    del found["file_name"]
-    return {"file_name": record.file.as_posix(), "image_id": record.image_id, **found}
+    del line["file_name"]
+    return {"file_name": record.file.as_posix(), "image_id": record.image_id, **line}

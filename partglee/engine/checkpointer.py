@@ -80,10 +80,10 @@ class Checkpointer:
             shutil.rmtree(place)
         os.replace(beside, place)
         _sync(self.folder)
-        found = self.list()
+        folders = self.list()
         # Newer ones are broken, or the run would have gone on from there; they must not count for those that stay.
-        newer = found.index(place)
-        for old in found[:newer] + found[newer + self.keep :]:
+        newer = folders.index(place)
+        for old in folders[:newer] + folders[newer + self.keep :]:
             shutil.rmtree(old, ignore_errors=True)
         return place
 

@@ -86,10 +86,10 @@ class UnreadableImages:
 
     def new_in(self, batches: Iterable[Batch]) -> dict[str, str]:
         """Those of this process's batches that are not known yet."""
-        found = (pair for batch in batches for pair in batch.unreadable)
-        return {file: reason for file, reason in found if file not in self.reasons}
+        pairs = (pair for batch in batches for pair in batch.unreadable)
+        return {file: reason for file, reason in pairs if file not in self.reasons}
 
-    def add(self, found: Mapping[str, str], *, processes: int = 1) -> list[str]:
+    def add(self, failed: Mapping[str, str], *, processes: int = 1) -> list[str]:
         """Count what any process has found; with several, all must call this in the same step.
 
         Returns:
@@ -98,7 +98,7 @@ class UnreadableImages:
         Raises:
             ValueError: when there are more than `limit`, with their names.
         """
-        pairs = list(found.items())
+        pairs = list(failed.items())
         if processes > 1:
             pairs = gather_object(pairs)
         told = []

@@ -240,11 +240,11 @@ class Predictor:
         self.model.embed(vocabulary)  # an unknown name is told before any image is read
         for some in read_ahead(images, batch_size):
             read = [self.read(source) for source in some]
-            found: dict[int, Prediction] = {}
+            answers: dict[int, Prediction] = {}
             for rows in same_canvas(read, divisibility=self.model.size_divisibility, batch_size=batch_size):
                 encoded = self._encode([read[row] for row in rows])
-                found.update(zip(rows, self._detect(encoded, vocabulary, options), strict=True))
-            yield from (found[row] for row in range(len(read)))
+                answers.update(zip(rows, self._detect(encoded, vocabulary, options), strict=True))
+            yield from (answers[row] for row in range(len(read)))
 
     def read(self, source: ImageSource | InputImage) -> InputImage:
         """Read and resize an image, to be handed to the other methods in its place."""
@@ -343,10 +343,10 @@ class Predictor:
         # Text stays in full precision: it is cached, and shared by every image.
         output = self._output(encoded, self.model.embed(names))
         with torch.no_grad():
-            found = postprocess(output, names, encoded.batch, [image.size for image in encoded.images], options)
+            predictions = postprocess(output, names, encoded.batch, [image.size for image in encoded.images], options)
         return [
             replace(prediction, image=image.pixels, file_name=image.file_name)
-            for prediction, image in zip(found, encoded.images, strict=True)
+            for prediction, image in zip(predictions, encoded.images, strict=True)
         ]
 
     def _ground(
@@ -358,8 +358,8 @@ class Predictor:
         output = self._output(encoded, text)
         image, frame = encoded.images[0], frames(encoded.images, encoded.batch)[0]
         with torch.no_grad():
-            found = [
+            answers = [
                 ground(output, row, expression, frame, union=union, score_threshold=score_threshold)
                 for row, expression in enumerate(expressions)
             ]
-        return [replace(answer, image=image.pixels, file_name=image.file_name) for answer in found]
+        return [replace(answer, image=image.pixels, file_name=image.file_name) for answer in answers]

@@ -83,31 +83,31 @@ def restore(trainer: Trainer, checkpointer: Checkpointer) -> bool:
     Raises:
         ValueError: when it belongs to another model or optimiser.
     """
-    found = checkpointer.latest(LOGGER.warning)
-    if found is None:
+    checkpoint = checkpointer.latest(LOGGER.warning)
+    if checkpoint is None:
         LOGGER.info(f"no checkpoint to go on from in {checkpointer.folder}: starting at the beginning")
         return False
     try:
         if trainer.sharded is not None:
-            trainer.sharded.load(trainer.optimizer.optimizer, found.model, found.state["optimizer"])
+            trainer.sharded.load(trainer.optimizer.optimizer, checkpoint.model, checkpoint.state["optimizer"])
         else:
-            trainer.model.load_state_dict(found.model)
-            _load_optimizer(trainer.optimizer, found.state["optimizer"])
+            trainer.model.load_state_dict(checkpoint.model)
+            _load_optimizer(trainer.optimizer, checkpoint.state["optimizer"])
     except (RuntimeError, ValueError, KeyError) as error:
         raise ValueError(
-            f"{found.folder} does not fit this configuration: {str(error).splitlines()[0]}; resume with the one that "
-            "it was trained with, or start from its weights alone with MODEL.WEIGHTS"
+            f"{checkpoint.folder} does not fit this configuration: {str(error).splitlines()[0]}; resume with the "
+            "one that it was trained with, or start from its weights alone with MODEL.WEIGHTS"
         ) from error
-    if trainer.accelerator.scaler is not None and found.state["scaler"]:
-        trainer.accelerator.scaler.load_state_dict(found.state["scaler"])
+    if trainer.accelerator.scaler is not None and checkpoint.state["scaler"]:
+        trainer.accelerator.scaler.load_state_dict(checkpoint.state["scaler"])
     if trainer.average is not None:
-        if found.average is None:
-            raise ValueError(f"{found.folder} has no averaged weights; resume with SOLVER.EMA_DECAY 0")
-        trainer.average.load_state_dict(found.average, found.state["average_updates"])
-    trainer.counts.update(found.state["counts"])
-    trainer.unreadable.reasons.update(found.state.get("unreadable", {}))  # older checkpoints have none
-    trainer.iteration = found.state["iteration"]
-    LOGGER.info(f"resumed from {found.folder}")
+        if checkpoint.average is None:
+            raise ValueError(f"{checkpoint.folder} has no averaged weights; resume with SOLVER.EMA_DECAY 0")
+        trainer.average.load_state_dict(checkpoint.average, checkpoint.state["average_updates"])
+    trainer.counts.update(checkpoint.state["counts"])
+    trainer.unreadable.reasons.update(checkpoint.state.get("unreadable", {}))  # older checkpoints have none
+    trainer.iteration = checkpoint.state["iteration"]
+    LOGGER.info(f"resumed from {checkpoint.folder}")
     return True
 
 
@@ -123,9 +123,9 @@ def see_the_same(accelerator: Accelerator, newest: str, folder: Path) -> None:
     if accelerator.num_processes == 1:
         return
     steps = torch.tensor([int(newest.rpartition("_")[2] or 0)], device=accelerator.device)
-    found = sorted(set(accelerator.gather(steps).tolist()))
-    if len(found) > 1:
+    newest_steps = sorted(set(accelerator.gather(steps).tolist()))
+    if len(newest_steps) > 1:
         raise ValueError(
-            f"processes find different newest checkpoints in OUTPUT_DIR {folder} (of steps {found}, 0 = none); it must "
-            "be one folder that all machines share"
+            f"processes find different newest checkpoints in OUTPUT_DIR {folder} (of steps {newest_steps}, 0 = none); "
+            "it must be one folder that all machines share"
         )

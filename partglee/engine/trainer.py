@@ -170,12 +170,12 @@ class Trainer:
         for output in outputs:
             for name, value in output.terms.items():
                 record.terms[name] = record.terms.get(name, 0) + value / self.accumulate
-        found = self.unreadable.new_in(batches)
+        failed = self.unreadable.new_in(batches)
         lost = sum(not torch.isfinite(o.loss).item() for o in outputs)
         supervised = sum(bool(o.terms) for o in outputs)
-        lost, supervised, unreadable = self._over_processes([lost, supervised, len(found)])
+        lost, supervised, unreadable = self._over_processes([lost, supervised, len(failed)])
         if unreadable:
-            self._count_unreadable(found)
+            self._count_unreadable(failed)
         record.skipped = self._apply(lost, supervised, record)
         self.optimizer.zero_grad(set_to_none=True)
         if record.skipped:
@@ -216,8 +216,8 @@ class Trainer:
             norm = get_total_norm([p.grad for p in self._parameters if p.grad is not None])
         return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
-    def _count_unreadable(self, found: dict[str, str]) -> None:
-        told = self.unreadable.add(found, processes=self.accelerator.num_processes)
+    def _count_unreadable(self, failed: dict[str, str]) -> None:
+        told = self.unreadable.add(failed, processes=self.accelerator.num_processes)
         if self.accelerator.is_main_process:  # it speaks for all
             for message in told:
                 for hook in self.hooks:

@@ -65,13 +65,13 @@ class CategoryMap:
             return self._named.find(name)
         said = object_name or self._owner(label)
         owner = said or parent_name
-        found = None if owner is None else self._named.find(owner, name)
-        if found is None:
-            found = self._named.find(name)
+        category = None if owner is None else self._named.find(owner, name)
+        if category is None:
+            category = self._named.find(name)
         # A parent may be an object that has no such part: then it says nothing about the part's category.
-        if found is None and said is None and (owner is None or self._named.find(owner) is not None):
-            found = self._parts.find(name)
-        return found
+        if category is None and said is None and (owner is None or self._named.find(owner) is not None):
+            category = self._parts.find(name)
+        return category
 
     def _owner(self, label: int) -> str | None:
         if self._vocabulary is None:
@@ -107,8 +107,8 @@ class _Names:
 
     def find(self, *names: str) -> int | None:
         """Category id, None when there is none or several."""
-        found = self._exact.get(tuple(map(name_key, names)))
-        return self._loose.get(tuple(map(_loose_key, names))) if found is None else found
+        exact = self._exact.get(tuple(map(name_key, names)))
+        return self._loose.get(tuple(map(_loose_key, names))) if exact is None else exact
 
 
 def _loose_key(name: str) -> str:

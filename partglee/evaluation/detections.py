@@ -137,8 +137,8 @@ class DetectionBuffer:
                 pixels.append(int(size[0]) * int(size[1]))
             elif isinstance(runs, list) and (what := wrong_run_list(runs, int(size[0]) * int(size[1]))):
                 damaged[position] = what
-        found = damaged_run_lengths(counts, pixels)
-        return {**damaged, **{positions[i]: what for i, what in found.items()}}
+        faults = damaged_run_lengths(counts, pixels)
+        return {**damaged, **{positions[i]: what for i, what in faults.items()}}
 
     def _count_repeated(self, start: int) -> int:
         """Detections from row `start` on that are equal to another one in everything."""
@@ -181,8 +181,8 @@ class DetectionBuffer:
                 if self.need_boxes
                 else (math.nan,) * 4
             )
-        elif found := wrong_box(box):
-            self.issues.add(found[0], f"{where}: {found[1]}")
+        elif fault := wrong_box(box):
+            self.issues.add(fault[0], f"{where}: {fault[1]}")
             return False
         self._image.append(image)
         self._category.append(category)
@@ -202,15 +202,15 @@ class DetectionBuffer:
         size = self._image_size(image)
         # The usual case, compressed run lengths of the right size, without a function call: there can be millions.
         if isinstance(segmentation, dict) and isinstance(segmentation.get("counts"), (str, bytes)):
-            found = tuple(segmentation.get("size", ()))
-            if size == (0, 0) and len(found) == 2:
-                self.sizes[image] = size = found  # the annotations do not say; the first prediction does
-                self._size = (image, found)
-            if found == size:
+            said = tuple(segmentation.get("size", ()))
+            if size == (0, 0) and len(said) == 2:
+                self.sizes[image] = size = said  # the annotations do not say; the first prediction does
+                self._size = (image, said)
+            if said == size:
                 counts = segmentation["counts"]
                 return counts.encode("ascii") if isinstance(counts, str) else counts
             kind = "mask of the wrong size"
-            self.issues.add(kind, f"{where}: mask of size {list(found)}, the image is {list(size)} (height, width)")
+            self.issues.add(kind, f"{where}: mask of size {list(said)}, the image is {list(size)} (height, width)")
             return None
         try:
             return encode_segmentation(segmentation, size, what=where)["counts"]  # type: ignore[no-any-return, unused-ignore]

@@ -73,12 +73,12 @@ def chosen_images(analysis: ErrorAnalysis, number: int) -> tuple[list[int], list
 
 def examples(analysis: ErrorAnalysis, truth: GroundTruth, detections: Detections) -> dict[tuple[str, ...], int]:
     """An image row for each of the most frequent confusions of names and of parents."""
-    found: dict[tuple[str, ...], int] = {}
+    examples: dict[tuple[str, ...], int] = {}
     for pair, _ in confusions(analysis, truth, detections).most_common(3):
-        found[pair] = next(i for p, i in _confused(analysis, truth, detections) if p == pair)
+        examples[pair] = next(i for p, i in _confused(analysis, truth, detections) if p == pair)
     for key, _ in parent_confusions(analysis, truth, detections).most_common(2):
-        found[key] = next(i for k, i in _wrong_parents(analysis, truth, detections) if k == key)
-    return found
+        examples[key] = next(i for k, i in _wrong_parents(analysis, truth, detections) if k == key)
+    return examples
 
 
 def confusions(analysis: ErrorAnalysis, truth: GroundTruth, detections: Detections) -> Counter[tuple[str, ...]]:
@@ -104,7 +104,7 @@ def _wrong_parents(
     analysis: ErrorAnalysis, truth: GroundTruth, detections: Detections
 ) -> list[tuple[tuple[str, ...], int]]:
     names = truth.categories.names
-    found: list[tuple[tuple[str, ...], int]] = []
+    confused: list[tuple[tuple[str, ...], int]] = []
     for outcome in analysis.parents:
         if outcome.what == PARENTS[0]:
             continue
@@ -112,8 +112,8 @@ def _wrong_parents(
         said = "none" if parent < 0 else names[detections.category[parent]]
         said = f"another {said}" if outcome.what == PARENTS[1] else said
         annotated = names[truth.category[truth.parent[outcome.truth]]]
-        found.append(((names[truth.category[outcome.truth]], annotated, said), int(truth.image[outcome.truth])))
-    return found
+        confused.append(((names[truth.category[outcome.truth]], annotated, said), int(truth.image[outcome.truth])))
+    return confused
 
 
 def _by_size(analysis: ErrorAnalysis, truth: GroundTruth) -> list[str]:

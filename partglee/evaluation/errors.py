@@ -145,19 +145,19 @@ def _outcomes(
     by_name = _greedy(np.where(same, iou, 0.0), np.ones(len(annotated), bool), np.ones(len(rows), bool))
     free_rows = ~np.isin(np.arange(len(rows)), by_name)
     by_place = _greedy(iou, by_name < 0, free_rows)
-    found = []
+    outcomes = []
     for column, row in enumerate(annotated.tolist()):
         own = np.where(same[:, column], iou[:, column], 0.0)
         if by_name[column] >= 0:
-            found.append(Outcome(row, "found", int(rows[by_name[column]])))
+            outcomes.append(Outcome(row, "found", int(rows[by_name[column]])))
         elif by_place[column] >= 0:
-            found.append(Outcome(row, "other name", int(rows[by_place[column]])))
+            outcomes.append(Outcome(row, "other name", int(rows[by_place[column]])))
         elif len(own) and own.max() >= _NEAR:
-            found.append(Outcome(row, "badly placed", int(rows[own.argmax()])))
+            outcomes.append(Outcome(row, "badly placed", int(rows[own.argmax()])))
         else:
-            found.append(Outcome(row, "missed", -1))
+            outcomes.append(Outcome(row, "missed", -1))
     unused = free_rows & ~np.isin(np.arange(len(rows)), by_place)
-    return found, rows[unused].tolist()
+    return outcomes, rows[unused].tolist()
 
 
 def _greedy(iou: NDArray[np.float64], free: NDArray[np.bool_], usable: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -190,11 +190,11 @@ def _iou(
 
 def _parents(truth: GroundTruth, detections: Detections, outcomes: Sequence[Outcome], kind: str) -> list[ParentOutcome]:
     agreement = ParentAgreement(truth=truth, detections=detections, kind=kind)
-    found = [o for o in outcomes if o.what == "found" and agreement.truth_parent[o.truth] >= 0]
-    rows = np.array([o.detection for o in found], np.int64)
-    agrees = agreement(rows, np.array([o.truth for o in found], np.int64))
+    with_parent = [o for o in outcomes if o.what == "found" and agreement.truth_parent[o.truth] >= 0]
+    rows = np.array([o.detection for o in with_parent], np.int64)
+    agrees = agreement(rows, np.array([o.truth for o in with_parent], np.int64))
     judged = []
-    for outcome, right in zip(found, agrees.tolist(), strict=True):
+    for outcome, right in zip(with_parent, agrees.tolist(), strict=True):
         parent = int(detections.parent[outcome.detection])
         category = truth.category[agreement.truth_parent[outcome.truth]]
         if parent < 0:

@@ -143,8 +143,8 @@ class HierarchicalEvaluator(InstanceEvaluator):
                 owners = np.array([owner_of[k] or "" for k in detections.category[parts]])
                 names = np.array([key_of[k] for k in detections.category[objects]])
                 inside &= (owners[:, None] == names) | (owners[:, None] == "")
-            found = inside.any(axis=1)
-            parent[parts[found]] = objects[inside[found].argmax(axis=1)]
+            owned = inside.any(axis=1)
+            parent[parts[owned]] = objects[inside[owned].argmax(axis=1)]
         return parent
 
 
@@ -161,14 +161,14 @@ class ParentAgreement:
 
     def __call__(self, rows: NDArray[np.int64], truth_rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """(n,) detections and (n,) annotations -> (n,) bool."""
-        found, annotated = self.detections.parent[rows], self.truth_parent[truth_rows]
-        both = (found >= 0) & (annotated >= 0)
-        same = both & (self.detections.category[found] == self.truth.category[annotated])
+        predicted, annotated = self.detections.parent[rows], self.truth_parent[truth_rows]
+        both = (predicted >= 0) & (annotated >= 0)
+        same = both & (self.detections.category[predicted] == self.truth.category[annotated])
         if self.kind == "bbox":
-            return same & (box_iou(self.detections.boxes[found], self.truth.boxes[annotated]) >= PARENT_IOU)
+            return same & (box_iou(self.detections.boxes[predicted], self.truth.boxes[annotated]) >= PARENT_IOU)
         answer = np.zeros(len(rows), bool)
         for i in np.flatnonzero(same):
-            pair = (int(found[i]), int(annotated[i]))
+            pair = (int(predicted[i]), int(annotated[i]))
             if pair not in self._known:
                 iou = rle.iou([self.detections.mask(pair[0])], [self.truth.mask(pair[1])], [0])
                 self._known[pair] = float(iou[0, 0]) >= PARENT_IOU

@@ -84,8 +84,8 @@ def score_part_maps(
             evaluator.issues.add("unknown image", detail)
             evaluator.process_missing(record.image_id, truth)
             continue
-        found = read_label_map(file)
-        evaluator.process(record.image_id, np.where(found == none, _NONE, found), truth, object_mask=mask)
+        predicted = read_label_map(file)
+        evaluator.process(record.image_id, np.where(predicted == none, _NONE, predicted), truth, object_mask=mask)
     there = {path.name for path in folder.glob("*.png") if not path.name.startswith("._")}
     for extra in sorted(there - known) if rows is None else ():
         evaluator.issues.add("unknown image", f"predicted map '{folder / extra}' belongs to no sample")
@@ -116,8 +116,8 @@ def score_label_images(
     truths = [path for path in sorted(parts.rglob("*.png")) if not path.name.startswith("._")]
     if not truths:
         raise ValueError(f"no PNG in '{parts}'")
-    found = {path.relative_to(predictions) for path in predictions.rglob("*.png") if not path.name.startswith("._")}
-    if not found:
+    maps = {path.relative_to(predictions) for path in predictions.rglob("*.png") if not path.name.startswith("._")}
+    if not maps:
         raise PredictionError(f"no PNG in '{predictions}'; the predictions are empty")
     if evaluator.mode == "oracle_obj" and objects is None:
         raise ValueError("mode 'oracle_obj' needs objects=, the folder of annotated object maps")
@@ -126,21 +126,21 @@ def score_label_images(
     for path in truths:
         name = path.relative_to(parts)
         truth = read_label_map(path)
-        for key, file, annotated, mask in _samples(name, truth, evaluator, objects, found):
-            if file not in found:
+        for key, file, annotated, mask in _samples(name, truth, evaluator, objects, maps):
+            if file not in maps:
                 detail = f"there is no predicted map for {key!r} ('{file}'); a missing map is all wrong"
                 evaluator.issues.add("unknown image", detail)
                 evaluator.process_missing(key, annotated)
                 continue
             used.add(file)
             evaluator.process(key, read_label_map(predictions / file), annotated, object_mask=mask)
-    for file in sorted(found - used):
+    for file in sorted(maps - used):
         evaluator.issues.add("unknown image", f"predicted map '{file}' belongs to no annotated one")
     return evaluator.evaluate()
 
 
 def _samples(
-    name: Path, truth: NDArray[np.int64], evaluator: SemanticPartEvaluator, objects: str | Path | None, found: set[Path]
+    name: Path, truth: NDArray[np.int64], evaluator: SemanticPartEvaluator, objects: str | Path | None, maps: set[Path]
 ) -> Iterator[tuple[str, Path, NDArray[np.int64], NDArray[np.bool_] | None]]:
     if evaluator.mode == "pred_all":
         yield str(name), name, truth, None
@@ -149,5 +149,5 @@ def _samples(
     for key in np.unique(object_map[object_map != evaluator.ignore_label]).tolist():
         own = name.with_name(f"{name.stem}_{key}.png")
         mask = object_map == key
-        file = own if own in found else name
+        file = own if own in maps else name
         yield f"{name}#{key}", file, np.where(mask, truth, evaluator.ignore_label), mask

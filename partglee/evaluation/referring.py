@@ -174,26 +174,26 @@ class ReferringEvaluator(Evaluator):
         """
         if self._is_repeated(key):
             return
-        found = np.asarray(prediction, bool)
-        annotated = np.zeros(found.shape, bool) if truth is None else np.asarray(truth, bool)
+        predicted = np.asarray(prediction, bool)
+        annotated = np.zeros(predicted.shape, bool) if truth is None else np.asarray(truth, bool)
         no_target = not annotated.any()  # of the image: squashing may lose a small target
-        if self.rules.size is not None and found.shape in (annotated.shape, self.rules.size):
-            found, annotated = squashed(found, self.rules.size), squashed(annotated, self.rules.size)
+        if self.rules.size is not None and predicted.shape in (annotated.shape, self.rules.size):
+            predicted, annotated = squashed(predicted, self.rules.size), squashed(annotated, self.rules.size)
             ignore = None if ignore is None else squashed(ignore, self.rules.size)
-        if found.shape != annotated.shape:
+        if predicted.shape != annotated.shape:
             kind = "mask of the wrong size"
-            self.issues.add(kind, f"expression {key!r}: {found.shape}, the annotation has {annotated.shape}")
+            self.issues.add(kind, f"expression {key!r}: {predicted.shape}, the annotation has {annotated.shape}")
             self.process_missing(key, truth)
             return
-        if found.sum() < self.rules.min_pixels:
-            found = np.zeros_like(found)
-        empty = not found.any()
+        if predicted.sum() < self.rules.min_pixels:
+            predicted = np.zeros_like(predicted)
+        empty = not predicted.any()
         rejected = {"classifier": says_no_target, "mask": empty, "either": says_no_target or empty}[
             self.rules.no_target
         ]
         if rejected and self.rules.clear:
-            found = np.zeros_like(found)
-        inter, union = mask_counts(found, annotated, ignore)
+            predicted = np.zeros_like(predicted)
+        inter, union = mask_counts(predicted, annotated, ignore)
         self._samples[key] = (inter, union, no_target, bool(rejected))
 
     def process_missing(self, key: Any, truth: NDArray[np.bool_] | None) -> None:

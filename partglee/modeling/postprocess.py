@@ -72,10 +72,10 @@ def postprocess(
     for i, (resized, original) in enumerate(zip(images.sizes, original_sizes, strict=True)):
         frame = Frame(images.canvas, resized, (int(original[0]), int(original[1])))
         if options.multi_label is not None:
-            found = best_pairs(output, i, vocabulary, frame, options.multi_label, masks=options.masks)
+            prediction = best_pairs(output, i, vocabulary, frame, options.multi_label, masks=options.masks)
         else:
-            found = _one_name_each(output, i, vocabulary, frame, options)
-        predictions.append(found)
+            prediction = _one_name_each(output, i, vocabulary, frame, options)
+        predictions.append(prediction)
     return predictions
 
 

@@ -32,16 +32,16 @@ def check_inputs(
         )
     images, heads = value.shape[0], value.shape[2]
     levels = len(spatial_shapes)
-    found = sampling_locations.shape
-    if (found[0], found[2], found[3]) != (images, heads, levels):
+    given = sampling_locations.shape
+    if (given[0], given[2], given[3]) != (images, heads, levels):
         raise ValueError(
             f"sampling_locations must be (N, Q, M, L, P, 2) with N = {images} and M = {heads} of value and "
-            f"L = {levels} of spatial_shapes, got shape {tuple(found)}; check the order of its dimensions"
+            f"L = {levels} of spatial_shapes, got shape {tuple(given)}; check the order of its dimensions"
         )
-    if attention_weights.shape != found[:-1]:
+    if attention_weights.shape != given[:-1]:
         raise ValueError(
             "attention_weights must have the shape of sampling_locations without its last dimension, "
-            f"{tuple(found[:-1])}, got {tuple(attention_weights.shape)}; "
+            f"{tuple(given[:-1])}, got {tuple(attention_weights.shape)}; "
             "unflatten them to (N, Q, M, L, P) after the softmax"
         )
     _check_dtypes(value, sampling_locations, attention_weights)

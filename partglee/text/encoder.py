@@ -143,11 +143,11 @@ class TextEncoder(nn.Module):
         if self._cache.directory is not None:
             self._cache.open(self.backend.fingerprint())
         fresh = [i for i, name in enumerate(names) if self._cache.get(name) is None]
-        found: dict[str, Tensor] = {}
+        states_of: dict[str, Tensor] = {}
         for rows in (fresh[i : i + _NAMES_PER_PASS] for i in range(0, len(fresh), _NAMES_PER_PASS)):
             states = self.backend(tokens.ids[rows], tokens.mask[rows])
-            found.update({names[r]: states[i, tokens.mask[r]].clone() for i, r in enumerate(rows)})
-        self._cache.add(found)
+            states_of.update({names[r]: states[i, tokens.mask[r]].clone() for i, r in enumerate(rows)})
+        self._cache.add(states_of)
         states = tokens.mask.new_zeros((*tokens.mask.shape, self.backend.width), dtype=torch.float32)
         for i, name in enumerate(names):
             known = self._cache.get(name)

@@ -105,11 +105,11 @@ class _Reader:
             self.more()
 
     def expect(self, characters: str) -> str:
-        found = self.peek()
-        if not found or found not in characters:
-            self.fail(f"expected {' or '.join(characters)}, got {found!r}")
+        character = self.peek()
+        if not character or character not in characters:
+            self.fail(f"expected {' or '.join(characters)}, got {character!r}")
         self.position += 1
-        return found
+        return character
 
     def value(self) -> Any:
         self.peek()

@@ -81,8 +81,8 @@ def validate(
     if not isinstance(content, Mapping) or not all(
         isinstance(content.get(key), list) for key in ("images", "annotations", "categories")
     ):
-        found = sorted(content) if isinstance(content, Mapping) else type(content).__name__
-        report.error("lists `images`, `annotations` and `categories` are not all there", f"the file has {found}")
+        given = sorted(content) if isinstance(content, Mapping) else type(content).__name__
+        report.error("lists `images`, `annotations` and `categories` are not all there", f"the file has {given}")
         return report
     sizes = _images(report, content["images"], images, progress)
     categories = _categories(report, content["categories"], objects)
@@ -127,7 +127,7 @@ def _images(report: Report, entries: list[Any], folder: Path | None, progress: b
 
 
 def _categories(report: Report, entries: list[Any], known: Collection[str]) -> dict[Any, _Category]:
-    found: dict[Any, _Category] = {}
+    categories: dict[Any, _Category] = {}
     whole = [entry for entry in entries if isinstance(entry, Mapping) and isinstance(entry.get("name"), str)]
     objects = {str(entry["name"]) for entry in whole if not is_part_category(entry, tuple(known))}
     written = {name.casefold() for name in objects}
@@ -137,7 +137,7 @@ def _categories(report: Report, entries: list[Any], known: Collection[str]) -> d
         if not _has_keys(report, "category", place, entry, ("id", "name")):
             continue
         what = f"category {entry['id']} ({entry['name']})"
-        if entry["id"] in found:
+        if entry["id"] in categories:
             report.error("category id given twice", what)
         if entry["name"] in names:
             report.error("category name given twice", what)
@@ -154,8 +154,8 @@ def _categories(report: Report, entries: list[Any], known: Collection[str]) -> d
             report.warn("part category whose name is not object:part", what)
         elif not set(owners) <= objects:
             report.warn("part category of an object that is no category", what)
-        found[entry["id"]] = _Category(entry["name"], is_part, frozenset(owners))
-    return found
+        categories[entry["id"]] = _Category(entry["name"], is_part, frozenset(owners))
+    return categories
 
 
 def _annotations(

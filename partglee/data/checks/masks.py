@@ -66,14 +66,14 @@ def _area(points: NDArray[np.float64]) -> float:
 
 def _run_lengths(segmentation: Mapping[str, Any], size: tuple[int, int]) -> tuple[list[Finding], list[float] | None]:
     """Findings, and the xywh box around the mask."""
-    found = segmentation.get("size")
-    if not isinstance(found, list) or len(found) != 2 or "counts" not in segmentation:
+    said = segmentation.get("size")
+    if not isinstance(said, list) or len(said) != 2 or "counts" not in segmentation:
         return [("error", "run lengths without size or counts", str(sorted(segmentation)))], None
-    if not all(isinstance(side, int) for side in found):
-        return [("error", "run lengths that are broken", f"size {found}")], None
-    height, width = found
+    if not all(isinstance(side, int) for side in said):
+        return [("error", "run lengths that are broken", f"size {said}")], None
+    height, width = said
     if 0 not in size and (height, width) != size:
-        return [("error", "run lengths of another size than the image", f"{found}, the image is {list(size)}")], None
+        return [("error", "run lengths of another size than the image", f"{said}, the image is {list(size)}")], None
     try:
         counts = run_list(segmentation["counts"])
     except (ValueError, TypeError, OverflowError) as error:

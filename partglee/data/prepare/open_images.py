@@ -82,16 +82,16 @@ def prepare_split(folder: Path, split: str, output: Path, *, workers: int = 16) 
                 counts["left out: images missing or damaged"] += 1
                 continue
             rows = range(int(boxes.start[place]), int(boxes.start[place + 1]))
-            found = _annotations(boxes, rows, size, part_ids, owner_ids)
-            crowded = {entry["category_id"] for entry in found if entry["iscrowd"]}
-            present = {entry["category_id"] for entry in found}
+            entries = _annotations(boxes, rows, size, part_ids, owner_ids)
+            crowded = {entry["category_id"] for entry in entries if entry["iscrowd"]}
+            present = {entry["category_id"] for entry in entries}
             file.images.append(
                 {"id": len(file.images) + 1, "file_name": f"{split}/{name}.jpg", "height": size[0], "width": size[1],
                  "neg_category_ids": sorted(absent.get(name, set()) - present),
                  "not_exhaustive_category_ids": sorted(crowded), "original_id": name}
             )  # fmt: skip
             first = counts["objects"] + counts["parts"]
-            for number, entry in enumerate(found, first + 1):
+            for number, entry in enumerate(entries, first + 1):
                 parent = entry.pop("parent")
                 link = {} if parent is None else {"parent_id": first + parent + 1}
                 entry = {"id": number, "image_id": len(file.images), **entry, **link}
@@ -108,17 +108,17 @@ def prepare_split(folder: Path, split: str, output: Path, *, workers: int = 16) 
 def read_classes(path: Path) -> dict[str, str]:
     """{code: name} of a class descriptions file, with or without a line of titles."""
     with path.open(newline="", encoding="utf-8-sig") as file:
-        found = {row[0]: row[1].strip() for row in csv.reader(file) if len(row) >= 2 and row[0].startswith("/")}
-    if not found or len(set(found.values())) < len(found):
-        raise ValueError(f"{path} must hold lines '/m/011k07,Tortoise' with different names, got {len(found)} lines")
-    return found
+        names = {row[0]: row[1].strip() for row in csv.reader(file) if len(row) >= 2 and row[0].startswith("/")}
+    if not names or len(set(names.values())) < len(names):
+        raise ValueError(f"{path} must hold lines '/m/011k07,Tortoise' with different names, got {len(names)} lines")
+    return names
 
 
 def _find(folder: Path, pattern: str) -> Path:
-    found = sorted([*folder.glob(pattern), *folder.glob(f"annotations/{pattern}")])
-    if not found:
+    files = sorted([*folder.glob(pattern), *folder.glob(f"annotations/{pattern}")])
+    if not files:
         raise ValueError(f"no file {pattern} in {folder} or {folder / 'annotations'}; get it from Open Images' page")
-    return found[-1]  # the newest version
+    return files[-1]  # the newest version
 
 
 def _rows(path: Path, columns: Sequence[str]) -> Iterator[list[str]]:

@@ -74,21 +74,21 @@ def _of_mat(
     if file is None or not file.is_file():
         notes["images whose instances are connected regions"] += 1
         return None
-    found = [(_SPELLING.get(raw.kind, raw.kind), raw.mask) for raw in read_objects(file)]
-    if any(mask.shape != size for _, mask in found):
+    instances = [(_SPELLING.get(raw.kind, raw.kind), raw.mask) for raw in read_objects(file)]
+    if any(mask.shape != size for _, mask in instances):
         notes["images whose .mat file has another size (instances are connected regions)"] += 1
         return None
-    return found
+    return instances
 
 
 def _instances(region: Mask, name: str, known: list[tuple[str, Mask]] | None, notes: Counter[str]) -> list[Mask]:
     """The instances of a class whose pixels are `region`; of those not among the known, regions of `MIN_AREA`."""
-    found = [region & mask for kind, mask in known or () if kind == name and (region & mask).any()]
-    rest = region & ~np.logical_or.reduce(found) if found else region
+    inside = [region & mask for kind, mask in known or () if kind == name and (region & mask).any()]
+    rest = region & ~np.logical_or.reduce(inside) if inside else region
     pieces = split_components(rest, MIN_AREA)
     if known is not None and pieces:
         notes["regions in no object of the .mat file (objects of their own)"] += len(pieces)
-    return found + pieces or [region]
+    return inside + pieces or [region]
 
 
 def main(argv: Argv = None) -> int:

@@ -90,11 +90,11 @@ def read_refer(raw: Path, which: ReferSet, *, train2017: bool = False) -> dict[s
 
 def _targets(ref: Mapping[str, Any], path: Path, *, generalized: bool) -> list[int]:
     """Annotation ids that a ref means, checked against its flag."""
-    found = ref["ann_id"]
-    ids = list(found) if isinstance(found, (list, tuple)) else [found]
+    given = ref["ann_id"]
+    ids = list(given) if isinstance(given, (list, tuple)) else [given]
     what = f"ref_id {ref['ref_id']} of {path}"
     if not ids or not all(isinstance(key, int) and not isinstance(key, bool) for key in ids):
-        raise ValueError(f"{what}: ann_id must be a whole number or a list of them, got {found!r:.60}")
+        raise ValueError(f"{what}: ann_id must be a whole number or a list of them, got {given!r:.60}")
     if not generalized:
         if len(ids) > 1:
             raise ValueError(f"{what} means {len(ids)} annotations; is it a file of gRefCOCO, grefs(unc).json?")
@@ -102,7 +102,7 @@ def _targets(ref: Mapping[str, Any], path: Path, *, generalized: bool) -> list[i
     none, flag = ids == _NOTHING, ref.get("no_target", False)
     if not isinstance(flag, (bool, int)) or bool(flag) != none or (-1 in ids and not none):
         raise ValueError(
-            f"{what} contradicts itself: ann_id {found!r:.60}, no_target {flag!r:.20}; ann_id [-1] and no_target true "
+            f"{what} contradicts itself: ann_id {given!r:.60}, no_target {flag!r:.20}; ann_id [-1] and no_target true "
             "belong together. Is the file whole?"
         )
     return [] if none else ids

@@ -117,19 +117,19 @@ def levels_of(content: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]] | s
         entry = {
             "id": int(image["image_id"]), "file_name": str(image["file_name"]), "height": size[0], "width": size[1]
         }  # fmt: skip
-        found = [one for one in raw["annotations"] if one["area"] > 0]
-        if any(list(one["segmentation"]["size"]) != size for one in found):
+        masks = [one for one in raw["annotations"] if one["area"] > 0]
+        if any(list(one["segmentation"]["size"]) != size for one in masks):
             return "masks of another size than the image"
-        small = np.stack([shrink(one["segmentation"]) for one in found]) if found else np.zeros((0, 1, 1), bool)
+        small = np.stack([shrink(one["segmentation"]) for one in masks]) if masks else np.zeros((0, 1, 1), bool)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return f"not as SA-1B's files are ({error!r:.80})"
-    levels = hierarchy(small, [one["area"] for one in found])
+    levels = hierarchy(small, [one["area"] for one in masks])
     annotations = [
         {
             "row": row, "category_id": 2 if levels.is_part[row] else 1, "bbox": one["bbox"], "area": one["area"],
             "iscrowd": 0, "segmentation": one["segmentation"], "parent": int(levels.parent[row]),
         }
-        for row, one in enumerate(found)
+        for row, one in enumerate(masks)
     ]  # fmt: skip
     return entry, annotations
 

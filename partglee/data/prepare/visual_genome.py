@@ -77,20 +77,20 @@ def read_official(folder: Path, *, wanted: Callable[[int], bool] = lambda image_
         }  # fmt: skip
         if entry.get("coco_id"):
             sizes[entry["image_id"]]["coco_id"] = entry["coco_id"]
-    found = PhraseBoxes()
+    phrases = PhraseBoxes()
     for entry in stream_entries(folder / "objects.json"):
         image = sizes.get(entry["image_id"])
         if image is None:
-            found.issues["left out: images without size in image_data.json"] += 1
+            phrases.issues["left out: images without size in image_data.json"] += 1
             continue
         if not wanted(image.get("coco_id", 0)):
-            found.issues["left out: images of the files named by --without"] += 1
+            phrases.issues["left out: images of the files named by --without"] += 1
             continue
         for thing in entry["objects"]:
             names = thing.get("names") or [thing.get("name")]
-            found.add(names[0], [thing["x"], thing["y"], thing["w"], thing["h"]])
-        found.end_image(image)
-    return found
+            phrases.add(names[0], [thing["x"], thing["y"], thing["w"], thing["h"]])
+        phrases.end_image(image)
+    return phrases
 
 
 def read_phrases(path: Path) -> PhraseBoxes:
@@ -111,31 +111,31 @@ def read_phrases(path: Path) -> PhraseBoxes:
             of_image.setdefault(entry["image_id"], []).append((text, entry["bbox"]))
     if not images:
         raise ValueError(f"{path} has no images; expected an LVIS-style file with a phrase on each annotation")
-    found = PhraseBoxes()
+    phrases = PhraseBoxes()
     for image_id, image in images.items():
         for text, box in of_image.pop(image_id, ()):
-            found.add(text, box)
-        found.end_image(image)
-    found.issues["left out: boxes of unknown images"] += sum(map(len, of_image.values()))
-    return found
+            phrases.add(text, box)
+        phrases.end_image(image)
+    phrases.issues["left out: boxes of unknown images"] += sum(map(len, of_image.values()))
+    return phrases
 
 
-def write_levels(found: PhraseBoxes, path: Path) -> dict[str, int]:
+def write_levels(phrases: PhraseBoxes, path: Path) -> dict[str, int]:
     """Derive the levels and write the hierarchical file.
 
     Returns:
         How many "images", "object phrases", "part phrases", "objects", "parts", "parts without parent", and what was
         left out.
     """
-    levels = found.levels()
-    phrase = np.array(found.phrase, np.int64)
-    categories, category_id = _categories(list(found.ids), phrase, levels)
+    levels = phrases.levels()
+    phrase = np.array(phrases.phrase, np.int64)
+    categories, category_id = _categories(list(phrases.ids), phrase, levels)
     part = levels.is_part[phrase] if len(phrase) else np.zeros(0, bool)
     with streamed_file(path, categories=categories, description="Visual Genome, objects and parts") as file:
-        file.images.extend(found.images)
-        for place, image in enumerate(found.images):
-            for row in range(found.start[place], found.start[place + 1]):
-                x, y, w, h = found.box[4 * row : 4 * row + 4]
+        file.images.extend(phrases.images)
+        for place, image in enumerate(phrases.images):
+            for row in range(phrases.start[place], phrases.start[place + 1]):
+                x, y, w, h = phrases.box[4 * row : 4 * row + 4]
                 entry = {
                     "id": row + 1, "image_id": image["id"], "category_id": int(category_id[phrase[row]]),
                     "bbox": [x, y, w, h], "area": w * h, "iscrowd": 0,
@@ -144,13 +144,13 @@ def write_levels(found: PhraseBoxes, path: Path) -> dict[str, int]:
                     entry["parent_id"] = int(levels.parent[row]) + 1
                 file.add(entry)
     return {
-        "images": len(found.images),
+        "images": len(phrases.images),
         "object phrases": int((~levels.is_part).sum()),
         "part phrases": int(levels.is_part.sum()),
         "objects": int((~part).sum()),
         "parts": int(part.sum()),
         "parts without parent": int((part & (levels.parent < 0)).sum()),
-        **found.issues,
+        **phrases.issues,
     }
 
 
@@ -196,10 +196,10 @@ def _prepare(arguments: argparse.Namespace) -> Iterable[str]:
         left_out: set[int] = set()
         for path in arguments.without:
             left_out |= {int(image["id"]) for image in read_json(path, "COCO file")["images"]}
-        found = read_official(arguments.source, wanted=lambda coco_id: coco_id not in left_out)
+        phrases = read_official(arguments.source, wanted=lambda coco_id: coco_id not in left_out)
     elif arguments.without:
         raise ValueError("--without needs the folder of objects.json and image_data.json, which knows COCO's image ids")
     else:
-        found = read_phrases(arguments.source)
-    counts = write_levels(found, arguments.output)
+        phrases = read_phrases(arguments.source)
+    counts = write_levels(phrases, arguments.output)
     yield f"{arguments.output}: " + ", ".join(f"{count} {what}" for what, count in counts.items() if count)

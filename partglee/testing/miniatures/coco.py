@@ -124,9 +124,9 @@ def _lvis_content(root: Path, split: str, folders: list[str], seed: int) -> dict
         write_picture(root / "coco" / folder / name, scene.image)
         entry = image_entry(image_id, folder, name, scene.image.shape)
         del entry["file_name"]
-        found = [ids[shape.name] for shape in scene.objects]
-        negative = [ids[kind] for kind in LVIS_KINDS if ids[kind] not in found][:2]
-        images.append({**entry, "neg_category_ids": negative, "not_exhaustive_category_ids": found[-1:]})
+        present = [ids[shape.name] for shape in scene.objects]
+        negative = [ids[kind] for kind in LVIS_KINDS if ids[kind] not in present][:2]
+        images.append({**entry, "neg_category_ids": negative, "not_exhaustive_category_ids": present[-1:]})
         for shape in scene.objects:
             made = annotation_entry(len(annotations) + 1, image_id, ids[shape.name], shape)
             del made["iscrowd"]  # LVIS has none

@@ -52,9 +52,9 @@ class Answer:
         if not self.mask.any():
             return self.merged
         if self.find_objects is not None:
-            found = self.find_objects(self.pixels)
-            if found.masks is not None and (rows := self._rows_inside(found, found.masks.cpu())):
-                return found.select(rows)
+            objects = self.find_objects(self.pixels)
+            if objects.masks is not None and (rows := self._rows_inside(objects, objects.masks.cpu())):
+                return objects.select(rows)
         labels, count = ndimage.label(self.mask.numpy(), structure=np.ones((3, 3), int))
         sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
         kept = [i for i in np.argsort(-sizes, kind="stable") if sizes[i] >= MIN_SHARE * sizes.max()]
@@ -82,9 +82,9 @@ class Answer:
             "instances": self.instances.to_dict(image_id=image_id)["results"],
         }
 
-    def _rows_inside(self, found: Prediction, masks: Tensor) -> list[int]:
+    def _rows_inside(self, objects: Prediction, masks: Tensor) -> list[int]:
         """Objects that have most of their pixels in the mask."""
-        inside = [(row, int(masks[row].sum()), int((masks[row] & self.mask).sum())) for row in found.objects()]
+        inside = [(row, int(masks[row].sum()), int((masks[row] & self.mask).sum())) for row in objects.objects()]
         return [row for row, area, shared in inside if area and shared >= MIN_INSIDE * area]
 
     def _prediction(self, masks: Tensor) -> Prediction:

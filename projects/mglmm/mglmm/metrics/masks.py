@@ -17,12 +17,12 @@ def matched_ious(iou: NDArray[np.float64]) -> list[float]:
     """IoUs of the greedy one-to-one pairs by largest IoU above 0. `mIoU` of an image is their mean (0 without a pair):
     unmatched predictions and annotations cost nothing, which is the published rule. iou: (D, G)."""
     left = np.array(iou, np.float64)
-    found = []
+    overlaps = []
     while left.size and left.max() > 0:
         row, column = np.unravel_index(left.argmax(), left.shape)
-        found.append(float(left[row, column]))
+        overlaps.append(float(left[row, column]))
         left[row, :], left[:, column] = 0, 0
-    return found
+    return overlaps
 
 
 def phrase_recall_hits(
