@@ -82,12 +82,13 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
         [sys.executable, str(script), str(tmp_path), "0"], env=environment(), stdout=subprocess.DEVNULL
     )
     folder = tmp_path / "run" / "checkpoints"
-    give_up = time.monotonic() + 120
-    while not (folder / "step_0000003").is_dir():
-        assert process.poll() is None and time.monotonic() < give_up
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
+    try:
+        while not (folder / "step_0000003").is_dir():  # on a busy machine that takes minutes
+            assert process.poll() is None
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.wait()
     last = max(losses(tmp_path))
     found = Checkpointer(folder=folder, keep=3).latest()
     assert found is not None and last - 1 <= found.state["iteration"] <= last
