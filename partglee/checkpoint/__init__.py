@@ -1,10 +1,11 @@
 """Weights: read, write, load with a report, convert from upstream. Works on modules and dicts; imports no model."""
 
 from partglee.checkpoint.convert import ConversionReport, apply_rules, convert_checkpoint, convert_state_dict
-from partglee.checkpoint.files import read_metadata, read_weights, write_weights
+from partglee.checkpoint.files import CONFIG_NAME, read_metadata, read_weights, write_weights
 from partglee.checkpoint.load import LoadReport, load_weights
 
 __all__ = [
+    "CONFIG_NAME",
     "ConversionReport",
     "LoadReport",
     "apply_rules",

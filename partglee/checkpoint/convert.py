@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from partglee.checkpoint.files import read_weights, write_weights
+from partglee.checkpoint.files import CONFIG_NAME, read_weights, write_weights
 from partglee.checkpoint.rules import PREFIXES, RULES, Rule
 
 SOURCES = tuple(RULES)
@@ -112,7 +112,7 @@ def convert_checkpoint(source_file: str | Path, target_file: str | Path, *, sour
     state, report = convert_state_dict(read_weights(source_file), source)
     metadata = {"partglee_source": source}
     if report.config:
-        metadata["partglee_config"] = report.config
+        metadata[CONFIG_NAME] = report.config
     write_weights(state, target_file, metadata)
     return report
 

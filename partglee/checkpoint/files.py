@@ -19,6 +19,7 @@ from partglee.basics.files import whole_file
 _UNREADABLE = (
     RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError, AssertionError, struct.error,
 )  # fmt: skip
+CONFIG_NAME = "partglee_config"  # metadata: the zoo's name of the configuration that weights belong to
 _WRAPPERS = ("model", "state_dict", "model_state_dict")
 
 

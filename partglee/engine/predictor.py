@@ -95,6 +95,14 @@ class Predictor:
     def max_side(self) -> int:
         return self.input.max_side
 
+    @property
+    def precision(self) -> str:
+        return self.input.precision
+
+    @property
+    def max_pixels(self) -> int:
+        return self.input.max_pixels
+
     @classmethod
     def from_config(
         cls,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from partglee.checkpoint import CONFIG_NAME as CONFIG_NAME
 from partglee.config import list_models
 
-# Metadata of weight files: the zoo's name of their configuration, or its text; the names of a name table.
-CONFIG_NAME, CONFIG_TEXT, TABLE_NAMES = "partglee_config", "partglee_config_text", "names"
+# Metadata of weight files beside CONFIG_NAME: the text of their configuration; the names of a name table.
+CONFIG_TEXT, TABLE_NAMES = "partglee_config_text", "names"
 TABLE_KEY = "embeddings"  # tensor of a name table, in a file of its own or among weights
 _SHIPPED = Path(__file__).resolve().parents[1] / "weights"
 

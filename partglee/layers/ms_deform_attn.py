@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from partglee.layers.functional import at_least_float32
+from partglee.layers.position import at_least_float32
 from partglee.ops import ms_deform_attn
 from partglee.ops.level_shapes import SpatialShapes, level_tensors
 
