@@ -61,19 +61,20 @@ def test_matched_losses_equal_loops(background: list[bool] | None, federated: bo
     assert set(losses) == {"class", "box_l1", "box_giou"}
 
 
-@pytest.mark.parametrize("background", [None, [True, True, False], [False, True, True]])
+@pytest.mark.parametrize("background", [None, [True, True, False, True], [False, True, True, False]])
 def test_denoising_losses_equal_loops(background: list[bool] | None) -> None:
-    targets = [random_level(2, 3, masks=False), random_level(0, 3, masks=False), random_level(1, 3, masks=False)]
+    """Also of images without targets, in the middle and at the end."""
+    targets = [random_level(count, 3, masks=False) for count in (2, 0, 1, 0)]
     batch = batch_targets(targets, num_names=3, device=CPU)
-    source = torch.tensor([[0, 1, -2, -2], [-1, -1, -1, -1], [0, -1, -2, -1]])
-    stack = stack_predictions(random_decoder(3, 4, 3, noised=source).denoising, layer_names(3))
-    negatives = torch.tensor([[True, True, False], [True, True, True], [False, True, True]])
+    source = torch.tensor([[0, 1, -2, -2], [-1, -1, -1, -1], [0, -1, -2, -1], [-1, -1, -1, -1]])
+    stack = stack_predictions(random_decoder(4, 4, 3, noised=source).denoising, layer_names(3))
+    negatives = torch.tensor([[True, True, False], [True, True, True], [False, True, True], [True, True, True]])
     losses = SetCriterion().denoising_losses(
         stack, source, batch, normaliser=torch.tensor(3.0), supervision=LevelSupervision(negatives, background)
     )
     for layer in range(3):
         classes = l1 = giou = 0.0
-        for image in range(3):
+        for image in range(4):
             for query in range(4):
                 row = int(source[image, query])
                 if row == -1 or (row == -2 and background is not None and not background[image]):
