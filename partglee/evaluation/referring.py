@@ -319,11 +319,6 @@ class PartExpressionEvaluator(ReferringEvaluator):
         return sample_iou(0 if rejected else inter, union, self.rules)
 
 
-def part_and_object_miou(part: Sequence[float], objects: Sequence[float]) -> dict[str, float]:
-    """RefCOCOm: "part", "obj", and "obj_part", which is the mean of the pooled lists and not of the two means."""
-    return {"part": _mean(part), "obj": _mean(objects), "obj_part": _mean([*part, *objects])}
-
-
 def _mean(values: Any) -> float:
     values = np.asarray(values, np.float64)
     return float(values.mean()) if values.size else float("nan")
