@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
-def write_json(content: Mapping[str, Any], file: str | Path) -> None:
+def write_json(content: Mapping[str, Any] | Sequence[Any], file: str | Path) -> None:
     """Write a JSON file without white space."""
     with whole_file(Path(file)) as beside:
         beside.write_text(json.dumps(content, separators=(",", ":")), encoding="utf-8")

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from partglee.basics.files import read_json
-from partglee.data.annotations.coco_json import CocoRecords, read_coco
+from partglee.data.annotations.coco_json import read_coco
 from partglee.data.annotations.entries import as_content
-from partglee.data.annotations.shards import ShardRecords, read_shards
+from partglee.data.annotations.shards import read_shards
 from partglee.data.catalog import DataSets
 from partglee.data.checks.content import Report, validate
 from partglee.data.records import Records
@@ -88,7 +88,8 @@ def _of_records(records: Records, report: Report, progress: bool) -> dict[str, A
 
 def held_by(records: Records) -> dict[str, int]:
     """What the files of a data set hold, by the names of `Counts.told`; empty where that takes reading all of them."""
-    return records.counts() if isinstance(records, (CocoRecords, ShardRecords)) else {}
+    counts = getattr(records, "counts", None)
+    return {} if counts is None else counts()
 
 
 def _usable(report: Report) -> dict[str, int]:

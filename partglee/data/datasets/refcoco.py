@@ -1,4 +1,5 @@
-"""RefCOCO, RefCOCO+, RefCOCOg and gRefCOCO, as `datasets/prepare_refcoco.py` writes them: an entry for each image.
+"""RefCOCO, RefCOCO+, RefCOCOg and gRefCOCO, as `datasets/prepare_refcoco.py` writes them: an entry for each image;
+RefCOCOm as it comes.
 
 Files of other converters with one object and its `expressions` in each image entry are read too.
 """
@@ -6,6 +7,7 @@ Files of other converters with one object and its `expressions` in each image en
 from __future__ import annotations
 
 from partglee.data.annotations.coco_json import read_coco
+from partglee.data.refcocom import read_refcocom
 from partglee.data.spec import DatasetSpec, splits
 
 COUNTS: dict[str, dict[str, tuple[int, int | None, int]]] = {  # images, referred objects, expressions of each split
@@ -26,7 +28,7 @@ COUNTS: dict[str, dict[str, tuple[int, int | None, int]]] = {  # images, referre
     },
 }  # fmt: skip
 
-SPECS = tuple(
+_PREPARED = tuple(
     spec
     for name, counts in COUNTS.items()
     for spec in splits(
@@ -47,3 +49,22 @@ SPECS = tuple(
         },
     )
 )  # fmt: skip
+
+# Sentences of parts, and the objects of RefCOCO's own split beside them. There is no training split.
+_REFCOCOM = splits(
+    DatasetSpec(
+        name="refcocom-{split}",
+        annotations="RefCOCOm/annotations/{split}_object_part.json",
+        images="coco/train2014",
+        reader=read_refcocom,
+        evaluator="referring_parts",
+        needs=("RefCOCOm/annotations/{split}_part_only.json", "RefCOCOm/masks"),
+    ),
+    **{
+        split: {"images": images, "objects": objects, "unconfirmed": ("images", "objects")}
+        for split, (images, objects, _) in COUNTS["refcoco-unc"].items()
+        if split != "train"
+    },
+)
+
+SPECS: tuple[DatasetSpec, ...] = (*_PREPARED, *_REFCOCOM)

@@ -15,12 +15,13 @@ from partglee.testing.miniatures.ov_parts import write_ade20k_part_234, write_pa
 from partglee.testing.miniatures.paco import write_paco_ego4d, write_paco_lvis
 from partglee.testing.miniatures.partimagenet import write_partimagenet, write_partimagenet_seg
 from partglee.testing.miniatures.pascal_part import write_pascal_part
-from partglee.testing.miniatures.refcoco import write_refcoco
+from partglee.testing.miniatures.refcoco import write_grefcoco, write_refcoco, write_refcocom
 from partglee.testing.miniatures.sa1b import write_sa1b
 
 MINIATURES: dict[str, Callable[..., None]] = {
     "ade20k_part_234": write_ade20k_part_234,
     "coco": write_coco,
+    "grefcoco": write_grefcoco,
     "lvis": write_lvis,
     "objects365": write_objects365,
     "openimages": write_openimages,
@@ -31,6 +32,7 @@ MINIATURES: dict[str, Callable[..., None]] = {
     "pascal_part": write_pascal_part,
     "pascal_part_116": write_pascal_part_116,
     "refcoco": write_refcoco,
+    "refcocom": write_refcocom,
     "sa1b": write_sa1b,
     "visual_genome": write_visual_genome,
 }
