@@ -176,7 +176,10 @@ def build_model(cfg: CN | str | Path, *, text_encoder: TextBackend | None = None
             merge_scale=r.MERGE_SCALE,
         ),
         fusion=place,
-        fusion_blocks=[WordFusion(dim=c, word_dim=text.width, words_first=place == "memory") for c in fused],
+        fusion_blocks=[
+            WordFusion(dim=c, word_dim=text.width, apart=place != "memory", words_first=place == "memory")
+            for c in fused
+        ],
         gates=[Gate(dim=c) for c in fused[:-1]] if m.FUSION.GATES else (),
         hard_split=r.NUM if r.SPLIT == "input" else 0,
         pixel_mean=m.PIXEL_MEAN,

@@ -34,7 +34,7 @@ RULES = (
     rule(_FUSION + r"image_lang_att\.W\.0\.(.+)", r"fusion.\1.out.\2"),
     rule(_FUSION + r"project_mm\.0\.(.+)", r"fusion.\1.join.\2"),
     rule(r"backbone\.norm(\d)\.(.+)", r"fusion.\1.norm.\2"),
-    rule(r"text_encoder\.((?:embeddings|encoder)\..+(?:weight|bias))", r"text_encoder.backend.tower.\1"),
+    rule(r"text_encoder\.((?:embeddings|encoder)\..+(?:weight|bias))", r"text_encoder.tower.\1"),
     rule(r"predictor\.RIA_layers\.(\d)\.multihead_attn\.(.+)", r"region_decoder.layers.\1.pixel_attn.\2"),
     rule(r"predictor\.RIA_layers\.(\d)\.norm\.(.+)", r"region_decoder.layers.\1.pixel_norm.\2"),
     rule(r"predictor\.RLA_vision\.(\d)\.self_attn\.(.+)", r"region_decoder.layers.\1.region_attn.\2"),

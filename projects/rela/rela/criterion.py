@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from partglee.layers import at_least_float32
 from rela.region_decoder import RegionOutput
 
 MINIMAP_RULES = ("area", "centre")
@@ -64,16 +65,18 @@ class ReLACriterion(nn.Module):
             )
         terms: dict[str, Tensor] = {}
         if "mask" in self.weights or "dice" in self.weights:
-            logits = F.interpolate(output.masks.float(), size=masks.shape[-2:], mode="bilinear", align_corners=False)
+            logits = F.interpolate(
+                at_least_float32(output.masks), size=masks.shape[-2:], mode="bilinear", align_corners=False
+            )
             if "mask" in self.weights:
                 terms["mask"] = self._cross_entropy(logits, masks)
             if "dice" in self.weights:
                 terms["dice"] = dice_loss(logits[:, 1] - logits[:, 0], masks, ~no_target)
         if "minimap" in self.weights:
             cells = minimap_target(masks, self.num_regions, rule=self.minimap_rule)
-            terms["minimap"] = self._cross_entropy(output.minimap.transpose(1, 2).float(), cells.flatten(1))
+            terms["minimap"] = self._cross_entropy(output.minimap.transpose(1, 2), cells.flatten(1))
         if "no_target" in self.weights:
-            terms["no_target"] = self._cross_entropy(output.no_target.float(), no_target)
+            terms["no_target"] = self._cross_entropy(output.no_target, no_target)
         return {name: self.weights[name] * value for name, value in terms.items()}
 
     def _cross_entropy(self, logits: Tensor, target: Tensor) -> Tensor:

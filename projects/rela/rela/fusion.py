@@ -32,13 +32,16 @@ class WordFusion(nn.Module):
     Args:
         dim: channels of the map.
         word_dim: width of the words.
+        apart: what is read is normalised over the pixels (released), which leaves how they differ; False: what all of
+            them read alike stays, so that a sentence says something to every pixel from the first step on.
         words_first: project the T words instead of what the N pixels have read of them. Attention rows sum to one, so
             this is the same but for rounding, at a fraction of the cost; but where attention is nearly even, the norm
             behind it enlarges rounding by hundreds, so released weights keep their order.
     """
 
-    def __init__(self, *, dim: int, word_dim: int, words_first: bool = False) -> None:
+    def __init__(self, *, dim: int, word_dim: int, apart: bool = True, words_first: bool = False) -> None:
         super().__init__()
+        self.apart = apart
         self.words_first = words_first
         self.visual = nn.Conv1d(dim, dim, 1)
         self.query = nn.Conv1d(dim, dim, 1)
@@ -67,7 +70,9 @@ class WordFusion(nn.Module):
         read = (attention @ value.transpose(1, 2)).transpose(1, 2)
         if not self.words_first:
             read = self.out(read)
-        return F.gelu(self.join(side.visual * normalised_over_pixels(read))).transpose(1, 2)
+        if self.apart:
+            read = normalised_over_pixels(read)
+        return F.gelu(self.join(side.visual * read)).transpose(1, 2)
 
 
 class Gate(nn.Module):

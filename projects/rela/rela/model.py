@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from partglee.layers import sine_position_map
 from partglee.modeling.pixel_decoder import PixelDecoder
 from partglee.structures import ImageBatch, PixelFeatures, batch_images
 from rela.fusion import Gate, PixelSide, WordFusion, Words
@@ -35,9 +36,9 @@ class ReLA(nn.Module):
     Args:
         text_encoder: ids and mask (E, T) -> word states (E, T, D); `tokenize(texts)` makes them.
         fusion: where words enter the image side. "backbone": one block on each of its four outputs (released); the
-            pixel decoder then runs for every expression. "memory": one block on each level that the pixel decoder
-            leaves, so that an image is encoded once for all expressions. "none": nowhere, only the regions read words
-            (the paper's figure 4).
+            pixel decoder then runs for every expression. "memory": one block adds to each level that the pixel decoder
+            leaves, the finest also to the mask features, so that an image is encoded once for all expressions.
+            "none": nowhere, only the regions read words (the paper's figure 4).
         fusion_blocks: one for each fused map, fine to coarse for "backbone", coarse to fine for "memory".
         gates: one for each fused map but the last: words go on into the next stage of the backbone, which then runs for
             every expression. Needs "backbone"; the released gates are closed and left out.
@@ -72,6 +73,10 @@ class ReLA(nn.Module):
         self.text_encoder = text_encoder
         self.fusion = nn.ModuleList(fusion_blocks)
         self.gates = nn.ModuleList(gates)
+        self.to_mask_features: nn.Linear | None = None
+        if fusion == "memory":
+            width = region_decoder.content.shape[-1]
+            self.to_mask_features = nn.Linear(width, width)
         self.pixel_decoder = pixel_decoder
         self.region_decoder = region_decoder
         self.fused = fusion
@@ -125,7 +130,9 @@ class ReLA(nn.Module):
         pixels = self.pixel_decoder(maps)
         if self.fused == "none":
             return EncodedImages((), (), pixels)
-        levels = pixels.memory.split([h * w for h, w in pixels.level_sizes], dim=1)
+        # With their places, so that words such as "left" find something to agree with.
+        places = [sine_position_map(h, w, pixels.memory.shape[-1], device=self.device) for h, w in pixels.level_sizes]
+        levels = (pixels.memory + torch.cat(places, dim=1)).split([h * w for h, w in pixels.level_sizes], dim=1)
         sides = tuple(f.prepare(level.transpose(1, 2)) for f, level in zip(self.fusion, levels, strict=True))
         return EncodedImages(sides, pixels.level_sizes, pixels)
 
@@ -141,11 +148,13 @@ class ReLA(nn.Module):
         if encoded.pixels is None:
             maps = [f.transpose(1, 2).unflatten(2, size) for f, size in zip(fused, encoded.maps, strict=True)]
             return self.region_decoder(self.pixel_decoder(maps), words)
-        pixels = encoded.pixels._replace(
-            memory=torch.cat(fused, dim=1) if fused else rows_of(encoded.pixels.memory, image_of),
-            mask_features=rows_of(encoded.pixels.mask_features, image_of),
-        )
-        return self.region_decoder(pixels, words)
+        memory, features = encoded.pixels.memory, rows_of(encoded.pixels.mask_features, image_of)
+        if self.to_mask_features is not None:
+            finest = self.to_mask_features(fused[-1]).transpose(1, 2).unflatten(2, encoded.maps[-1])
+            size = (features.shape[-2], features.shape[-1])
+            features = features + F.interpolate(finest, size=size, mode="bilinear", align_corners=False)
+        memory = rows_of(memory, image_of) + (torch.cat(fused, dim=1) if fused else 0)
+        return self.region_decoder(encoded.pixels._replace(memory=memory, mask_features=features), words)
 
     def _backbone_maps(self, tensor: Tensor) -> list[Tensor]:
         if not self.hard_split:

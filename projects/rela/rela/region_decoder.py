@@ -184,7 +184,9 @@ class RegionDecoder(nn.Module):
         self.merge_scale = merge_scale
         self.pooled = split != "soft"
         self.content = nn.Parameter(torch.randn(num_regions**2, embed_dim))
-        self.position = nn.Parameter(torch.randn(num_regions**2, embed_dim))
+        # Where its cell is, as the keys of pixels say it: a region looks at its own cell first.
+        cells = sine_position_map(num_regions, num_regions, embed_dim, device=self.content.device)
+        self.position = nn.Parameter(cells[0].to(self.content.dtype).clone())
         self.level_embed = nn.Parameter(torch.randn(num_levels, embed_dim))
         self.layers = nn.ModuleList(
             RegionLayer(
@@ -216,11 +218,11 @@ class RegionDecoder(nn.Module):
 
     def forward(self, pixels: PixelFeatures, words: Words) -> RegionOutput:
         """Pixels of E expressions (1 = they share the image) and their words -> what the regions say."""
-        levels = self._levels(pixels)
+        levels = self.levels_of(pixels)
         regions = self.content.expand(len(words.states), -1, -1)
         for i, layer in enumerate(self.layers):
             level = levels[i % len(levels)]
-            blocked = None if self.pooled else self._blocked(regions, level)
+            blocked = None if self.pooled else self.blocked(regions, level)
             regions = layer.read_pixels(regions, self.position, level, blocked)
             if self.form == "layers" and i < len(self.language):
                 regions = regions + self.language[i](regions, words)
@@ -237,7 +239,8 @@ class RegionDecoder(nn.Module):
             merge_scale=self.merge_scale,
         )
 
-    def _levels(self, pixels: PixelFeatures) -> list[Level]:
+    def levels_of(self, pixels: PixelFeatures) -> list[Level]:
+        """Memory level by level, coarse to fine, ready to be read."""
         levels = []
         split = pixels.memory.split([h * w for h, w in pixels.level_sizes], dim=1)
         width = pixels.memory.shape[-1]
@@ -254,7 +257,7 @@ class RegionDecoder(nn.Module):
         return levels
 
     @torch.no_grad()
-    def _blocked(self, regions: Tensor, level: Level) -> Tensor:
+    def blocked(self, regions: Tensor, level: Level) -> Tensor:
         """(E, R, h*w): pixels outside a region's present mask; a region without any pixel sees all."""
         outside = self.mask_mlp(self.norm(regions)) @ level.mask_features < 0
         return outside & ~outside.all(dim=-1, keepdim=True)
