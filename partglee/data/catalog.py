@@ -12,6 +12,7 @@ from fvcore.common.config import CfgNode as CN
 from partglee.basics.names import nearest
 from partglee.data.annotations.coco_json import read_coco
 from partglee.data.datasets import SPECS
+from partglee.data.expression_rules import parse_rules
 from partglee.data.records import Records
 from partglee.data.spec import Background, DatasetSpec
 from partglee.structures import Vocabulary
@@ -124,6 +125,8 @@ def _custom_spec(entry: Any) -> DatasetSpec:
     for name in ("object_background", "part_background"):
         if values.get(name, "labelled") not in get_args(Background):
             raise ValueError(f"DATASETS.CUSTOM: {name.upper()} is one of {get_args(Background)}, got {values[name]!r}")
+    if "expressions" in values:
+        values["expressions"] = parse_rules(values["expressions"]) if values["expressions"] else None
     if values.get("vocabulary") is not None:
         values["vocabulary"] = Vocabulary.parse(values["vocabulary"])
     return DatasetSpec(reader=read_coco, **values)

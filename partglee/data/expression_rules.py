@@ -7,10 +7,10 @@ Nothing ambiguous is made: a sentence is left out where a margin is small or a n
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from itertools import combinations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,27 @@ class ExpressionRules:
                 "expression rules need weights single, multiple, none of at least 0 and not all 0, parts from 0 to 1 "
                 f"and per_image of at least 1, got {self}"
             )
+
+
+def parse_rules(value: Any) -> ExpressionRules:
+    """`rules`, or a mapping of fields of `ExpressionRules` ({PER_IMAGE: 4, PARTS: 0.3}).
+
+    Raises:
+        ValueError: for anything else, and for what a field does not take.
+    """
+    if value == "rules":
+        return ExpressionRules()
+    known = {entry.name: entry for entry in fields(ExpressionRules)}
+    if not isinstance(value, Mapping) or any(str(key).lower() not in known for key in value):
+        raise ValueError(
+            f"expressions are made by `rules`, or a mapping of {', '.join(known).upper()}, got {value!r:.80}"
+        )
+    given = {str(key).lower(): entry for key, entry in value.items()}
+    for name, entry in given.items():
+        wanted = type(known[name].default)
+        if isinstance(entry, bool) != (wanted is bool) or not isinstance(entry, (int, wanted)):
+            raise ValueError(f"expression rules: {name} must be of type {wanted.__name__}, got {entry!r}")
+    return ExpressionRules(**given)
 
 
 class Said(NamedTuple):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from partglee.data.expression_rules import ExpressionRules
 from partglee.data.records import Records
 from partglee.structures import Vocabulary
 
@@ -101,6 +102,7 @@ class DatasetSpec:
     needs: tuple[str, ...] = ()  # further files and folders that the reader reads, relative to the root
     select: tuple[float, float] = (0.0, 1.0)  # share of the images, in file order, that this split keeps
     options: Mapping[str, Any] = field(default_factory=dict)  # for the reader
+    expressions: ExpressionRules | None = None  # referring expressions are made by these rules, in place of the files'
 
     @property
     def annotation_path(self) -> Path:
@@ -116,7 +118,12 @@ class DatasetSpec:
         Raises:
             ValueError: when the annotation file is missing (with the expected path) or not what the reader expects.
         """
-        return self.reader(self)
+        records = self.reader(self)
+        if self.expressions is None:
+            return records
+        from partglee.data.expression_views import RuleExpressions
+
+        return RuleExpressions(records, rules=self.expressions)
 
 
 def splits(spec: DatasetSpec, **counts: Mapping[str, Any]) -> tuple[DatasetSpec, ...]:

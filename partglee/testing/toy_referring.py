@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from partglee.data import DatasetSpec, register
 from partglee.data.expression_rules import ExpressionRules
-from partglee.data.expression_views import RuleExpressions
 from partglee.testing.toy import TOY_VOCABULARY, TRAIN_SEED, VAL_SEED, ToyRecords
 from partglee.testing.toy_figures import KINDS
 from partglee.testing.toy_scene import Pixels, PlacedObject, Seed, annotate, background, place, render
@@ -81,13 +80,11 @@ def register_toy_referring(
     for split, seed, count in (("train", TRAIN_SEED, 1_000_000), ("val", VAL_SEED, num_val)):
         spec = DatasetSpec(
             name=f"{name}_{split}", annotations="", images="", reader=_read, vocabulary=TOY_VOCABULARY,
-            evaluator="referring", options={"num_images": count, "seed": seed, "size": size, "rules": rules},
+            evaluator="referring", options={"num_images": count, "seed": seed, "size": size}, expressions=rules,
         )  # fmt: skip
         made.append(register(spec, replace=True))
     return made[0], made[1]
 
 
-def _read(spec: DatasetSpec) -> RuleExpressions:
-    options = dict(spec.options)
-    rules = options.pop("rules")
-    return RuleExpressions(ToyRecords(**options, scene=referring_scene), rules=rules)
+def _read(spec: DatasetSpec) -> ToyRecords:
+    return ToyRecords(**spec.options, scene=referring_scene)

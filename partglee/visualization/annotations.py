@@ -13,17 +13,22 @@ import numpy as np
 from partglee.basics.files import write_jpeg
 from partglee.data.annotations.categories import image_file_name, is_part_category, split_part_name
 from partglee.data.annotations.entries import as_content
+from partglee.data.annotations.expressions import is_old_form
 from partglee.data.images import read_image
 from partglee.data.records import Records
 from partglee.data.segmentation import decode, encode_segmentation
 from partglee.structures.prediction import Prediction
 from partglee.visualization.draw import draw_prediction
+from partglee.visualization.expressions import Told, draw_expressions
 
 _TRIES = 20  # images looked at for each picture
+_SENTENCES = 6  # expressions of an image that are drawn
 
 
 def draw_annotations(content: Mapping[str, Any], images: Path, output: Path, *, number: int = 10) -> list[Path]:
     """Draw images of an annotation file, spread over its length, those without annotations left out.
+
+    An image with expressions is drawn once for each of them, at most `_SENTENCES`, with what it means.
 
     Annotations that cannot be drawn (no box, unknown category, damaged mask) and image files that cannot be read are
     left out too: `partglee.data.checks.content` names them.
@@ -41,7 +46,7 @@ def draw_annotations(content: Mapping[str, Any], images: Path, output: Path, *, 
         of_image[entry["image_id"]].append(entry)
     found = [
         entry for entry in _with_keys(content["images"], "id")
-        if of_image[entry["id"]] and (entry.get("file_name") or entry.get("coco_url"))
+        if (of_image[entry["id"]] or entry.get("expressions")) and (entry.get("file_name") or entry.get("coco_url"))
     ]  # fmt: skip
     named = _with_keys(content["categories"], "id", "name")
     names = {entry["id"]: entry for entry in named if isinstance(entry["name"], str)}
@@ -52,11 +57,43 @@ def draw_annotations(content: Mapping[str, Any], images: Path, output: Path, *, 
             pixels = read_image(images / image_file_name(entry))
         except (OSError, ValueError):
             continue
-        prediction = annotated_prediction(of_image[entry["id"]], names, (pixels.shape[0], pixels.shape[1]))
+        size = (pixels.shape[0], pixels.shape[1])
         path = output / f"{Path(image_file_name(entry)).stem}_{entry['id']}.jpg"
-        write_jpeg(draw_prediction(prediction, pixels, scores=False), path)
+        told = _told(entry, of_image[entry["id"]], names, size)
+        if told:
+            write_jpeg(draw_expressions(told, pixels), path)
+        else:
+            prediction = annotated_prediction(of_image[entry["id"]], names, size)
+            write_jpeg(draw_prediction(prediction, pixels, scores=False), path)
         paths.append(path)
     return paths
+
+
+def _told(
+    image: Mapping[str, Any],
+    entries: Sequence[Mapping[str, Any]],
+    categories: Mapping[Any, Mapping[str, Any]],
+    size: tuple[int, int],
+) -> list[Told]:
+    """Expressions of an image, as far as they can be read, spread over the list."""
+    said: Any = image.get("expressions")
+    if is_old_form(said):
+        objects = [entry for entry in entries if not is_part_category(categories.get(entry["category_id"], {}))]
+        lists = [said] if isinstance(said[0], str) else said
+        said = [
+            {"text": text, "objects": [thing["id"]]}
+            for some, thing in zip(lists, objects, strict=False)
+            if isinstance(some, list)
+            for text in some
+        ]
+    told = []
+    for one in said if isinstance(said, list) else ():
+        if isinstance(one, Mapping) and isinstance(one.get("text"), str):
+            ids = [key for level in ("objects", "parts") for key in one.get(level) or ()]
+            meant = [entry for entry in entries if entry["id"] in ids]
+            told.append(Told(one["text"], annotated_prediction(meant, categories, size), not ids))
+    step = max(1, len(told) // _SENTENCES)
+    return told[::step][:_SENTENCES]
 
 
 def draw_records(records: Records, output: Path, *, number: int = 10, seed: int = 0) -> list[Path]:
@@ -80,7 +117,7 @@ def draw_records(records: Records, output: Path, *, number: int = 10, seed: int 
             record = records[row]
         except (ValueError, OSError):
             continue
-        if (record.objects or record.parts) and record.file.is_file():
+        if (record.objects or record.parts or record.expressions) and record.file.is_file():
             chosen.append(row)
     content, _ = as_content(records, sorted(chosen))
     return draw_annotations(content, Path(), output, number=number)

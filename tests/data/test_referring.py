@@ -19,6 +19,7 @@ from partglee.config import get_cfg
 from partglee.data import DatasetSpec, Expression, ImageRecord, Instance, register
 from partglee.data.annotations.coco_json import read_coco
 from partglee.data.augmentation import JitterCrop, Letterbox, ShortSide, Squash
+from partglee.data.build import register_custom
 from partglee.data.expression_rules import ExpressionRules
 from partglee.data.expression_views import RuleExpressions
 from partglee.data.referring import ReferringMapper, build_referring_loader, collate_referring
@@ -242,6 +243,34 @@ def test_expressions_made_by_rule_of_photos_on_disk(cfg: CN, tmp_path: Path) -> 
     (tmp_path / "dog.png").unlink()
     told = [pair for batch in batches(cfg, 12) for pair in batch.unreadable]
     assert told and all("dog.png" in reason for _, reason in told)
+
+
+@pytest.mark.parametrize("rules", ["rules", {"PER_IMAGE": 3, "PARTS": 0.5, "COLORS": False}])
+def test_one_s_own_file_speaks_by_rule(cfg: CN, tmp_path: Path, rules: Any) -> None:
+    """A configuration alone: DATASETS.CUSTOM with EXPRESSIONS, on a file that has none."""
+    write(tmp_path, two_images())
+    entry = {"NAME": "mine_by_rule", "ANNOTATIONS": str(tmp_path / "annotations.json"), "IMAGES": str(tmp_path)}
+    cfg.DATASETS.CUSTOM = [{**entry, "EXPRESSIONS": rules, "EVALUATOR": "referring"}]
+    cfg.DATASETS.TRAIN, cfg.INPUT.TRAIN.EXPRESSIONS = ["mine_by_rule"], 3
+    texts = {text for batch in batches(cfg, 8) for text in batch.expressions}
+    assert len(texts) >= 3 and {"the car", "the dog"} & texts
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ("rule", "expressions are made by `rules`, or a mapping of PER_IMAGE"),
+        ({"COLOURS": True}, "expressions are made by `rules`, or a mapping of"),
+        ({"PER_IMAGE": 0}, "expression rules need"),
+        ({"PER_IMAGE": 2.5}, "per_image must be of type int, got 2.5"),
+        ({"COLORS": 1}, "colors must be of type bool, got 1"),
+    ],
+)
+def test_rules_that_are_none(cfg: CN, tmp_path: Path, rules: Any, message: str) -> None:
+    entry = {"NAME": "mine_by_rule", "ANNOTATIONS": "a.json", "IMAGES": str(tmp_path), "EXPRESSIONS": rules}
+    cfg.DATASETS.CUSTOM = [entry]
+    with pytest.raises(ValueError, match=message):
+        register_custom(cfg)
 
 
 def test_masks_of_run_lengths() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from partglee.data.annotations.expressions import entry_of
 from partglee.data.records import ImageRecord, Records, Segmentation
 from partglee.structures import Vocabulary
 
@@ -31,6 +32,10 @@ def as_content(records: Records, rows: Iterable[int]) -> tuple[dict[str, Any], l
             continue
         name = str(record.file.absolute()) if record.pixels is None else ""
         images.append({"id": row + 1, "file_name": name, "height": record.height, "width": record.width})
+        if record.expressions:
+            middle = len(annotations) + 1 + len(record.objects)
+            own = range(len(annotations) + 1, middle), range(middle, middle + len(record.parts))
+            images[-1]["expressions"] = [entry_of(said, *own) for said in record.expressions]
         for entry in annotation_entries(record, ids, image_id=row + 1, first_id=len(annotations) + 1):
             if "segmentation" in entry:
                 entry["segmentation"] = _as_json(entry["segmentation"])

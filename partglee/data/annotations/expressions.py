@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from partglee.data.records import Expression, ImageRecord
+from partglee.data.records import Expression
 from partglee.data.spec import EXPRESSION_COUNTS
 
 ADVICE = 'write {"text": .., "objects": [annotation ids], "parts": [..], "no_target": true where both are empty}'
@@ -68,12 +68,16 @@ def count_expressions(images: Iterable[Any]) -> dict[str, int]:
     return {"expressions": total, **{what: counts[what] for what in EXPRESSION_COUNTS[1:] if counts[what]}}
 
 
-def entry_of(expression: Expression, record: ImageRecord) -> dict[str, Any]:
-    """An expression in the form of the file; targets by their annotation ids."""
+def entry_of(expression: Expression, objects: Sequence[int], parts: Sequence[int]) -> dict[str, Any]:
+    """An expression in the form of the file.
+
+    Args:
+        objects, parts: annotation ids of the record's rows.
+    """
     return {
         "text": expression.text,
-        "objects": [record.objects[row].annotation_id for row in expression.objects],
-        "parts": [record.parts[row].annotation_id for row in expression.parts],
+        "objects": [objects[row] for row in expression.objects],
+        "parts": [parts[row] for row in expression.parts],
         "no_target": expression.no_target,
         "id": expression.id,
     }

@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from partglee.data.annotations.categories import image_file_name, is_part_category, split_part_name
+from partglee.data.checks.expressions import check_expressions
 from partglee.data.checks.masks import check_segmentation
 from partglee.data.spec import Compared
 
@@ -89,6 +90,7 @@ def validate(
     good = _annotations(report, _bar(content["annotations"], "annotations", progress), sizes, categories)
     _hierarchy(report, good, categories)
     _summarise(report, content, good, categories)
+    _expressions(report, content["images"], good, categories)
     return report
 
 
@@ -269,6 +271,16 @@ def _summarise(
             "parts with a parent": linked,
         }
     )
+
+
+def _expressions(
+    report: Report, images: list[Any], good: Mapping[Any, Mapping[str, Any]], categories: Mapping[Any, _Category]
+) -> None:
+    levels: dict[Any, dict[Any, bool]] = {}
+    for key, entry in good.items():
+        levels.setdefault(entry["image_id"], {})[key] = categories[entry["category_id"]].is_part
+    crowds = {key: bool(entry.get("iscrowd")) for key, entry in good.items()}
+    report.summary.update(check_expressions(images, levels, crowds, error=report.error, warn=report.warn))
 
 
 def _has_keys(report: Report, what: str, place: int, entry: Any, keys: tuple[str, ...]) -> bool:

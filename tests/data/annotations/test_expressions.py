@@ -35,7 +35,7 @@ def test_targets_are_rows(tmp_path: Path) -> None:
     assert records[1].expressions == () and records.rows_with_expressions() == [0]
     told = {"single target": 2, "multi target": 1, "no target": 2, "part expressions": 1}
     assert records.counts().items() >= {"expressions": 5, **told}.items()
-    again = [entry_of(said, record) for said in record.expressions]
+    again = [entry_of(said, [13], [11, 12]) for said in record.expressions]
     content["images"][0]["expressions"] = again
     assert read(tmp_path, content)[0].expressions == record.expressions and again[3]["no_target"] is True
 
