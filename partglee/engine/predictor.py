@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from partglee.checkpoint import load_weights, read_metadata
-from partglee.config import config_from_text, load_config
+from partglee.config import load_config
 from partglee.data.images import MAX_PIXELS, ImageSource
 from partglee.engine.image_input import ImageInput, InputImage, frames, read_ahead, same_canvas, usable_device
-from partglee.engine.weight_files import CONFIG_NAME, CONFIG_TEXT, TABLE_KEY, TABLE_NAMES, find_table, find_weights
+from partglee.engine.weight_files import TABLE_KEY, TABLE_NAMES, config_of, find_table, find_weights
 from partglee.modeling import PartGLEE, build_model
 from partglee.modeling.frame import Frame
 from partglee.modeling.postprocess import PostprocessOptions, ground, postprocess
@@ -144,7 +144,14 @@ class Predictor:
         )
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, **options: Any) -> Predictor:
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        device: str | torch.device | None = None,
+        precision: str = "float32",
+        overrides: Sequence[Any] = (),
+    ) -> Predictor:
         """Load weights that know their configuration.
 
         >>> predictor = Predictor.from_pretrained("partglee-tiny")  # ships with the library  # doctest: +SKIP
@@ -153,32 +160,11 @@ class Predictor:
             name: a `.safetensors` file written by `partglee convert`, `partglee export` or training; or the name of a
                 model that ships with the library, or whose weights lie in `$PARTGLEE_WEIGHTS` (default
                 `~/.cache/partglee`) as `NAME.safetensors`.
-            options: as for `from_config`.
+            device, precision, overrides: as for `from_config`.
         """
         file = find_weights(name)
-        metadata = read_metadata(file)
-        if CONFIG_TEXT in metadata:
-            return cls._from_text(file, metadata, **options)
-        config = metadata.get(CONFIG_NAME)
-        if config is None:
-            raise ValueError(
-                f"{file} does not say which configuration it belongs to; "
-                "use Predictor.from_config(CONFIG, weights=...) instead"
-            )
-        return cls.from_config(config, file, **options)
-
-    @classmethod
-    def _from_text(
-        cls,
-        file: Path,
-        metadata: Mapping[str, str],
-        *,
-        device: str | torch.device | None = None,
-        precision: str = "float32",
-        overrides: Sequence[Any] = (),
-    ) -> Predictor:
-        cfg = config_from_text(metadata[CONFIG_TEXT], overrides, source=str(file))
-        if TABLE_NAMES in metadata and not cfg.MODEL.TEXT.TABLE.FILE:
+        cfg = config_of(file, overrides)
+        if not cfg.MODEL.TEXT.TABLE.FILE and TABLE_NAMES in read_metadata(file):
             cfg.MODEL.TEXT.TABLE.FILE = str(file)  # exported weights carry their names
         return cls._build(cfg, file, device=device, precision=precision)
 

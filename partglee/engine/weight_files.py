@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
+
+from fvcore.common.config import CfgNode as CN
 
 from partglee.checkpoint import CONFIG_NAME as CONFIG_NAME
-from partglee.config import list_models
+from partglee.checkpoint import read_metadata
+from partglee.config import config_from_text, get_cfg, list_models, load_config
 
 # Metadata of weight files beside CONFIG_NAME: the text of their configuration; the names of a name table.
 CONFIG_TEXT, TABLE_NAMES = "partglee_config_text", "names"
@@ -45,3 +50,24 @@ def find_table(name: str | Path) -> Path:
     """The name table for `MODEL.TEXT.TABLE.FILE`: a file, or the name of exported weights, which carry one."""
     path = Path(name)
     return path if path.is_file() or path.suffix else find_weights(name)
+
+
+def config_of(file: str | Path, overrides: Sequence[Any] = (), *, defaults: Callable[[], CN] = get_cfg) -> CN:
+    """The configuration that a weights file says it belongs to, by its text or by its name in the zoo.
+
+    Args:
+        overrides: `[KEY, VALUE, ...]` on top.
+        defaults: keys that the configuration may have, of its recipe.
+
+    Raises:
+        ValueError: when it says none.
+    """
+    metadata = read_metadata(file)
+    if CONFIG_TEXT in metadata:
+        return config_from_text(metadata[CONFIG_TEXT], overrides, source=str(file), defaults=defaults)
+    if CONFIG_NAME not in metadata:
+        raise ValueError(
+            f"{file} does not say which configuration it belongs to; "
+            "use Predictor.from_config(CONFIG, weights=...) instead"
+        )
+    return load_config(metadata[CONFIG_NAME], overrides, defaults=defaults)
