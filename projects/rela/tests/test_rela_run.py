@@ -100,8 +100,8 @@ def test_a_batch_without_expressions_is_zero() -> None:
     assert output.loss == 0 and not output.terms
 
 
-def test_groups_of_the_optimizer() -> None:
-    cfg = tiny_config([*RUN, "OUTPUT_DIR", "unused", "SOLVER.TEXT_MULTIPLIER", 0.5, "DATASETS.TEST", []])
+def test_groups_of_the_optimizer(tmp_path: Path) -> None:
+    cfg = tiny_config([*RUN, "OUTPUT_DIR", str(tmp_path), "SOLVER.TEXT_MULTIPLIER", 0.5, "DATASETS.TEST", []])
     model = rela.build_model(cfg)
     trainer = build_trainer(cfg, build_accelerator(cfg, cpu=True), recipe=rela.RELA, model=model)
     groups = {group["name"]: group for group in trainer.optimizer.param_groups}
