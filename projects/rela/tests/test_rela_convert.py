@@ -17,6 +17,7 @@ from rela.convert import convert_state_dict
 from rela.fusion import Words
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from partglee.checkpoint import read_metadata, write_weights
 
@@ -75,7 +76,7 @@ def test_golden_through_convert(shared: Path, tmp_path: Path, capsys: pytest.Cap
         "head_all_masks": output.region_masks,
         "head_pred_masks": output.masks,
         "head_nt_label": output.no_target,
-        "ref_seg": output.masks[0].sigmoid(),
+        "ref_seg": interpolate(output.masks, size=(288, 288), mode="bilinear")[0, :, ::4, ::4].sigmoid(),
         "no_target": output.no_target[0].sigmoid(),
     }
     assert set(ours) == set(golden.files) - {"image", "token_ids"}
