@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor, nn
 
 from partglee.config import load_config
+from partglee.data import ImageRecord, get_dataset, register
+from partglee.data.records import Expression
 from partglee.engine import Predictor
+from partglee.engine.evaluate import evaluate
 from partglee.engine.image_input import ImageInput, InputImage, predict_files, same_canvas
+from partglee.engine.partglee_answers import partglee_answerer
 from partglee.modeling import build_model
 from partglee.structures import Grounding, Prediction
-from partglee.testing import fill_weights, tiny_model
+from partglee.testing import fill_weights, register_toy, tiny_model
 from partglee.text import TextBackend, TextEncoder
 
 VOCABULARIES = ({"dog": ["head", "tail"]}, {"person": ["arm"]}, ["cat", "dog"])
@@ -185,6 +192,35 @@ def test_an_answer_as_a_line(reader: Predictor) -> None:
     torch.testing.assert_close(whole.boxes[0, 2:], answer.boxes[:, 2:].amax(dim=0))
     empty = answer.select([]).to_dict(image_id=7)
     assert empty["results"] == empty["instances"] == [] and empty["no_target"] is True
+
+
+@pytest.mark.parametrize(("threshold", "nothing"), [(0.0, 0.0), (1.0, 100.0)])
+def test_generalized_expressions_are_scored(
+    reader: Predictor, tmp_path: Path, threshold: float, nothing: float
+) -> None:
+    """A threshold that everything reaches finds no absent target, one that nothing reaches finds them all."""
+    register_toy("toy_union", num_images=2, seed=3, size=(48, 64))
+    spec = get_dataset("toy_union")
+    scenes = spec.read()
+    said = (Expression("the thing", (0,)), Expression("a zebra"))
+
+    class Said(list[ImageRecord]):
+        vocabulary = scenes.vocabulary
+
+    records = Said(replace(scenes[i], expressions=said) for i in range(2))
+    register(replace(spec, evaluator="referring", reader=lambda spec: records), replace=True)
+    overrides = [
+        "DATASETS.TEST", ["toy_union"], "DATALOADER.NUM_WORKERS", 0, "INPUT.TEST.SHORT_SIDE", 48,
+        "TEST.EXPRESSION_UNION", True, "TEST.SCORE_THRESHOLD", threshold,
+    ]  # fmt: skip
+    results, _ = evaluate(
+        load_config("tiny", overrides), reader.model, Accelerator(cpu=True), answerer=partglee_answerer, folder=tmp_path
+    )
+    assert results["toy_union/mask/N-acc"] == nothing and results["toy_union/mask/T-acc"] == 100 - nothing
+    assert (results["toy_union/mask/gIoU"] >= 50) == (nothing == 100)
+    lines = [json.loads(line) for line in (tmp_path / "toy_union.jsonl").read_text().splitlines()]
+    assert [line["text"] for line in lines] == ["the thing", "a zebra"] * 2
+    assert all(line["no_target"] == (nothing == 100) and 0 <= line["no_target_score"] <= 1 for line in lines)
 
 
 # ---------------------------------------------------------------- batches
