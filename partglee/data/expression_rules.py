@@ -45,6 +45,7 @@ class ExpressionRules:
     none: float = 0.25  # ... or nothing, relative to each other, where the image allows it
     parts: float = 0.0  # share of the sentences that mean parts ("the wheels of the left car")
     colors: bool = True  # measured from the pixels
+    clothes: bool = True  # the colour of people is that of what they wear: "the person in red"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -106,7 +107,7 @@ def make_expressions(
     """
     rules = rules or ExpressionRules()
     left: dict[tuple[bool, str], dict[str, list[Said]]] = {}
-    for said in possible(record, vocabulary, pixels=pixels if rules.colors else None):
+    for said in possible(record, vocabulary, pixels=pixels if rules.colors else None, clothes=rules.clothes):
         left.setdefault((said.rule.startswith("part"), said.kind), {}).setdefault(said.rule, []).append(said)
     weights = {"single": rules.single, "multiple": rules.multiple, "none": rules.none}
     chosen: list[Said] = []
@@ -127,9 +128,15 @@ def make_expressions(
     return tuple(Expression(said.text, said.objects, said.parts, place) for place, said in enumerate(chosen, start=1))
 
 
-def possible(record: ImageRecord, vocabulary: Vocabulary, *, pixels: NDArray[np.uint8] | None = None) -> list[Said]:
-    """Every sentence that the rules make of an image, each text once."""
-    scene = _Scene(record, vocabulary, pixels)
+def possible(
+    record: ImageRecord,
+    vocabulary: Vocabulary,
+    *,
+    pixels: NDArray[np.uint8] | None = None,
+    clothes: bool = True,
+) -> list[Said]:
+    """Every sentence that the rules make of an image, each text once; see `make_expressions`."""
+    scene = _Scene(record, vocabulary, pixels, clothes=clothes)
     told: dict[str, Said] = {}
     for said in (*scene.objects(), *scene.absent(), *scene.part_sentences()):
         told.setdefault(said.text, said)
@@ -159,9 +166,11 @@ class _Definite(NamedTuple):
 class _Scene:
     """The facts of one image, and the sentences that follow from them."""
 
-    def __init__(self, record: ImageRecord, vocabulary: Vocabulary, pixels: NDArray[np.uint8] | None) -> None:
+    def __init__(
+        self, record: ImageRecord, vocabulary: Vocabulary, pixels: NDArray[np.uint8] | None, *, clothes: bool
+    ) -> None:
         self._record, self._vocabulary = record, vocabulary
-        self._colored = pixels is not None
+        self._colored, self._clothes = pixels is not None, clothes
         nouns = [noun_of(name) for name in vocabulary.object_names]
         self._parts = _parts_by_object(record, vocabulary)
         # Of a name with a crowd, or with more instances than are annotated, nothing can be counted.
@@ -213,9 +222,9 @@ class _Scene:
             yield _Definite("name", f"the {noun}", things[0])
         for color, some in self._by_color(things).items():
             if len(some) == 1:
-                yield _Definite("color", f"the {color} {noun}", some[0])
+                yield _Definite("color", f"the {self._colored_noun(color, noun)}", some[0])
             elif len(some) < len(things):
-                yield from self._placed(f"{color} {noun}", some)
+                yield from self._placed(self._colored_noun(color, noun), some)
         yield from self._placed(noun, things)
         for part, has, lacks in self._part_pairs(noun, things):
             if len(has) == 1:
@@ -249,7 +258,7 @@ class _Scene:
         yield from _all(many, things, "all")
         for color, some in self._by_color(things).items():
             if len(some) >= 2:
-                yield from _all(f"{color} {many}", some, "all of a color")
+                yield from _all(self._colored_noun(color, noun, many), some, "all of a color")
         across = sorted(things, key=lambda thing: thing.x)
         for count in range(2, min(len(things), len(NUMBERS))):
             if across[count].x - across[count - 1].x >= MIN_GAP:
@@ -270,11 +279,15 @@ class _Scene:
             if one.thing.noun != noun or one.rule not in ("color", "place", "size"):
                 continue
             others = _rows([thing for thing in things if thing.row != one.thing.row])
-            words = one.text.removesuffix(f" {noun}")
             if len(others) >= 2:
-                yield Said("but", f"all {plural(noun)} but {words} one", others)
+                yield Said("but", f"all {plural(noun)} but {one.text.replace(f' {noun}', ' one', 1)}", others)
             if noun in PEOPLE and self._present == {noun}:
                 yield Said("but", f"everyone but {one.text}", others)
+
+    def _colored_noun(self, color: str, noun: str, written: str = "") -> str:
+        """ "red car", "person in red"; `written` may be the plural."""
+        in_clothes = self._clothes and noun.rpartition(" ")[2] in PEOPLE
+        return f"{written or noun} in {color}" if in_clothes else f"{color} {written or noun}"
 
     def _by_color(self, things: Sequence[_Thing]) -> dict[str, list[_Thing]]:
         """Of a name of which every object has a certain colour."""
@@ -307,13 +320,14 @@ class _Scene:
         for noun in dict.fromkeys(self._absent):
             yield Said("no name", f"the {noun}")
             yield Said("no name, all", f"all {plural(noun)}")
-            yield from (Said("no name, color", f"the {color} {noun}") for color in colors)
+            yield from (Said("no name, color", f"the {self._colored_noun(color, noun)}") for color in colors)
             yield from (Said("no name, place", f"the {side} {noun}") for side in ("left", "right"))
             yield from (Said("part of nothing", f"the {part} of the {noun}") for part in self._part_names[noun])
         for noun, things in self.groups.items():
             groups = self._by_color(things)
             if self._colored and groups:
-                yield from (Said("no color", f"the {color} {noun}") for color in COLORS if color not in groups)
+                missing = (color for color in COLORS if color not in groups)
+                yield from (Said("no color", f"the {self._colored_noun(color, noun)}") for color in missing)
             for part, has, lacks in self._part_pairs(noun, things):
                 if not has:
                     yield Said("no part", f"the {noun} with {_a(part)}")

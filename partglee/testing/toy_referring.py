@@ -7,6 +7,7 @@ file is written.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,7 @@ def register_toy_referring(
         rules: which sentences; None = objects alone, eight an image. `ExpressionRules(parts=0.5)` speaks of parts too.
         num_val: scenes for validation, never seen in training.
     """
-    rules = rules or ExpressionRules()
+    rules = replace(rules or ExpressionRules(), clothes=False)  # figures are of a colour themselves
     made = []
     for split, seed, count in (("train", TRAIN_SEED, 1_000_000), ("val", VAL_SEED, num_val)):
         spec = DatasetSpec(

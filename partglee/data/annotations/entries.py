@@ -30,7 +30,8 @@ def as_content(records: Records, rows: Iterable[int]) -> tuple[dict[str, Any], l
         except (ValueError, OSError) as error:
             problems.append(str(error))
             continue
-        name = str(record.file.absolute()) if record.pixels is None else ""
+        drawn = record.pixels is not None and not record.file.is_file()  # in memory alone
+        name = "" if drawn else str(record.file.absolute())
         images.append({"id": row + 1, "file_name": name, "height": record.height, "width": record.width})
         if record.expressions:
             middle = len(annotations) + 1 + len(record.objects)
