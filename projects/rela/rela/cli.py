@@ -193,7 +193,8 @@ def _export(arguments: argparse.Namespace) -> int:
 def _add_words(commands: Any) -> None:
     parser = commands.add_parser("words", help="a vocabulary file from the expressions of data sets")
     parser.add_argument("output", metavar="OUT.txt")
-    parser.add_argument("--dataset", nargs="+", required=True, metavar="NAME")
+    parser.add_argument("--dataset", nargs="+", default=[], metavar="NAME", help="of the catalog")
+    parser.add_argument("--config-file", metavar="FILE", help="DATASETS.TRAIN of a configuration")
     parser.add_argument("--images", type=int, default=20000, metavar="N", help="of each data set at most")
     parser.set_defaults(run=_words)
 
@@ -201,11 +202,19 @@ def _add_words(commands: Any) -> None:
 def _words(arguments: argparse.Namespace) -> int:
     import rela.recipe  # noqa: F401  toy scenes are known by it
     from partglee.basics.files import whole_file
-    from partglee.data.catalog import get_dataset
+    from partglee.data.catalog import get_dataset, register_custom
+    from rela.config import load_config
     from rela.words import word_list
 
     texts: list[str] = []
-    for name in arguments.dataset:
+    names = list(arguments.dataset)
+    if arguments.config_file:
+        cfg = load_config(arguments.config_file)
+        register_custom(cfg)
+        names += cfg.DATASETS.TRAIN
+    if not names:
+        raise ValueError("name data sets, --dataset NAME, or a configuration, --config-file FILE")
+    for name in names:
         records = get_dataset(name).read()
         for row in range(min(len(records), arguments.images)):
             texts += [said.text for said in records[row].expressions]
