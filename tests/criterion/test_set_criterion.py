@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -115,6 +116,23 @@ def test_mask_losses_go_to_the_right_layer_and_image() -> None:
     assert good < 2 and bad > 70  # points between two pixels are undecided
     good, bad = losses["mask_dice"].tolist()
     assert good < 0.1 and bad > 1.8
+
+
+@pytest.mark.parametrize(
+    ("oversample", "importance", "bce"), [(8.0, 1.0, 1.0), (8.0, 0.5, 0.625), (1.0, 1.0, 0.25), (8.0, 0.0, 0.25)]
+)
+def test_where_the_points_of_a_mask_lie(oversample: float, importance: float, bce: float) -> None:
+    """A quarter of the mask is undecided, the rest is right: the loss says which share of the points lies there."""
+    features = torch.where(torch.arange(64) < 48, 8.0, 0.0).to(DTYPE).expand(1, 1, 64, 64)
+    target = LevelTargets(torch.tensor([0]), torch.tensor([[0.375, 0.5, 0.75, 1.0]], dtype=DTYPE))
+    target = replace(target, masks=(torch.arange(256) < 192).expand(1, 256, 256))
+    one = torch.ones(1, 1, 1, 1, dtype=DTYPE)
+    stack = PredictionStack(("final",), torch.zeros_like(one), target.boxes.expand(1, 1, 1, 4), one)
+    batch = batch_targets([target], num_names=1, device=CPU)
+    criterion = SetCriterion(num_points=4000, oversample=oversample, importance=importance)
+    matches = Matcher().start(stack, batch).result()
+    losses = criterion.losses(stack, batch, matches, normaliser=torch.tensor(1.0), mask_features=features)
+    assert float(losses["mask_bce"]) / math.log(2) == pytest.approx(bce, abs=0.06)
 
 
 def test_gradient_of_a_level() -> None:
