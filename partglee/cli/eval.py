@@ -110,7 +110,7 @@ def parse_options(texts: Sequence[str]) -> dict[str, Any]:
     Raises:
         ValueError: for a text without `=`.
     """
-    import yaml
+    from partglee.basics.files import parse_yaml
 
     options = {}
     for text in texts:
@@ -119,8 +119,5 @@ def parse_options(texts: Sequence[str]) -> dict[str, Any]:
             raise ValueError(f"--option takes KEY=VALUE, got {text!r}")
         if key.strip() in options:
             raise ValueError(f"--option {key.strip()} is given twice")
-        try:
-            options[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ValueError(f"--option {key}: {value!r} is no YAML value ({error})") from error
+        options[key.strip()] = parse_yaml(value, f"--option {key}: {value!r}")
     return options

@@ -44,12 +44,13 @@ def _make(arguments: argparse.Namespace) -> int:
 
 def _names(sources: list[str]) -> list[str]:
     """Object names and part prompts of vocabularies, lines of files; each once."""
+    from partglee.basics.files import read_text
     from partglee.structures import Vocabulary
 
     names: dict[str, None] = {}
     for source in sources:
         if Path(source).is_file():
-            lines = Path(source).read_text(encoding="utf-8").splitlines()
+            lines = read_text(source, "file of names").splitlines()
             names.update(dict.fromkeys(line.strip() for line in lines if line.strip()))
         else:
             vocabulary = Vocabulary.builtin(source)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import difflib
+import io
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ from typing import IO, Any
 import yaml
 from fvcore.common.config import CfgNode as CN
 
+from partglee.basics.files import parse_yaml, read_text
 from partglee.config.defaults import DEFAULT_RECIPE, get_cfg
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -29,7 +31,15 @@ class _File(CN):
         if asked.parent.is_dir():  # tiny.yaml; a folder that is not there is a mistake
             inside.append(config_dir() / asked.name)
         places = [place for place in (Path(filename), *inside) if place.is_file()] or [Path(filename)]
-        return places[0].open(encoding="utf-8")
+        where = f"configuration file '{places[0]}'"
+        text = read_text(places[0], "configuration file")
+        content = parse_yaml(text, where)  # fvcore reads the text again, but has no words for what is wrong in it
+        if not isinstance(content, dict):
+            raise ValueError(f"{where} must be a mapping of keys, got {content!r:.60}")
+        base = content.get("_BASE_", [])
+        if not all(isinstance(name, str) for name in (base if isinstance(base, list) else [base])):
+            raise ValueError(f"{where}: _BASE_ must be the name of a file, or a list of them, got {base!r:.60}")
+        return io.StringIO(text)
 
 
 def config_dir() -> Path:
@@ -96,7 +106,7 @@ def _read(file: Path) -> dict[str, Any]:
         return dict(_File.load_yaml_with_base(str(file)))
     except RecursionError as error:
         raise ValueError(f"{file} is its own _BASE_, directly or through others; rename it") from error
-    except (OSError, yaml.YAMLError, AssertionError) as error:
+    except (OSError, ValueError, AssertionError) as error:
         raise ValueError(f"cannot read {file}: {error}") from error
 
 
@@ -123,10 +133,7 @@ def config_from_text(
     Raises:
         ValueError: as `load_config`.
     """
-    try:
-        loaded = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"cannot read the configuration in {source}: {error}") from error
+    loaded = parse_yaml(text, f"the configuration in {source}")
     if not isinstance(loaded, dict):
         raise ValueError(f"the configuration in {source} is no mapping, got {text[:60]!r}")
     return _filled(defaults(), loaded, overrides, source=source)

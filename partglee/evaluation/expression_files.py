@@ -9,7 +9,6 @@ sentences for it) are read too; of those the best row is the answer.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from partglee.basics.files import read_json_lines
 from partglee.data.records import Expression, ImageRecord, Records
 from partglee.data.segmentation import damaged_run_lengths, decode, wrong_run_list
 from partglee.evaluation.base import Results
@@ -200,30 +200,28 @@ def _read(
     file: Path, images: dict[int, ImageRecord], issues: InputIssues, size: tuple[int, int] | None
 ) -> dict[Key, Answer]:
     answers: dict[Key, Answer] = {}
-    with Path(file).open(encoding="utf-8") as stream:
-        for number, line in enumerate(stream, start=1):
-            where = f"line {number} of '{file}'"
-            try:
-                entry = json.loads(line)
-                image_id = int(entry["image_id"])
-                key = (image_id, place_of(entry, images.get(image_id)))
-                rows = _scored(entry["results"]), _scored(entry.get("instances") or [])
-                flag = entry.get("no_target")
-                if not isinstance(flag, (bool, type(None))):
-                    raise ValueError(f"no_target must be true or false, got {flag!r}")
-            except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-                raise ValueError(f"{where} is no answer to an expression ({error!r}): {line[:60]!r}") from error
-            if key[1] < 0:
-                told = {name: entry[name] for name in ("image_id", "expression", "object", "sentence") if name in entry}
-                issues.add("unknown image", f"{where}: no expression {told}")
-            elif key in answers:
-                issues.add("image given twice", f"{where}: expression {key}; the first one is kept")
-            else:
-                united, single = (_finite(some, where, issues) for some in rows)
-                if not _is_by_place(entry):
-                    united = [max(united, key=lambda row: float(row["score"]))] if united else []
-                said = not united if flag is None else flag
-                answers[key] = _answer(united, single, said, images[image_id], where, issues, size)
+    for number, line, entry in read_json_lines(file, "answers"):
+        where = f"line {number} of '{file}'"
+        try:
+            image_id = int(entry["image_id"])
+            key = (image_id, place_of(entry, images.get(image_id)))
+            rows = _scored(entry["results"]), _scored(entry.get("instances") or [])
+            flag = entry.get("no_target")
+            if not isinstance(flag, (bool, type(None))):
+                raise ValueError(f"no_target must be true or false, got {flag!r}")
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"{where} is no answer to an expression ({error!r}): {line[:60]!r}") from error
+        if key[1] < 0:
+            told = {name: entry[name] for name in ("image_id", "expression", "object", "sentence") if name in entry}
+            issues.add("unknown image", f"{where}: no expression {told}")
+        elif key in answers:
+            issues.add("image given twice", f"{where}: expression {key}; the first one is kept")
+        else:
+            united, single = (_finite(some, where, issues) for some in rows)
+            if not _is_by_place(entry):
+                united = [max(united, key=lambda row: float(row["score"]))] if united else []
+            said = not united if flag is None else flag
+            answers[key] = _answer(united, single, said, images[image_id], where, issues, size)
     return answers
 
 

@@ -5,7 +5,6 @@ M annotations, I images (sorted by id), K categories (sorted by id).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from partglee.basics.files import read_json
 from partglee.data.annotations.categories import is_part_category, objects_above, split_part_name
 from partglee.data.segmentation import RLE, encode_segmentation
 from partglee.evaluation.issues import wrong_box
@@ -95,8 +95,7 @@ class GroundTruth:
                 raise ValueError(
                     f"annotation file '{path}' does not exist; is PARTGLEE_DATASETS set to the data's folder?"
                 )
-            with path.open(encoding="utf-8") as stream:
-                return cls.from_dict(json.load(stream), **options)
+            return cls.from_dict(read_json(path, "annotation file"), **options)
         return cls.from_dict(source, **options)
 
     @classmethod

@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from partglee.basics.files import JSON_ERRORS, json_problem, read_text
+from partglee.basics.files import read_json_lines as lines_of
 from partglee.data.records import Records
 from partglee.evaluation.base import Results
 from partglee.evaluation.ground_truth import GroundTruth
@@ -88,10 +90,10 @@ def read_coco_results(path: str | Path) -> Iterator[tuple[Any, list[dict[str, An
         ValueError: for a file that is not a JSON list of results.
     """
     try:
-        with Path(path).open(encoding="utf-8") as stream:
-            content = json.load(stream)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"'{path}' is not JSON ({error}); a file with one image a line must end in .jsonl") from error
+        content = json.loads(read_text(path, "predictions file"))
+    except JSON_ERRORS as error:
+        problem = f"'{path}' is not JSON ({json_problem(error)})"
+        raise ValueError(f"{problem}; a file with one image a line must end in .jsonl") from error
     if not isinstance(content, list):
         what = "an annotation file" if isinstance(content, dict) and "images" in content else type(content).__name__
         raise ValueError(f"'{path}' must be a list of results, got {what}")
@@ -160,18 +162,14 @@ def read_json_lines(path: str | Path, evaluator: InstanceEvaluator) -> Iterator[
 
 def _entries(path: str | Path) -> Iterator[tuple[dict[str, Any], str]]:
     """Each line, and where it is."""
-    with Path(path).open(encoding="utf-8") as stream:
-        for number, line in enumerate(stream, start=1):
-            if not line.strip():
-                continue
-            where = f"line {number} of '{path}'"
-            try:
-                entry = json.loads(line)
-                list(entry["results"]), int(entry["height"]), int(entry["width"])
-                hash((entry["file_name"], entry.get("image_id")))  # a list is no name of an image
-            except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-                raise ValueError(f"{where} was not written by Prediction.to_json ({error!r}): {line[:60]!r}") from error
-            yield entry, where
+    for number, line, entry in lines_of(path, "predictions file"):
+        where = f"line {number} of '{path}'"
+        try:
+            list(entry["results"]), int(entry["height"]), int(entry["width"])
+            hash((entry["file_name"], entry.get("image_id")))  # a list is no name of an image
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"{where} was not written by Prediction.to_json ({error!r}): {line[:60]!r}") from error
+        yield entry, where
 
 
 def _same_size(truth: GroundTruth, image_id: Any, size: tuple[int, int]) -> bool:

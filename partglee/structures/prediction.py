@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
 from torch import Tensor
 
+from partglee.basics.files import JSON_ERRORS
+
 if TYPE_CHECKING:
     import supervision
     from PIL.Image import Image
@@ -329,7 +331,7 @@ class Prediction:
             entry = json.loads(line)
             size = (entry["height"], entry["width"])
             results, file_name = entry["results"], entry["file_name"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (*JSON_ERRORS, KeyError, TypeError) as error:
             raise ValueError(f"expected a line written by Prediction.to_json(), got {line!r:.80} ({error})") from error
         return cls.from_coco(results, image_size=size, file_name=file_name)
 

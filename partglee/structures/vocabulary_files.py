@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from partglee.basics.files import read_yaml
 from partglee.basics.names import clean_names, name_key, nearest
 
 FOLDER = Path(__file__).parents[1] / "data" / "vocabularies"
@@ -62,16 +63,7 @@ def read_vocabulary_file(path: Path) -> VocabularyFields:
     if not path.is_file():
         what = "is a directory" if path.is_dir() else "does not exist"
         raise ValueError(f"vocabulary file '{path}' {what}; give a YAML file or one of {', '.join(list_builtin())}")
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
-    except yaml.YAMLError as error:
-        problem = " ".join(str(error).split())
-        raise ValueError(
-            f"vocabulary file '{path}' is not valid YAML: {problem}; the simplest form is a line 'car: [wheel, door]' "
-            "for each object"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"vocabulary file '{path}' is not UTF-8 text ({error}); save it as UTF-8") from error
+    content = read_yaml(path, "vocabulary file", loader=_StrictLoader)
     if isinstance(content, Mapping):
         return fields_of_mapping(content, origin=f"vocabulary file '{path}'")
     if isinstance(content, list):
@@ -161,7 +153,7 @@ def builtin_splits(name: str) -> Mapping[str, tuple[str, ...]]:
     read_builtin(name)  # says what there is when the name is unknown
     path = builtin_file(name)
     assert path is not None
-    splits = yaml.safe_load(path.read_text(encoding="utf-8")).get("splits") or {}
+    splits = read_yaml(path, "vocabulary file").get("splits") or {}
     return {key.removesuffix("_objects"): tuple(names) for key, names in splits.items() if key.endswith("_objects")}
 
 

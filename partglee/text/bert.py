@@ -164,7 +164,7 @@ def read_word_pieces(file: str | Path) -> Any:
         if file.suffix == ".json":
             tokenizer = Tokenizer.from_file(str(file))
         else:
-            lines = file.read_text(encoding="utf-8").splitlines()
+            lines = file.read_text(encoding="utf-8-sig").splitlines()
             words = {word: row for row, word in enumerate(lines)}
             plain = [word for word in lines if word not in _SPECIAL and not word.startswith("[unused")]
             tokenizer = BertWordPieceTokenizer(vocab=words, lowercase=all(w == w.lower() for w in plain))._tokenizer

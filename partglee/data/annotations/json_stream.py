@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+from partglee.basics.files import json_problem
+
 CHUNK = 1 << 22  # characters that are read at a time
 _SPACE = re.compile(r"[ \t\n\r]*")
 
@@ -37,9 +39,12 @@ def stream_entries(path: Path) -> Iterator[Any]:
     """
     with path.open(encoding="utf-8-sig") as file:
         reader = _Reader(file, path)
-        if reader.peek() != "[":
-            reader.fail("expected a list [...]")
-        yield from _entries(reader)
+        try:
+            if reader.peek() != "[":
+                reader.fail("expected a list [...]")
+            yield from _entries(reader)
+        except UnicodeDecodeError as error:
+            raise ValueError(f"file '{path}' is not UTF-8 text ({error}); is it compressed?") from error
 
 
 def _lists(reader: _Reader) -> Iterator[tuple[str, Any]]:
@@ -120,6 +125,8 @@ class _Reader:
                 if self.ended:
                     self.position = error.pos
                     self.fail(error.msg)
+            except (ValueError, RecursionError) as error:  # of more text too
+                self.fail(json_problem(error))
             else:
                 following = self.text[end : end + 1] or "0"
                 if self.ended or following not in "0123456789.eE+-":  # a number at the window's end may go on

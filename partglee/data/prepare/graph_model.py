@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from partglee.basics.files import read_json
 
 Node = Mapping[str, Any]
 
@@ -30,7 +31,7 @@ def read_graph(file: Path) -> tuple[dict[str, Node], dict[str, Tensor]]:
     """
     there(file)
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file, "graph model")
         nodes = {node["name"]: node for node in content["modelTopology"]["node"]}
         constants: dict[str, Tensor] = {}
         for group in content["weightsManifest"]:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from partglee.basics.files import read_yaml
 from partglee.basics.names import nearest
 
 FOLDER = Path(__file__).parents[1] / "mappings"
@@ -67,7 +66,7 @@ def load_mapping(source: str | Path) -> NameMapping:
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml")))
         raise ValueError(f"no mapping file {path}; give a .yaml file or one of {known}")
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content = read_yaml(path, "mapping file")
     if not isinstance(content, dict) or not {"objects", "names"} <= set(content) <= _KEYS:
         raise ValueError(
             f"{path.name} must be a mapping with `objects` and `names`, and otherwise only {sorted(_KEYS)}"

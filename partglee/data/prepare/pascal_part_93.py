@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from partglee.basics.files import read_text
 from partglee.data.prepare.command import Argv, add_raw_and_splits, each_split, run, shown, write_named
 from partglee.data.prepare.files import AnnotatedImage, without_objects
 from partglee.data.prepare.mapping import categories_of
@@ -43,7 +44,7 @@ def read_pascal_part_93(root: Path, split: str, notes: Counter[str]) -> Iterator
     if not (root / "Annotations_Part").is_dir():
         raise ValueError(f"no folder {root / 'Annotations_Part'}; unpack PASCAL-Part's trainval.tar.gz under {root}")
     nested_rule, flat_rule = part_rule(), part_rule(vlpart=True)
-    for stem in dict.fromkeys(listed.read_text(encoding="utf-8").split()):
+    for stem in dict.fromkeys(read_text(listed, "list of images").split()):
         file = root / "Annotations_Part" / f"{stem}.mat"
         if not file.is_file():
             notes["images of the list without a .mat file (left out)"] += 1

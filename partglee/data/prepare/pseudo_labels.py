@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from partglee.basics.files import read_json, write_json
+from partglee.basics.files import JSON_ERRORS, read_json, write_json
 from partglee.data.images import list_images, read_image
 from partglee.data.prepare.command import Argv, run
 from partglee.data.prepare.files import AnnotatedImage, to_coco
@@ -182,11 +182,11 @@ def read_lines(lines: Path, *, repair: bool = False) -> dict[str, dict[str, Any]
     for number, line in enumerate(whole.splitlines(), 1):
         try:
             entry = json.loads(line)
-        except ValueError as error:
+            found[entry["file"]] = entry
+        except (*JSON_ERRORS, KeyError, TypeError) as error:
             raise ValueError(
                 f"{lines}, line {number}: {error}; remove the line, its photo is looked at again"
             ) from error
-        found[entry["file"]] = entry
     return found
 
 
