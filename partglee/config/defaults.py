@@ -192,4 +192,6 @@ def run_defaults() -> CN:
     cfg.TEST.BEST = ""  # metric that picks the best checkpoint, such as "car_parts_val/part/mask/AP50"; "" = first one
     cfg.TEST.IMAGES = 0  # pictures of predictions that each evaluation writes to TensorBoard
     cfg.TEST.SCORE_THRESHOLD = 0.3  # Predictor's default, and of the pictures
+    # True: images that cannot be read, or are not of their annotations' size, are left out of evaluation and counted
+    cfg.TEST.LENIENT = False  # False: such an image fails the evaluation; a training goes on
     return cfg

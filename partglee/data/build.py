@@ -148,8 +148,11 @@ def build_test_loader(
         data: what the run has read; None = the file is read here.
 
     Raises:
-        ValueError: for an unknown data set or a malformed file; while reading, for an image that cannot be read.
+        ValueError: for an unknown data set or a malformed file; while reading, for an image that cannot be read or is
+            not of its annotations' size, unless `TEST.LENIENT` leaves it out.
     """
     register_custom(cfg)
     records = (data or DataSets()).records(name)
-    return TestLoader(records, num_workers=cfg.DATALOADER.NUM_WORKERS, rank=rank, world_size=world_size)
+    return TestLoader(
+        records, num_workers=cfg.DATALOADER.NUM_WORKERS, rank=rank, world_size=world_size, lenient=cfg.TEST.LENIENT
+    )

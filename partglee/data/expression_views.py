@@ -6,8 +6,9 @@ A view is a `Records` of its own, so samplers, workers and resume stay what they
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -45,6 +46,24 @@ class RecordRows:
     def labels(self, index: int) -> tuple[frozenset[int], frozenset[int]]:
         """Object and part labels of the image."""
         return self.records.labels(self.rows[index])
+
+
+class KeptRows(RecordRows):
+    """Rows of a data set whose other rows are left out; what it says of all its rows stays."""
+
+    _OF_ALL = ("category_ids", "has_masks", "ignore")
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self._OF_ALL:
+            raise AttributeError(name)
+        return getattr(self.records, name)
+
+
+def kept_rows(records: Records, left_out: Collection[int]) -> tuple[Records, dict[int, int]]:
+    """A data set without some rows, and old row -> new row of the others."""
+    rows = [row for row in range(len(records)) if row not in left_out]
+    narrowed = getattr(records, "narrowed", None)
+    return narrowed(rows) if narrowed else KeptRows(records, rows), {row: place for place, row in enumerate(rows)}
 
 
 class SingleTargets(RecordRows):

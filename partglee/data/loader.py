@@ -159,27 +159,52 @@ class _TestImages(Dataset[tuple[ImageRecord, NDArray[np.uint8]]]):
 
     def __getitem__(self, index: int) -> tuple[ImageRecord, NDArray[np.uint8]]:
         record = self.records[index]
-        return record, read_image(record.source)
+        pixels = read_image(record.source)
+        told, height, width = (record.height, record.width), *pixels.shape[:2]
+        if 0 not in told and told != (height, width):
+            raise ValueError(
+                f"image file '{record.file}' is {height} x {width} (height x width), but its annotations are for "
+                f"{told[0]} x {told[1]}; they belong to another version of it"
+            )
+        return record, pixels
 
 
 class TestLoader(Iterable[tuple[ImageRecord, NDArray[np.uint8]]]):
-    """Each image of a split once, in file order, at full size; `len` of it is the number of images."""
+    """Each image of a split once, in file order, at full size; `len` of it is the number of images.
+
+    Args:
+        records: of the split.
+        num_workers: processes that read; 0 = none but this one.
+        rank, world_size: this process, and how many share the images.
+        lenient: an image that cannot be read, or is not of its annotations' size, is passed over and kept in
+            `left_out`; else it ends the iteration with a ValueError or OSError.
+    """
 
     __test__ = False  # not a test case
 
-    def __init__(self, records: Records, *, num_workers: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self, records: Records, *, num_workers: int, rank: int = 0, world_size: int = 1, lenient: bool = False
+    ) -> None:
         self.records = records
         self.num_workers = num_workers
+        self.lenient = lenient
         self.rows = range(rank, len(records), world_size)
+        self.left_out: dict[int, str] = {}  # row -> why, of the last iteration
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __iter__(self) -> Iterator[tuple[ImageRecord, NDArray[np.uint8]]]:
         images = _Caught(_TestImages(self.records))
-        yield from _raised(
-            DataLoader(images, batch_size=None, sampler=self.rows, num_workers=self.num_workers, collate_fn=_as_is)
-        )
+        loader = DataLoader(images, batch_size=None, sampler=self.rows, num_workers=self.num_workers, collate_fn=_as_is)
+        self.left_out = {}
+        for row, value in zip(self.rows, loader, strict=True):
+            if not isinstance(value, Exception):
+                yield value
+            elif self.lenient:
+                self.left_out[row] = str(value)
+            else:
+                raise value
 
 
 def _as_is(value: Any) -> Any:

@@ -10,16 +10,26 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from fvcore.common.config import CfgNode as CN
 from torch import nn
 
 from partglee.basics.files import whole_file
 from partglee.data.build import build_test_loader
 from partglee.data.catalog import DataSets, get_dataset
+from partglee.data.expression_views import kept_rows
+from partglee.data.loader import TestLoader
 from partglee.engine.answers import Pictures, Questions, write_answers, writer_of
 from partglee.engine.logging import LOGGER
 from partglee.evaluation import format_table
 from partglee.evaluation.protocols import ScoringOptions, protocol_of
+
+LEFT_OUT = "images left out"  # of the results, behind issues/
+_SHOWN = 5
+
+
+class EvaluationFailed(ValueError):
+    """The predictions of a data set could not be made; raised in all processes alike, so that a run can go on."""
 
 
 def evaluate(
@@ -48,6 +58,8 @@ def evaluate(
         `data set/file name` -> picture, of this process.
 
     Raises:
+        EvaluationFailed: in all processes, when one of them cannot write its predictions, such as for an image that
+            cannot be read (`TEST.LENIENT` leaves it out, with its annotations).
         ValueError: for a data set that is missing, or whose questions the model does not answer.
     """
     results: dict[str, float] = {}
@@ -97,11 +109,23 @@ def _evaluate_one(
     protocol = protocol_of(spec, loader.records)
     file = protocol.reads.place(folder, name)
     share = _share(file, accelerator.process_index, count)
-    drawn = write_answers(protocol.reads, answers, Questions(spec, loader), share, pictures=pictures)
+    drawn, error = {}, None
+    try:
+        drawn = write_answers(protocol.reads, answers, Questions(spec, loader), share, pictures=pictures)
+    except (OSError, ValueError) as raised:
+        error = raised
+    left_out = _over_processes(name, loader, error, count)
+    records, rows = loader.records, list(loader.rows)
+    if left_out:
+        LOGGER.warning(f"{name}: {_told(left_out)}; left out with their annotations")
+        records, place = kept_rows(records, left_out)
+        rows = [place[row] for row in rows if row in place]
     with warnings.catch_warnings(record=True) as notes:
         warnings.simplefilter("always")
-        options = ScoringOptions(spec=spec, rows=loader.rows, by_label=True)
-        results = protocol.score(share, loader.records, options)
+        options = ScoringOptions(spec=spec, rows=rows, by_label=True)
+        results = protocol.score(share, records, options)
+    if left_out and results:
+        results[f"issues/{LEFT_OUT}"] = float(len(left_out))
     for note in notes:
         if issubclass(note.category, UserWarning):  # of the evaluators, not of libraries to their developers
             LOGGER.info(f"{share.name}: {note.message}")
@@ -112,6 +136,29 @@ def _evaluate_one(
     if accelerator.is_main_process:
         LOGGER.info(format_table(results, title=f"{name} -> {file}"))
     return results, drawn
+
+
+def _over_processes(name: str, loader: TestLoader, error: Exception | None, count: int) -> dict[int, str]:
+    """Rows that any process left out -> why.
+
+    Raises:
+        EvaluationFailed: in all processes, when one has an error or nothing is left.
+    """
+    told = [(str(error) if error else "", loader.left_out)]
+    if count > 1:
+        told = gather_object(told)
+    failed = [message for message, _ in told if message]
+    if failed:
+        raise EvaluationFailed(f"data set {name!r}: {failed[0]}") from error
+    left_out = {row: why for _, rows in told for row, why in rows.items()}
+    if len(left_out) == len(loader.records) > 0:
+        raise EvaluationFailed(f"data set {name!r}: {_told(left_out)}; nothing is left to score")
+    return dict(sorted(left_out.items()))
+
+
+def _told(left_out: dict[int, str]) -> str:
+    more = f" and {len(left_out) - _SHOWN} more" if len(left_out) > _SHOWN else ""
+    return f"{len(left_out)} images cannot be evaluated: {'; '.join(list(left_out.values())[:_SHOWN])}{more}"
 
 
 def _share(file: Path, process: int, num_processes: int) -> Path:

@@ -17,6 +17,7 @@ import torch
 
 from partglee.basics.processes import gather
 from partglee.checkpoint import read_metadata, write_weights
+from partglee.engine.evaluate import EvaluationFailed
 from partglee.engine.logging import LOGGER, MetricsFile
 from partglee.engine.trainer import Hook, Trainer
 
@@ -191,13 +192,22 @@ class Evaluate(Hook):
         self.run(trainer)
 
     def run(self, trainer: Trainer) -> dict[str, float]:
-        """Evaluate now. Results are on the first process alone."""
+        """Evaluate now. Results are on the first process alone.
+
+        What cannot be evaluated is told and kept in `trainer.failures`: days of training do not end for one image.
+        """
         results: dict[str, float] = {}
         for prefix in ("", AVERAGED) if trainer.average is not None else ("",):
             averaged = bool(prefix) and trainer.average is not None
+            folder = self.output_dir / "predictions" / ("ema" if averaged else "")
             with trainer.average.applied() if averaged and trainer.average is not None else nullcontext():
-                folder = self.output_dir / "predictions" / ("ema" if averaged else "")
-                values, pictures = self.evaluate(folder, self.pictures)
+                try:
+                    values, pictures = self.evaluate(folder, self.pictures)
+                except (ValueError, OSError) as error:
+                    # What one process alone meets has left the others waiting: that ends the run.
+                    if trainer.accelerator.num_processes > 1 and not isinstance(error, EvaluationFailed):
+                        raise
+                    return self._failed(trainer, error)
             results.update({prefix + key: value for key, value in values.items()})
             if self.board is not None:
                 for name, picture in pictures.items():
@@ -208,6 +218,14 @@ class Evaluate(Hook):
             self._keep_best(trainer, results)
         trainer.accelerator.wait_for_everyone()
         return results
+
+    def _failed(self, trainer: Trainer, error: Exception) -> dict[str, float]:
+        trainer.step.train()
+        trainer.failures.append(f"the evaluation after step {trainer.iteration} failed: {error}")
+        if trainer.accelerator.is_main_process:
+            LOGGER.error(trainer.failures[-1])
+        trainer.accelerator.wait_for_everyone()
+        return {}
 
     def _record(self, trainer: Trainer, results: dict[str, float]) -> None:
         finite = {name: round(value, 4) for name, value in results.items() if math.isfinite(value)}

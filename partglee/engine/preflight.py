@@ -8,17 +8,22 @@ from pathlib import Path
 from fvcore.common.config import CfgNode as CN
 
 from partglee.basics.names import nearest
+from partglee.basics.processes import is_main_process
 from partglee.config.values import Range, check_values
 from partglee.data.annotations.coco_json import CocoRecords
 from partglee.data.build import build_augmentation
 from partglee.data.catalog import DataSets, get_dataset
+from partglee.data.checks.content import check_image_file
 from partglee.data.expression_views import listed, rows_with_expressions
 from partglee.data.records import Expression, ImageRecord, Records
 from partglee.data.spec import DatasetSpec, missing_files
+from partglee.engine.logging import LOGGER
 from partglee.engine.schedule import build_schedule
 from partglee.evaluation.protocols import metric_names
 
 _SHOWN = 30  # metrics that an error lists
+_LOOKED_AT = 64  # images of a data set that are decoded before the first step
+_BAD_SHOWN = 3
 
 
 def check_config(cfg: CN, *, world_size: int, train: bool = True, ranges: Mapping[str, Range] | None = None) -> None:
@@ -120,7 +125,9 @@ def check_data(
             records = data.records(name)
             _check_expressions(records, every=train and name in cfg.DATASETS.TRAIN)
             if name in cfg.DATASETS.TEST:
-                _check_images(records)
+                if not cfg.TEST.LENIENT:
+                    _check_images(records)
+                _look_at_images(name, records, refuse=not train and not cfg.TEST.LENIENT)
         except ValueError as error:
             raise ValueError(f"data set {name!r}: {error}") from error
     if not train:  # evaluators are made next anyway
@@ -158,6 +165,30 @@ def _check_images(records: Records) -> None:
             f"it is to be evaluated, but {len(lost)} of its {len(records)} images are missing, such as "
             f"'{records.images / records.file_name(lost[0])}'; bring them, or remove them from the annotations"
         )
+
+
+def _look_at_images(name: str, records: Records, *, refuse: bool) -> None:
+    """Decode a sample of the images to evaluate, spread over the file, and say which cannot be.
+
+    Raises:
+        ValueError: when `refuse`; a training is only told, since it goes on without its evaluations.
+    """
+    if not is_main_process() or not isinstance(records, CocoRecords):
+        return
+    count = min(len(records), _LOOKED_AT)
+    rows = sorted({len(records) * place // count for place in range(count)})
+    names = [records.file_name(row) for row in rows]
+    found = [check_image_file(records.images / name, records.size(row)) for name, row in zip(names, rows, strict=True)]
+    bad = [f"{name}: {rule}, {detail}" for name, (rule, detail) in zip(names, found, strict=True) if rule]
+    if not bad:
+        return
+    told = (
+        f"{len(bad)} of {len(rows)} images looked at cannot be evaluated ({'; '.join(bad[:_BAD_SHOWN])}); `partglee "
+        "data check` names all such, TEST.LENIENT True leaves them out"
+    )
+    if refuse:
+        raise ValueError(told)
+    LOGGER.warning(f"data set {name!r}: {told}")
 
 
 def speaks(record: ImageRecord) -> bool:

@@ -43,7 +43,7 @@ def run(
         imports: modules of projects that register themselves, for every process.
 
     Returns:
-        The exit status.
+        The exit status: 0; 1 when all steps are done and the weights saved, but an evaluation on the way failed.
 
     Raises:
         ValueError: for whatever can be known to be wrong before the first step, and in training for what
@@ -83,4 +83,7 @@ def work(recipe: Recipe, cfg: CN, resume: bool, eval_only: bool, cpu: bool, impo
             beside.write_text(cfg.dump(), encoding="utf-8")
     LOGGER.info(f"{accelerator.num_processes} x {accelerator.device}, {cfg.SOLVER.BATCH_SIZE} images a step")
     trainer.train()
-    return 0
+    if trainer.failures:
+        many = len(trainer.failures)
+        LOGGER.error(f"trained to the end, but {many} evaluation{'s' * (many > 1)} failed; {trainer.failures[-1]}")
+    return 1 if trainer.failures else 0

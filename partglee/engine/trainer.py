@@ -120,6 +120,7 @@ class Trainer:
         self.hooks = list(hooks)
         self.iteration = 0  # steps done
         self.counts: Counter[str] = Counter()  # reasons of skipped steps
+        self.failures: list[str] = []  # what went wrong beside the training, such as an evaluation
         self.unreadable = UnreadableImages(limit=max_unreadable)
         self.record = StepRecord()
         self._parameters = [p for p in model.parameters() if p.requires_grad]

@@ -153,7 +153,7 @@ def _annotations(spec: DatasetSpec, records: Records) -> dict[str, Any]:
     content = read_json(spec.annotation_path, "annotation file")
     if missing := [key for key in ("images", "annotations", "categories") if key not in content]:
         raise ValueError(f"annotation file '{spec.annotation_path}' has no {' and no '.join(missing)}")
-    if tuple(spec.select) == (0.0, 1.0):
+    if len(records) == len(content["images"]):
         return dict(content)
     wanted = {records[index].image_id for index in range(len(records))}
     return {

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from fvcore.common.config import CfgNode as CN
+from PIL import Image
 
 from partglee.config import get_cfg
 from partglee.data import get_dataset
@@ -37,7 +38,7 @@ def referring(folder: Path, expressions: list[Any], **fields: Any) -> CN:
         for k in range(2)
     ]
     for image in images:
-        (folder / str(image["file_name"])).touch()
+        Image.new("RGB", (8, 8)).save(folder / str(image["file_name"]))
     file = folder / "file.json"
     categories = [{"id": 1, "name": "object"}]
     file.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))

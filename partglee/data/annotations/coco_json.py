@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ class CocoRecords:
         self.columns = columns
         self.images = images
         self.path_parts = path_parts
-        self.rows = range(len(columns)) if rows is None else rows
+        self.rows: Sequence[int] = range(len(columns)) if rows is None else rows
         self.vocabulary, self._is_part, self._label = label_categories(columns.categories, vocabulary)
         is_part = self._is_part[columns.category] if len(columns.category) else np.zeros(0, bool)
         self._parent = objects_above(np.where(is_part, columns.parent, -1), is_part)
@@ -123,6 +124,12 @@ class CocoRecords:
             not_exhaustive_parts=inexhaustive[1],
             expressions=self._expressions(image, tuple(objects.values()), tuple(parts.values())),
         )
+
+    def narrowed(self, rows: Sequence[int]) -> CocoRecords:
+        """These images alone, in this order."""
+        view = copy(self)
+        view.rows = [self.rows[row] for row in rows]
+        return view
 
     def counts(self) -> dict[str, int]:
         """What the whole file holds, by the names of `Counts.told`; annotations that cannot be used do not count."""
