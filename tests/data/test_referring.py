@@ -136,6 +136,10 @@ def test_a_target_with_a_box_alone() -> None:
         mapper()(one, np.random.default_rng(0))
     with pytest.raises(ValueError, match="at least one expression"):
         mapper(0)
+    other = {"size": [30, 30], "counts": b"PT1"}
+    one = record([Instance(label=0, box=(0, 0, 9, 9), segmentation=other)], Expression("it", (0,)))
+    with pytest.raises(ValueError, match=r"mask of size \(30, 30\), but the image is \(60, 100\)"):
+        mapper()(one, np.random.default_rng(0))
 
 
 # -- batches ---------------------------------------------------------------------------------------------------------

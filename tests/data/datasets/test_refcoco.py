@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import pickle
 from pathlib import Path
@@ -37,6 +38,19 @@ def test_names_and_published_counts() -> None:
     assert told == {
         "refcoco-unc": 142210, "refcocoplus-unc": 141564, "refcocog-umd": 95010, "refcocog-google": 95010,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("file", "name"), [("unc", "refcoco-unc-val"), ("unc+", "refcocoplus-unc-val"), ("gref_umd", "refcocog-umd-val")]
+)
+def test_published_counts_are_those_of_the_real_sentences(shared: Path, file: str, name: str) -> None:
+    path = shared / "data" / "refcoco_val" / f"{file}_val.json.gz"
+    if not path.is_file():
+        pytest.skip(f"../shared/data/refcoco_val/{path.name} is not here")
+    rows = json.loads(gzip.decompress(path.read_bytes()))
+    counts = get_dataset(name).counts
+    assert counts.expressions == len(rows)
+    assert counts.objects == len({row["ann"] for row in rows}) and counts.images == len({row["image"] for row in rows})
 
 
 def test_every_split_holds_what_its_refs_say(refcoco: Path, capsys: pytest.CaptureFixture[str]) -> None:
