@@ -36,25 +36,31 @@ def smooth(points: list[tuple[int, float]], span: int) -> list[tuple[int, float]
 
 
 def draw(curves: Curves, output: Path, *, title: str, shown: list[str]) -> None:
-    """One panel for the losses of each level, one for the metrics in `shown` (suffixes of their names)."""
+    """One panel for each group of losses (object and part, or those of a project's model), one for the metrics in
+    `shown` (suffixes of their names)."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     metrics = {n: p for n, p in curves.items() if n.startswith("eval/") and any(n.endswith(s) for s in shown)}
-    figure, panels = pyplot.subplots(1, 2 + bool(metrics), figsize=(5 * (2 + bool(metrics)), 3.6), squeeze=False)
-    for panel, level in zip(panels[0], ("object", "part"), strict=False):
+    groups = sorted({name.split("/")[1] for name in curves if name.startswith("loss/") and name.count("/") > 1})
+    count = len(groups) + bool(metrics)
+    if not count:
+        raise ValueError("nothing to draw: the files have no losses of a group, and none of the metrics asked for")
+    figure, panels = pyplot.subplots(1, count, figsize=(5 * count, 3.6), squeeze=False)
+    for panel, group in zip(panels[0], groups, strict=False):
         for name, points in sorted(curves.items()):
-            if name.startswith(f"loss/{level}/") and "denoising" not in name:
+            if name.startswith(f"loss/{group}/") and "denoising" not in name:
                 panel.plot(*zip(*smooth(points, 10), strict=True), label=name.split("/")[-1])
-        panel.set(title=f"{level} losses, weighted, all layers", xlabel="step", yscale="log")
+        panel.set(title=f"{group} losses, weighted, all layers", xlabel="step", yscale="log")
         panel.legend(fontsize=7)
+    last = panels[0][-1]
     for name, points in sorted(metrics.items()):
-        panels[0][2].plot(*zip(*points, strict=True), marker="o", label=name.removeprefix("eval/"))
+        last.plot(*zip(*points, strict=True), marker="o", label=name.removeprefix("eval/"))
     if metrics:
-        panels[0][2].set(title="validation", xlabel="step", ylim=(0, 100))
-        panels[0][2].legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
+        last.set(title="validation", xlabel="step", ylim=(0, 100))
+        last.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
     figure.suptitle(title)
     figure.tight_layout()
     output.parent.mkdir(parents=True, exist_ok=True)
