@@ -29,6 +29,8 @@ class ReLACriterion(nn.Module):
         weights: of `mask`, `minimap`, `no_target`, `dice`; a term of weight 0 is not computed.
     """
 
+    class_weight: Tensor
+
     def __init__(
         self,
         *,

@@ -6,15 +6,17 @@ B images, E expressions (image_of says whose), T words, C width, H x W the canva
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from partglee.layers import sine_position_map
+from partglee.modeling.backbone import Backbone
 from partglee.modeling.pixel_decoder import PixelDecoder
 from partglee.structures import ImageBatch, PixelFeatures, batch_images
+from partglee.text import TextBackend
 from rela.fusion import Gate, PixelSide, WordFusion, Words
 from rela.region_decoder import RegionDecoder, RegionOutput
 
@@ -49,8 +51,8 @@ class ReLA(nn.Module):
     def __init__(
         self,
         *,
-        backbone: nn.Module,
-        text_encoder: nn.Module,
+        backbone: Backbone,
+        text_encoder: TextBackend,
         pixel_decoder: PixelDecoder,
         region_decoder: RegionDecoder,
         fusion: str,
@@ -125,7 +127,7 @@ class ReLA(nn.Module):
             return EncodedImages((), (), None, tensor)
         maps = self._backbone_maps(tensor)
         if self.fused == "backbone":
-            sides = tuple(f.prepare(m.flatten(2)) for f, m in zip(self.fusion, maps, strict=True))
+            sides = tuple(f.prepare(m.flatten(2)) for f, m in zip(self._blocks(), maps, strict=True))
             return EncodedImages(sides, tuple((m.shape[-2], m.shape[-1]) for m in maps), None)
         pixels = self.pixel_decoder(maps)
         if self.fused == "none":
@@ -133,7 +135,7 @@ class ReLA(nn.Module):
         # With their places, so that words such as "left" find something to agree with.
         places = [sine_position_map(h, w, pixels.memory.shape[-1], device=self.device) for h, w in pixels.level_sizes]
         levels = (pixels.memory + torch.cat(places, dim=1)).split([h * w for h, w in pixels.level_sizes], dim=1)
-        sides = tuple(f.prepare(level.transpose(1, 2)) for f, level in zip(self.fusion, levels, strict=True))
+        sides = tuple(f.prepare(level.transpose(1, 2)) for f, level in zip(self._blocks(), levels, strict=True))
         return EncodedImages(sides, pixels.level_sizes, pixels)
 
     def decode(self, encoded: EncodedImages, words: Words, image_of: Tensor) -> RegionOutput:
@@ -169,20 +171,25 @@ class ReLA(nn.Module):
             for m in self.backbone(pieces)
         ]
 
+    def _blocks(self) -> list[WordFusion]:
+        return [cast(WordFusion, block) for block in self.fusion]
+
     def _gated_maps(self, tensor: Tensor, words: Words) -> list[Tensor]:
         """Fused maps (E, C, h, w) of a backbone whose stages see what the words have said before them."""
         fused: list[Tensor] = []
+        blocks = self._blocks()
 
         def fuse(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
             i, channels_last = len(fused), self.backbone.nhwc
             x = output.permute(0, 3, 1, 2) if channels_last else output
-            residual = self.fusion[i].residual(self.fusion[i].prepare(x.flatten(2)), words)
-            fused.append(self.fusion[i].norm(residual).transpose(1, 2).unflatten(2, x.shape[-2:]))
+            block = blocks[i]
+            residual = block.residual(block.prepare(x.flatten(2)), words)
+            fused.append(block.norm(residual).transpose(1, 2).unflatten(2, x.shape[-2:]))
             if i < len(self.gates):
                 x = x + self.gates[i](residual).transpose(1, 2).unflatten(2, x.shape[-2:])
             return x.permute(0, 2, 3, 1) if channels_last else x
 
-        body = self.backbone.body
+        body: Any = self.backbone.body
         hooks = [body[name].register_forward_hook(fuse) for name in body.return_layers]
         try:
             body(tensor)

@@ -5,7 +5,8 @@ B images, E expressions, R = P x P regions, T words, C width, S pixels of all le
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -220,7 +221,7 @@ class RegionDecoder(nn.Module):
         """Pixels of E expressions (1 = they share the image) and their words -> what the regions say."""
         levels = self.levels_of(pixels)
         regions = self.content.expand(len(words.states), -1, -1)
-        for i, layer in enumerate(self.layers):
+        for i, layer in enumerate(cast("Iterable[RegionLayer]", self.layers)):
             level = levels[i % len(levels)]
             blocked = None if self.pooled else self.blocked(regions, level)
             regions = layer.read_pixels(regions, self.position, level, blocked)
