@@ -11,7 +11,7 @@ from torch import nn
 
 import partglee.config
 from partglee.config import get_cfg
-from partglee.config.values import BELOW_ONE, COUNT, FROM_ZERO, POSITIVE, Numbers, Range, Words
+from partglee.config.values import BELOW_ONE, COUNT, FROM_ZERO, POSITIVE, SHARE, Numbers, Range, Words
 from partglee.modeling import build_backbone
 from partglee.modeling.pixel_decoder import PixelDecoder
 from partglee.text import TextBackend, backend_kind
@@ -82,6 +82,7 @@ def rela_defaults() -> CN:
     cfg.INPUT.TEST.SIZE = [480, 480]  # squash: (height, width)
     cfg.TEST.NO_TARGET = "classifier"  # classifier | pixels: a mask of fewer than MIN_PIXELS (paper, table 6) | either
     cfg.TEST.MIN_PIXELS = 50
+    cfg.TEST.NO_TARGET_THRESHOLD = 0.5  # of the classifier's probability (released: 0.5)
     cfg.TEST.CLEAR = True  # no target: an empty mask; released: the mask stays
     cfg.TEST.EXPRESSIONS_AT_ONCE = 16  # of one image, through the decoders together
     return cfg
@@ -104,6 +105,7 @@ RANGES: dict[str, Range] = {
     ),
     **dict.fromkeys(("MODEL.REGIONS.MERGE_SCALE", "MODEL.REGIONS.LANGUAGE_SCALE"), POSITIVE),
     "MODEL.TEXT.BERT.DROPOUT": BELOW_ONE,
+    "TEST.NO_TARGET_THRESHOLD": SHARE,
     "MODEL.TEXT.FROZEN_LAYERS": Numbers(FROM_ZERO, whole=True),
     "MODEL.FUSION.PLACE": Words(FUSIONS),
     "MODEL.REGIONS.FORM": Words(FORMS),

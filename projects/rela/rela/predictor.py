@@ -40,23 +40,25 @@ class AnswerOptions:
         no_target: "classifier": the model's own answer; "pixels": a mask of fewer than `min_pixels` (paper, table 6);
             "either".
         min_pixels: of the image as it is.
+        threshold: probability above which the classifier says that nothing is meant (released: 0.5).
         clear: nothing meant = an empty mask; False keeps the raw one, as released.
     """
 
     no_target: str = "classifier"
     min_pixels: int = 50
     clear: bool = True
+    threshold: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.no_target not in NO_TARGET_RULES or self.min_pixels < 0:
+        if self.no_target not in NO_TARGET_RULES or self.min_pixels < 0 or not 0 <= self.threshold <= 1:
             raise ValueError(
-                f"no_target must be one of {', '.join(NO_TARGET_RULES)} and min_pixels at least 0, "
-                f"got {self.no_target!r} and {self.min_pixels}"
+                f"no_target must be one of {', '.join(NO_TARGET_RULES)}, min_pixels at least 0, threshold in [0, 1], "
+                f"got {self.no_target!r}, {self.min_pixels} and {self.threshold}"
             )
 
-    def rejects(self, says_none: bool, num_pixels: int) -> bool:
-        """Whether nothing is meant."""
-        few = num_pixels < self.min_pixels
+    def rejects(self, none: float, num_pixels: int) -> bool:
+        """Whether nothing is meant, from the classifier's probability of that and the size of the mask."""
+        few, says_none = num_pixels < self.min_pixels, none > self.threshold
         return {"classifier": says_none, "pixels": few, "either": says_none or few}[self.no_target]
 
 
@@ -192,7 +194,12 @@ class Predictor:
             short_side=cfg.INPUT.TEST.SHORT_SIDE,
             max_side=cfg.INPUT.TEST.MAX_SIDE,
             precision=precision or _PRECISIONS[cfg.SOLVER.PRECISION],
-            options=AnswerOptions(cfg.TEST.NO_TARGET, cfg.TEST.MIN_PIXELS, cfg.TEST.CLEAR),
+            options=AnswerOptions(
+                no_target=cfg.TEST.NO_TARGET,
+                min_pixels=cfg.TEST.MIN_PIXELS,
+                clear=cfg.TEST.CLEAR,
+                threshold=cfg.TEST.NO_TARGET_THRESHOLD,
+            ),
             expressions_at_once=cfg.TEST.EXPRESSIONS_AT_ONCE,
             objects=objects,
         )
@@ -268,9 +275,9 @@ class Predictor:
             features = output.mask_features[row if len(output.mask_features) > 1 else 0]
             logits = mask_logits(embed[row].float(), features.float())
             size = {"canvas": frame.canvas, "padded_from": frame.resized, "image_size": frame.original}
-            probability = masks_to_image(logits, **size)[0].sigmoid().cpu()
-            mask = probability > 0.5
-            rejected = options.rejects(none[row] > 0.5, int(mask.sum()))
+            logits = masks_to_image(logits, **size)[0].cpu()
+            mask = logits > 0
+            rejected = options.rejects(none[row], int(mask.sum()))
             if rejected and options.clear:
                 mask = torch.zeros_like(mask)
             answers.append(
@@ -279,7 +286,7 @@ class Predictor:
                     mask=mask,
                     no_target=rejected,
                     no_target_score=none[row],
-                    confidence=float(probability[mask].mean()) if mask.any() else 0.0,
+                    confidence=float(logits[mask].sigmoid().mean()) if mask.any() else 0.0,
                     minimap=minimaps[row].cpu(),
                     pixels=encoded.image.pixels,
                     file_name=encoded.image.file_name,

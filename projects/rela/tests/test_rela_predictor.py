@@ -99,6 +99,8 @@ def test_mask_is_the_argmax_at_native_resolution(predictor: rela.Predictor, phot
         (0.9, {}, True, True),
         (0.1, {}, False, False),
         (0.9, {"clear": False}, True, False),  # as released
+        (0.4, {"threshold": 0.3}, True, True),
+        (0.9, {"threshold": 0.95}, False, False),
         (0.9, {"no_target": "pixels"}, False, False),  # the paper's 50-pixel rule does not ask the classifier
         (0.1, {"no_target": "pixels", "min_pixels": 50 * 70 + 1}, True, True),
         (0.1, {"no_target": "either", "min_pixels": 50 * 70 + 1}, True, True),
@@ -182,8 +184,8 @@ def test_expressions_without_a_word(
 
 
 def test_wrong_options(predictor: rela.Predictor, photo: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="there are no_target, min_pixels, clear"):
-        predictor(photo, "a car", threshold=0.5)
+    with pytest.raises(ValueError, match="there are no_target, min_pixels, clear, threshold"):
+        predictor(photo, "a car", score=0.5)
     with pytest.raises(ValueError, match="no_target must be one of"):
         predictor(photo, "a car", no_target="maybe")
     with pytest.raises(ValueError, match="expressions_at_once"):
