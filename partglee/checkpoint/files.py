@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import struct
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from torch import Tensor
 from partglee.basics.files import whole_file
 
 # What torch's restricted unpickler and its zip reader raise on foreign or damaged bytes.
-_UNREADABLE = (
+UNREADABLE = (
     RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError, AssertionError, struct.error,
 )  # fmt: skip
 CONFIG_NAME = "partglee_config"  # metadata: the zoo's name of the configuration that weights belong to
@@ -27,9 +29,10 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
     """All tensors of a `.safetensors` or torch file, by key, on the CPU.
 
     A torch file may hold the tensors directly or under `model` / `state_dict`, and is opened with `weights_only=True`.
+    The checksums of its zip archive are verified, which torch does not do; files of torch before 1.6 have none.
 
     Raises:
-        ValueError: for a missing, empty, truncated or foreign file.
+        ValueError: for a missing, empty, truncated, overwritten or foreign file.
     """
     path = Path(file)
     if not path.is_file():
@@ -76,7 +79,23 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(_unreadable(path, error)) from error
 
 
+def _check_archive(path: Path) -> None:
+    """ValueError when an entry is not as it was written; what is no archive at all is left to torch."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (*UNREADABLE, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise ValueError(_unreadable(path, error)) from error
+    if damaged is not None:
+        raise ValueError(
+            f"{path} is damaged: the checksum of its entry {damaged!r} is wrong; copy or download it again"
+        )
+
+
 def _read_torch(path: Path) -> dict[str, Tensor]:
+    _check_archive(path)
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -84,7 +103,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
             f"{path} ({path.stat().st_size} bytes) holds more than tensors, or is no torch file. Only tensors are read "
             "(weights_only=True): re-save its state dict alone with torch.save, or check that the download is complete"
         ) from error
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ValueError(_unreadable(path, error)) from error
     for wrapper in _WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):

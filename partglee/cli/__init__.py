@@ -9,13 +9,14 @@ from collections.abc import Sequence
 
 from partglee import __version__
 from partglee.basics.plugins import load_plugins
+from partglee.basics.signals import STATUS, Terminated, listening
 from partglee.cli import convert, data, eval, export, info, name_table, predict, train, vocabulary
 
 _COMMANDS = (predict, train, eval, data, convert, export, vocabulary, name_table, info)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status. Bad input ends with one line on stderr and status 2."""
+    """Run one command; returns the exit status. Bad input ends with one line on stderr and status 2, SIGTERM 143."""
     parser = argparse.ArgumentParser(prog="partglee", description="Objects and their parts, found in images by name.")
     parser.add_argument("--version", action="version", version=f"partglee {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -25,7 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if "imports" in arguments:
             load_plugins(arguments.imports)
-        status: int = arguments.run(arguments)
+        with listening():
+            status: int = arguments.run(arguments)
         sys.stdout.flush()
         return status
     except BrokenPipeError as error:
@@ -36,6 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError, OSError) as error:
         print(f"partglee: {error}", file=sys.stderr)
         return 2
+    except Terminated:
+        print("partglee: ended by SIGTERM", file=sys.stderr)
+        return STATUS
     except KeyboardInterrupt:
         print("partglee: interrupted", file=sys.stderr)
         return 130

@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     predict([])  # an unknown name or a wrong option is the user's error, not each image's
     pictures = _picture_names(files)
     broken: list[str] = []
-    stopped = False
+    stopped: KeyboardInterrupt | None = None  # Ctrl-C, or SIGTERM
     with whole_file(output / "predictions.jsonl") as beside, beside.open("w", encoding="utf-8") as lines:
         answers = predict_files(predictor, files, predict, batch_size=arguments.batch_size)
         try:
@@ -79,10 +79,10 @@ def run(arguments: argparse.Namespace) -> int:
                 except FAILURES as error:
                     broken.append(str(file))
                     tqdm.write(f"partglee: skipped {file}: {error}", file=sys.stderr)
-        except KeyboardInterrupt:
-            stopped = True  # what is done so far is worth keeping
-    if stopped:
-        raise KeyboardInterrupt
+        except KeyboardInterrupt as stop:
+            stopped = stop  # what is done so far is worth keeping
+    if stopped is not None:
+        raise stopped
     done = len(files) - len(broken)
     print(
         f"{done} of {len(files)} images -> {output / 'predictions.jsonl'}"

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Generator
 from torch.utils.data import DataLoader, Dataset
 
+from partglee.basics.signals import pass_over_first
 from partglee.data.images import read_image
 from partglee.data.records import ImageRecord, Records
 from partglee.data.samplers import Draw
@@ -142,6 +143,7 @@ class TrainingLoader(Iterable[Any]):
                 num_workers=self.num_workers,
                 collate_fn=_as_is,
                 generator=Generator().manual_seed(self.maker.seed),  # the global one stays as it is
+                worker_init_fn=pass_over_first,
             )
         )
 
@@ -196,7 +198,10 @@ class TestLoader(Iterable[tuple[ImageRecord, NDArray[np.uint8]]]):
 
     def __iter__(self) -> Iterator[tuple[ImageRecord, NDArray[np.uint8]]]:
         images = _Caught(_TestImages(self.records))
-        loader = DataLoader(images, batch_size=None, sampler=self.rows, num_workers=self.num_workers, collate_fn=_as_is)
+        loader = DataLoader(
+            images, batch_size=None, sampler=self.rows, num_workers=self.num_workers, collate_fn=_as_is,
+            worker_init_fn=pass_over_first,
+        )  # fmt: skip
         self.left_out = {}
         for row, value in zip(self.rows, loader, strict=True):
             if not isinstance(value, Exception):

@@ -23,7 +23,7 @@ from partglee.engine.hooks import Evaluate, LogMetrics
 from partglee.engine.logging import MetricsFile
 from partglee.engine.optimizer import build_optimizer
 from partglee.engine.recipe import Evaluated, Recipe, get_recipe
-from partglee.engine.resume import SaveCheckpoints, restore, see_the_same
+from partglee.engine.resume import DATA, SaveCheckpoints, data_fingerprints, restore, see_the_same
 from partglee.engine.schedule import build_schedule
 from partglee.engine.sharded import ShardedWeights
 from partglee.engine.step import Batches, ReachEverything
@@ -83,9 +83,10 @@ def build_trainer(
     data = data or DataSets()
     s = cfg.SOLVER
     output_dir = Path(cfg.OUTPUT_DIR)
-    checkpointer = Checkpointer(
-        folder=output_dir / "checkpoints", keep=s.KEEP_CHECKPOINTS, metadata={CONFIG_TEXT: cfg.dump()}
-    )
+    metadata = {CONFIG_TEXT: cfg.dump()}
+    if batches is None and accelerator.is_main_process:
+        metadata[DATA] = data_fingerprints(cfg.DATASETS.TRAIN)
+    checkpointer = Checkpointer(folder=output_dir / "checkpoints", keep=s.KEEP_CHECKPOINTS, metadata=metadata)
     earlier = checkpointer.list()
     see_the_same(accelerator, earlier[0].name if earlier else "", output_dir)
     if earlier and not resume:

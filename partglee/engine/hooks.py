@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from partglee.basics.processes import gather
+from partglee.basics.signals import patience
 from partglee.checkpoint import read_metadata, write_weights
 from partglee.engine.evaluate import EvaluationFailed
 from partglee.engine.logging import LOGGER, MetricsFile
@@ -202,7 +203,8 @@ class Evaluate(Hook):
             folder = self.output_dir / "predictions" / ("ema" if averaged else "")
             with trainer.average.applied() if averaged and trainer.average is not None else nullcontext():
                 try:
-                    values, pictures = self.evaluate(folder, self.pictures)
+                    with patience(False):  # it may take hours
+                        values, pictures = self.evaluate(folder, self.pictures)
                 except (ValueError, OSError) as error:
                     # What one process alone meets has left the others waiting: that ends the run.
                     if trainer.accelerator.num_processes > 1 and not isinstance(error, EvaluationFailed):

@@ -13,6 +13,8 @@ import torch
 from torch.multiprocessing.spawn import ProcessExitedException
 from torch.multiprocessing.spawn import spawn as spawn_processes
 
+from partglee.basics.signals import STATUS, Terminated, listening
+
 Work = Callable[..., int]
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # names of mallopt(3)
 
@@ -42,8 +44,16 @@ def launch(work: Work, arguments: tuple[Any, ...], *, num_gpus: int | None = Non
 
 def spawn(work: Work, arguments: tuple[Any, ...], *, num_processes: int) -> int:
     """Run `work(*arguments)` in new processes that find each other by the usual environment variables."""
+    started = spawn_processes(_child, (work, arguments, num_processes, _free_port()), nprocs=num_processes, join=False)
     try:
-        spawn_processes(_child, (work, arguments, num_processes, _free_port()), nprocs=num_processes)
+        while not started.join():
+            pass
+    except Terminated:  # sent to this process alone, perhaps
+        for child in started.processes:
+            child.terminate()
+        for child in started.processes:
+            child.join()
+        raise
     except ProcessExitedException as error:
         return error.exit_code or 1
     return 0
@@ -55,7 +65,10 @@ def _child(rank: int, work: Work, arguments: tuple[Any, ...], world_size: int, p
         MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
     )  # fmt: skip
     try:
-        status = work(*arguments)
+        with listening():
+            status = work(*arguments)
+    except Terminated:
+        status = STATUS
     except (ValueError, TypeError, OSError) as error:
         # The user's mistakes are told in one line, by the first process alone.
         if rank == 0:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from accelerate import Accelerator
 
-from partglee.checkpoint import write_weights
-from partglee.engine.checkpointer import Checkpointer
+from partglee.checkpoint import read_metadata, write_weights
+from partglee.data.catalog import get_dataset
+from partglee.engine.checkpointer import Checkpointer, fingerprint
 from partglee.engine.logging import LOGGER
 from partglee.engine.trainer import Hook, Trainer
+from partglee.engine.weight_files import CONFIG_TEXT
+
+DATA = "partglee_data"  # metadata: fingerprints of the annotations that a run trains on
 
 
 class SaveCheckpoints(Hook):
@@ -22,10 +30,24 @@ class SaveCheckpoints(Hook):
             raise ValueError(f"SOLVER.CHECKPOINT_PERIOD must be at least 1, got {period}")
         self.checkpointer = checkpointer
         self.period = period
+        self._saved = -1
+
+    def before_train(self, trainer: Trainer) -> None:
+        self._saved = trainer.iteration  # what it was resumed from, or what needs no checkpoint
 
     def after_step(self, trainer: Trainer) -> None:
         if trainer.iteration % self.period == 0 or trainer.iteration == trainer.max_iter:
-            save(trainer, self.checkpointer)
+            self._save(trainer)
+
+    def on_stop(self, trainer: Trainer) -> None:
+        if trainer.iteration != self._saved:
+            self._save(trainer)
+        if trainer.accelerator.is_main_process:
+            LOGGER.info(f"stopped by SIGTERM after step {trainer.iteration}; --resume goes on from there")
+
+    def _save(self, trainer: Trainer) -> None:
+        save(trainer, self.checkpointer)
+        self._saved = trainer.iteration
 
     def after_train(self, trainer: Trainer) -> None:
         """`model_final.safetensors`, and `model_final_ema.safetensors` where weights are averaged."""
@@ -107,8 +129,53 @@ def restore(trainer: Trainer, checkpointer: Checkpointer) -> bool:
     trainer.counts.update(checkpoint.state["counts"])
     trainer.unreadable.reasons.update(checkpoint.state.get("unreadable", {}))  # older checkpoints have none
     trainer.iteration = checkpoint.state["iteration"]
+    if trainer.accelerator.is_main_process:
+        for what in changes(read_metadata(checkpoint.folder / "model.safetensors"), checkpointer.metadata):
+            LOGGER.warning(f"resumed with another {what}")
     LOGGER.info(f"resumed from {checkpoint.folder}")
     return True
+
+
+def data_fingerprints(names: Sequence[str]) -> str:
+    """JSON: data set -> size and CRC-32 of its annotation file, or number and bytes of the files of its folder."""
+    prints: dict[str, dict[str, int]] = {}
+    for name in names:
+        path = get_dataset(name).annotation_path
+        if path.is_file():
+            prints[name] = fingerprint(path)
+        elif path.is_dir():
+            sizes = [entry.stat().st_size for entry in os.scandir(path) if entry.is_file()]
+            prints[name] = {"files": len(sizes), "bytes": sum(sizes)}
+    return json.dumps(prints)
+
+
+def changes(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """What a run is resumed with that its checkpoint was not written with, each as `KEY: old, now new`.
+
+    Args:
+        then, now: text entries of weight files.
+    """
+    told = []
+    if CONFIG_TEXT in then and CONFIG_TEXT in now:
+        old, new = (_flat(yaml.safe_load(entries[CONFIG_TEXT])) for entries in (then, now))
+        keys = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+        told += [f"{key}: {old.get(key)!r:.200}, now {new.get(key)!r:.200}" for key in keys]
+    if DATA in then and DATA in now:
+        before, after = json.loads(then[DATA]), json.loads(now[DATA])
+        told += [
+            f"annotation file of data set {name!r}: {before[name]}, now {after[name]}"
+            for name in sorted({*before} & {*after})
+            if before[name] != after[name]
+        ]
+    return told
+
+
+def _flat(value: Any, key: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {key: value}
+    return {
+        path: leaf for name, inner in value.items() for path, leaf in _flat(inner, f"{key}.{name}".strip(".")).items()
+    }
 
 
 def see_the_same(accelerator: Accelerator, newest: str, folder: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from accelerate import Accelerator
 from fvcore.common.config import CfgNode as CN
 
-from partglee.basics.files import whole_file
+from partglee.basics.files import locked_folder, whole_file
 from partglee.basics.plugins import load_plugins
 from partglee.config import load_config, recipe_in
 from partglee.config.values import check_values
@@ -61,6 +63,12 @@ def work(recipe: Recipe, cfg: CN, resume: bool, eval_only: bool, cpu: bool, impo
     """What one process does."""
     load_plugins(imports)  # again in each process
     accelerator = build_accelerator(cfg, cpu=cpu)
+    folder = Path(cfg.OUTPUT_DIR)
+    with locked_folder(folder, "OUTPUT_DIR") if accelerator.is_main_process else nullcontext():
+        return _run(recipe, cfg, accelerator, resume=resume, eval_only=eval_only)
+
+
+def _run(recipe: Recipe, cfg: CN, accelerator: Accelerator, *, resume: bool, eval_only: bool) -> int:
     if accelerator.device.type == "cpu":
         keep_freed_memory()
     output = Path(cfg.OUTPUT_DIR)

@@ -19,6 +19,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.utils import get_total_norm
 
 from partglee.basics.processes import gather
+from partglee.basics.signals import Terminated, asked, patience
 from partglee.engine.ema import WeightAverage
 from partglee.engine.failures import NonFiniteLoss, UnreadableImages, write_dump
 from partglee.engine.optimizer import set_rates
@@ -54,6 +55,9 @@ class Hook:
 
     def on_warning(self, message: str) -> None:
         """Something was left out."""
+
+    def on_stop(self, trainer: Trainer) -> None:
+        """After the last step of a run that SIGTERM stops; every process is here."""
 
     def close(self) -> None:
         """At the end of the run, also of one that failed."""
@@ -123,6 +127,7 @@ class Trainer:
         self.failures: list[str] = []  # what went wrong beside the training, such as an evaluation
         self.unreadable = UnreadableImages(limit=max_unreadable)
         self.record = StepRecord()
+        self.stopped = 0  # processes that SIGTERM has come to
         self._parameters = [p for p in model.parameters() if p.requires_grad]
 
     def train(self) -> None:
@@ -131,7 +136,16 @@ class Trainer:
         Raises:
             NonFiniteLoss: when more steps than allowed were not finite.
             ValueError: when the loader ends, or more images than allowed cannot be read.
+            Terminated: when SIGTERM came to any process, after the step and what `Hook.on_stop` does.
         """
+        try:
+            with patience():
+                self._train()
+        finally:
+            for hook in self.hooks:
+                hook.close()
+
+    def _train(self) -> None:
         for hook in self.hooks:
             hook.before_train(self)
         self.step.train()
@@ -142,11 +156,16 @@ class Trainer:
                 self.iteration += 1
                 for hook in self.hooks:
                     hook.after_step(self)
+                if self.stopped:
+                    raise Terminated
             for hook in self.hooks:
                 hook.after_train(self)
-        finally:
-            for hook in self.hooks:
-                hook.close()
+        except Terminated:
+            # In the middle of an evaluation several processes are at different places, and cannot save together.
+            if self.stopped or self.accelerator.num_processes == 1:
+                for hook in self.hooks:
+                    hook.on_stop(self)
+            raise
 
     def run_step(self, stream: Iterator[Batch]) -> StepRecord:
         """One optimiser step, or the reason why the weights stay as they are."""
@@ -174,7 +193,8 @@ class Trainer:
         failed = self.unreadable.new_in(batches)
         lost = sum(not torch.isfinite(o.loss).item() for o in outputs)
         supervised = sum(bool(o.terms) for o in outputs)
-        lost, supervised, unreadable = self._over_processes([lost, supervised, len(failed)])
+        counts = [lost, supervised, len(failed), int(asked())]
+        lost, supervised, unreadable, self.stopped = self._over_processes(counts)
         if unreadable:
             self._count_unreadable(failed)
         record.skipped = self._apply(lost, supervised, record)
