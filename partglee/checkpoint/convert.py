@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from partglee.checkpoint.files import CONFIG_NAME, read_weights, write_weights
-from partglee.checkpoint.rules import PREFIXES, RULES, Rule
+from partglee.checkpoint.rules import ABSENT, PREFIXES, RULES, Rule
 
 SOURCES = tuple(RULES)
 
@@ -27,6 +27,7 @@ class ConversionReport:
     aliases: int = 0  # further names of a tensor already converted, checked for equality
     unknown: list[str] = field(default_factory=list)  # keys that no rule knows
     config: str | None = None  # the zoo's configuration that the weights fit
+    absent: tuple[str, ...] = ()  # patterns of our keys that no weights of the source have
 
     def __str__(self) -> str:
         lines = [f"{self.source}: converted {self.converted} keys, checked {self.aliases} aliases"]
@@ -52,7 +53,34 @@ def convert_state_dict(state: Mapping[str, Tensor], source: str) -> tuple[dict[s
     out, report = apply_rules(state, RULES[source], source=source, prefixes=PREFIXES[source])
     _check(out, report)
     report.config = _fitting_config(out)
+    report.absent = ABSENT[source]
     return out, report
+
+
+def check_fit(state: Mapping[str, Tensor], ours: Mapping[str, Tensor], report: ConversionReport) -> list[str]:
+    """Whether converted weights are those of a model.
+
+    Args:
+        state: converted.
+        ours: of the model; shapes alone are read.
+        report: of the conversion.
+
+    Returns:
+        Keys of the model that the weights lack and should have; what the source never has is not among them.
+
+    Raises:
+        ValueError: for a tensor of another shape, or with a value that is not finite.
+    """
+    for key, value in state.items():
+        if key in ours and ours[key].shape != value.shape:
+            raise ValueError(
+                f"{key} is {tuple(value.shape)}, the configuration's {tuple(ours[key].shape)}; the weights belong to "
+                "another one, or are damaged"
+            )
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise ValueError(f"{key} holds NaN or infinite values; the file is damaged, or its training diverged")
+    expected = (key for key in ours if not any(re.match(pattern, key) for pattern in report.absent))
+    return sorted(key for key in expected if key not in state)
 
 
 def apply_rules(

@@ -20,6 +20,7 @@ from partglee.basics.files import whole_file
 # What torch's restricted unpickler and its zip reader raise on foreign or damaged bytes.
 UNREADABLE = (
     RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError, AssertionError, struct.error,
+    MemoryError,  # a damaged length
 )  # fmt: skip
 CONFIG_NAME = "partglee_config"  # metadata: the zoo's name of the configuration that weights belong to
 _WRAPPERS = ("model", "state_dict", "model_state_dict")

@@ -168,6 +168,9 @@ RULES: dict[str, tuple[Rule, ...]] = {
         *predictor_rules("predictor", *BOTH),
     ),
 }
+_NO_PARTS = (r"qformer\.",)
+_NO_TEXT = (r"text_encoder\.", r"pixel_decoder\.fusion\.", r"(?:object|part)_decoder\.heads\.class_proj")
+ABSENT: dict[str, tuple[str, ...]] = {"partglee": (), "glee": _NO_PARTS, "maskdino": (*_NO_PARTS, *_NO_TEXT)}
 PREFIXES = {
     "partglee": ("module.", "partglee."),
     "glee": ("module.", "glee."),

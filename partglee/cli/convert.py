@@ -7,6 +7,8 @@ from typing import Any
 
 from partglee.cli.arguments import add_import
 
+_SHOWN = 8
+
 
 def add_parser(commands: Any) -> None:
     """Add this command to the command line."""
@@ -26,11 +28,12 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Convert, and say which of our parameters the file does not have."""
+    """Convert, and say which of our parameters the file does not have: status 1 when it should have them."""
     import torch
 
     from partglee.basics.names import nearest
     from partglee.checkpoint import read_weights, write_weights
+    from partglee.checkpoint.convert import check_fit
     from partglee.config import load_config
     from partglee.engine.recipe import converters
     from partglee.engine.weight_files import CONFIG_NAME, CONFIG_TEXT
@@ -51,17 +54,23 @@ def run(arguments: argparse.Namespace) -> int:
     elif report.config:
         metadata[CONFIG_NAME], file = report.config, report.config
         cfg = load_config(report.config, defaults=recipe.defaults)
-    write_weights(state, arguments.output, metadata)
-    print(report)
-    print(f"wrote {arguments.output}")
+    ours: dict[str, torch.Tensor] = {}
     if cfg is not None:
         with torch.device("meta"):
             ours = recipe.build_model(cfg).state_dict()
-        missing = sorted(set(ours) - set(state))
-        groups = sorted({key.split(".")[0] for key in missing})
-        print(
-            f"fits {file}: every parameter is there"
-            if not missing
-            else f"fits {file}, except {len(missing)} parameters that the source lacks ({', '.join(groups)})"
-        )
-    return 0
+    needed = check_fit(state, ours, report)  # before anything is written
+    write_weights(state, arguments.output, metadata)
+    print(report)
+    print(f"wrote {arguments.output}")
+    if cfg is None:
+        return 0
+    absent = sorted(set(ours) - set(state) - set(needed))
+    if needed:
+        more = " ..." if len(needed) > _SHOWN else ""
+        print(f"does not fit {file}: {len(needed)} parameters are missing: {', '.join(needed[:_SHOWN])}{more}")
+    elif absent:
+        groups = sorted({key.split(".")[0] for key in absent})
+        print(f"fits {file}, except {len(absent)} parameters that the source lacks ({', '.join(groups)})")
+    else:
+        print(f"fits {file}: every parameter is there")
+    return 1 if needed else 0
