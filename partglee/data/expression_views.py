@@ -133,24 +133,28 @@ def no_crowds(record: ImageRecord) -> list[int]:
 class Expressions(RecordRows):
     """One row for each group of up to `most` expressions of one image, in file order.
 
-    With `most` 1 each expression is its own sample, and an epoch shows each once. Images without any are left out.
+    With `most` 1 each expression is its own sample, and an epoch shows each once. Images without any are left out;
+    expressions of crowds alone are too, and are counted in `skipped`.
     """
 
     def __init__(self, records: Records, *, most: int = 1) -> None:
         if most < 1:
             raise ValueError(f"a sample shows at least one expression, got {most}")
-        self.most = most
         rows: list[int] = []
-        self._first: list[int] = []
+        self._places: list[tuple[int, ...]] = []
+        self.skipped = 0
         for row in rows_with_expressions(records):
-            starts = range(0, len(records[row].expressions), most)
-            rows += [row] * len(starts)
-            self._first += starts
+            record = records[row]
+            places = no_crowds(record)
+            self.skipped += len(record.expressions) - len(places)
+            groups = [tuple(places[first : first + most]) for first in range(0, len(places), most)]
+            rows += [row] * len(groups)
+            self._places += groups
         super().__init__(records, rows)
 
     def __getitem__(self, index: int) -> ImageRecord:
-        record, first = super().__getitem__(index), self._first[index]
-        return replace(record, expressions=record.expressions[first : first + self.most])
+        record = super().__getitem__(index)
+        return replace(record, expressions=tuple(record.expressions[place] for place in self._places[index]))
 
 
 class RuleExpressions(RecordRows):
@@ -219,4 +223,9 @@ def expression_view(records: Records, *, name: str, most: int) -> Records:
             f"data set {name!r} has no referring expressions; take it out of DATASETS.TRAIN, or make them by rule "
             "(EXPRESSIONS: rules)"
         )
-    return Expressions(records, most=most) if listed(records) else OnTheWay(records, no_crowds)
+    if not listed(records):
+        return OnTheWay(records, no_crowds)
+    view = Expressions(records, most=most)
+    if view.skipped:
+        _log.info("%s: %d expressions of crowds alone are skipped", name, view.skipped)
+    return view

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -160,7 +161,8 @@ def read_answers(
     Raises:
         PredictionError, ValueError: see `score_expressions`.
     """
-    images = [records[row] for row in (range(len(records)) if rows is None else rows)]
+    wanted = range(len(records)) if rows is None else rows
+    images = [replace(records[row], pixels=None) for row in wanted]  # pictures would fill the memory
     if images and not any(record.expressions for record in images):
         raise ValueError(
             "the data set has no referring expressions; choose an evaluator of detections or another data set"

@@ -56,5 +56,10 @@ def test_groups_of_expressions(tmp_path: Path, most: int, rows: int) -> None:
     told = [[said.text for said in view[row].expressions] for row in range(len(view))]
     assert len(view) == rows and max(map(len, told)) <= most
     assert [text for group in told for text in group] == [entry["text"] for entry in [*SAID, {"text": "a"}]]
+    crowd = content([*SAID, {"text": "many", "objects": [20]}], [{"text": "a", "objects": [14]}])
+    crowd["annotations"][-1]["iscrowd"] = 1  # "one", "uno" and "many" mean it alone, "both" more
+    view = Expressions(read(tmp_path, crowd), most=most)
+    told = [said.text for row in range(len(view)) for said in view[row].expressions]
+    assert view.skipped == 3 and told == ["both", "the wheel", "two", "none", "a"]
     with pytest.raises(ValueError, match="at least one expression, got 0"):
         Expressions(records, most=0)
