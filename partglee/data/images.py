@@ -60,6 +60,25 @@ def read_image(
     return np.ascontiguousarray(pixels)
 
 
+def image_size(source: ImageSource) -> tuple[int, int]:
+    """(height, width) of an image as it stands upright; of a file, only the header is read.
+
+    Raises:
+        FileNotFoundError, ValueError: for a file that is not there or is no image.
+    """
+    if not isinstance(source, (str, Path)):
+        pixels = read_image(source)
+        return pixels.shape[0], pixels.shape[1]
+    try:
+        with _open(Path(source).expanduser()) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # stored on its side
+            return (image.width, image.height) if turned else (image.height, image.width)
+    except FileNotFoundError:
+        raise
+    except (OSError, SyntaxError, EOFError, TypeError, struct.error, zlib.error) as error:
+        raise ValueError(f"'{source}' is not an image that Pillow can read ({error})") from error
+
+
 def list_images(inputs: str | Path | Sequence[str | Path]) -> list[Path]:
     """Expand files, directories and glob patterns into image files, in the order given and each once.
 

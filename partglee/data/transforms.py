@@ -24,7 +24,7 @@ from torchvision.transforms.v2 import functional as F
 
 from partglee.basics.names import name_key
 from partglee.data.records import Segmentation
-from partglee.data.segmentation import encode_segmentation
+from partglee.data.segmentation import encode_segmentation, usable_polygons
 from partglee.structures import Vocabulary
 
 Size = tuple[int, int]  # height, width
@@ -66,7 +66,10 @@ class Geometry(NamedTuple):
         scale = np.array([self.resized[1] / self.source[1], self.resized[0] / self.source[0]])
         shift = np.array([self.left, self.top])
         moved = [(np.reshape(polygon, (-1, 2)) * scale - shift).ravel().tolist() for polygon in polygons]
-        mask = rle.decode(encode_segmentation(moved, self.size, what="an instance")).astype(bool)
+        usable, _ = usable_polygons(moved, self.size, what="an instance", anywhere=True)
+        if not usable:
+            return np.zeros(self.size, bool)
+        mask = rle.decode(rle.merge(rle.frPyObjects(usable, *self.size))).astype(bool)
         # Mirrored as pixels, not as points: rasterising rounds to one side, and the mask must follow the image exactly.
         return mask[:, ::-1] if self.flip else mask
 

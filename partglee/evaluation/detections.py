@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
 
-from partglee.data.segmentation import damaged_run_lengths, wrong_run_list
+from partglee.data.segmentation import damaged_run_lengths, run_length_fault, wrong_run_list
 from partglee.evaluation.ground_truth import RLE, GroundTruth, encode_segmentation
 from partglee.evaluation.issues import InputIssues, is_finite, wrong_box
 
@@ -128,6 +128,9 @@ class DetectionBuffer:
             runs, size = segmentation.get("counts"), segmentation.get("size", ())
             if not isinstance(runs, (str, bytes, list)) or not isinstance(size, (list, tuple)):
                 damaged[position] = "run lengths need size and counts"
+                continue
+            if known == (0, 0) and (what := run_length_fault(segmentation)):
+                damaged[position] = what
                 continue
             if len(size) != 2 or (known != (0, 0) and tuple(size) != known):
                 continue

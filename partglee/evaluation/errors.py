@@ -16,12 +16,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
 
 from partglee.evaluation.detections import Detections
 from partglee.evaluation.ground_truth import GroundTruth
 from partglee.evaluation.hierarchical import ParentAgreement
-from partglee.evaluation.matching import box_iou, match
+from partglee.evaluation.matching import box_iou, mask_iou, match
 
 OUTCOMES = ("found", "other name", "badly placed", "missed")
 PARENTS = ("right", "another object of the category", "an object of another category", "none")
@@ -181,10 +180,9 @@ def _iou(
         return box_iou(detections.boxes[rows][:, None], truth.boxes[annotated][None])
     if any(detections.counts[row] is None for row in rows):
         raise ValueError("a detection has no mask; analyse boxes (kind 'bbox') instead")
-    shapes = [truth.mask(row) for row in annotated]
     # Blocks, because the C code counts in a byte where it reads its arguments.
     blocks = [rows[start : start + 200] for start in range(0, len(rows), 200)]
-    parts = [rle.iou([detections.mask(row) for row in block], shapes, [0] * len(shapes)) for block in blocks]
+    parts = [mask_iou(truth, detections, block, annotated, np.zeros(len(annotated), bool)) for block in blocks]
     return np.concatenate(parts).astype(np.float64)
 
 

@@ -20,6 +20,7 @@ from partglee.evaluation.joint import (
     category_ids_of,
     evaluator_of_records,
     kinds_of,
+    size_of,
 )
 from partglee.evaluation.paco import PacoEvaluator
 from partglee.evaluation.part_sets import PartImageNetEvaluator, PartSetEvaluator, PascalPartEvaluator
@@ -87,7 +88,7 @@ def dataset_evaluator(
             are scored against the records, every other one against the annotation file as it is, reduced to the images
             of this split (`InstanceEvaluator.of_records`).
         by_label: labels of predictions are those of the records' vocabulary; False: categories are found by name.
-        kinds: of "bbox" and "segm"; None: masks too when every annotation has one.
+        kinds: of "bbox" and "segm"; None: masks too when annotations have some.
         options: keyword arguments of the evaluator.
 
     Raises:
@@ -113,9 +114,13 @@ def dataset_evaluator(
             options.setdefault("federated", is_federated(records))
         return evaluator_of_records(kind, records, by_label=by_label, kinds=kinds, strict=strict, **options)
     content = _annotations(spec, records)
+    try:
+        evaluator = kind(ground_truth=content, kinds=("bbox",) if kinds is None else kinds, strict=strict, **options)
+    except ValueError as error:
+        raise ValueError(f"annotation file '{spec.annotation_path}': {error}") from error
     if kinds is None:
-        kinds = kinds_of([bool(entry.get("segmentation")) for entry in content["annotations"]])
-    evaluator = kind(ground_truth=content, kinds=tuple(kinds), strict=strict, **options)
+        truth = evaluator.ground_truth  # as this evaluator reads the names
+        evaluator = kind(ground_truth=truth, kinds=kinds_of(truth), strict=strict, **options)
     if by_label:
         objects, parts = category_ids_of(records)
         evaluator.category_map = CategoryMap(
@@ -153,11 +158,20 @@ def _annotations(spec: DatasetSpec, records: Records) -> dict[str, Any]:
     content = read_json(spec.annotation_path, "annotation file")
     if missing := [key for key in ("images", "annotations", "categories") if key not in content]:
         raise ValueError(f"annotation file '{spec.annotation_path}' has no {' and no '.join(missing)}")
-    if len(records) == len(content["images"]):
-        return dict(content)
-    wanted = {records[index].image_id for index in range(len(records))}
-    return {
-        **content,
-        "images": [entry for entry in content["images"] if entry["id"] in wanted],
-        "annotations": [entry for entry in content["annotations"] if entry["image_id"] in wanted],
-    }
+    if not all(isinstance(content[key], list) for key in ("images", "annotations")):
+        return dict(content)  # told where it is read
+    images, annotations = content["images"], content["annotations"]
+    if len(records) != len(images):
+        wanted = {records[index].image_id for index in range(len(records))}
+        images = [entry for entry in images if entry["id"] in wanted]
+        annotations = [entry for entry in annotations if entry["image_id"] in wanted]
+    silent = [isinstance(entry, Mapping) and not (entry.get("height") and entry.get("width")) for entry in images]
+    if any(silent):
+        records_of = {records[index].image_id: records[index] for index in range(len(records))}
+        images = [
+            {**entry, **dict(zip(("height", "width"), size_of(records_of[entry["id"]]), strict=True))}
+            if unknown and entry.get("id") in records_of
+            else entry
+            for entry, unknown in zip(images, silent, strict=True)
+        ]
+    return {**content, "images": images, "annotations": annotations}

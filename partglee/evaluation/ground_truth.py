@@ -13,10 +13,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
 
 from partglee.basics.files import read_json
 from partglee.data.annotations.categories import is_part_category, objects_above, split_part_name
-from partglee.data.segmentation import RLE, encode_segmentation
+from partglee.data.segmentation import (
+    MAX_PIXELS,
+    RLE,
+    damaged_run_lengths,
+    encode_segmentation,
+    is_finite,
+    read_runs,
+    usable_polygons,
+)
 from partglee.evaluation.issues import wrong_box
 
 __all__ = ["RLE", "CategoryTable", "GroundTruth", "encode_segmentation", "split_part_name"]
@@ -86,17 +95,50 @@ class GroundTruth:
             )
         return self._masks[row]
 
+    @cached_property
+    def lost(self) -> dict[int, str]:
+        """Rows without a mask that can be drawn, and why; boxes stand for them where masks are scored."""
+        lost: dict[int, str] = {}
+        for row, segmentation in enumerate(self.segmentation):
+            if row in self._masks or isinstance(segmentation, Mapping):  # run lengths were checked when they were read
+                continue
+            size = tuple(self.image_sizes[self.image[row]].tolist())
+            if not segmentation:
+                lost[row] = "it has none"
+            elif 0 in size:
+                lost[row] = "the file does not say how large its image is"
+            elif size[0] * size[1] > MAX_PIXELS:
+                lost[row] = "its image is too large for masks"
+            else:
+                usable, fault = usable_polygons(segmentation, size, what=f"annotation row {row}")
+                if not usable:
+                    lost[row] = f"it has only polygons {fault}"
+        return lost
+
+    def without_pixels(self) -> list[int]:
+        """Rows, of those whose mask is drawn already, whose mask covers no pixel of the image."""
+        return [row for row in sorted(self._masks) if not rle.area(self._masks[row])]
+
+    @cached_property
+    def has_mask(self) -> NDArray[np.bool_]:
+        """(M,) whether an annotation has a mask that can be drawn, though it may cover no pixel of its image."""
+        drawn = np.ones(len(self), bool)
+        drawn[list(self.lost)] = False
+        return drawn
+
     @classmethod
     def load(cls, source: str | Path | Mapping[str, Any], **options: Any) -> GroundTruth:
         """Read a JSON file, or a dict of the same form; options as for `from_dict`."""
-        if not isinstance(source, Mapping):
-            path = Path(source)
-            if not path.is_file():
-                raise ValueError(
-                    f"annotation file '{path}' does not exist; is PARTGLEE_DATASETS set to the data's folder?"
-                )
-            return cls.from_dict(read_json(path, "annotation file"), **options)
-        return cls.from_dict(source, **options)
+        if isinstance(source, Mapping):
+            return cls.from_dict(source, **options)
+        path = Path(source)
+        if not path.is_file():
+            raise ValueError(f"annotation file '{path}' does not exist; is PARTGLEE_DATASETS set to the data's folder?")
+        content = read_json(path, "annotation file")
+        try:
+            return cls.from_dict(content, **options)
+        except ValueError as error:
+            raise ValueError(f"annotation file '{path}': {error}") from error
 
     @classmethod
     def from_dict(
@@ -118,11 +160,13 @@ class GroundTruth:
             object_names: to split names such as "Quadruped Head".
 
         Raises:
-            ValueError: for annotations of unknown images or categories or without a box, or an id given twice.
+            ValueError: for annotations of unknown images or categories, with neither a box nor a mask or with damaged
+                run lengths, for values of another type than the format has, or an id given twice.
         """
         for key in ("images", "annotations", "categories"):
             if key not in content:
                 raise ValueError(f"annotations must have {key!r}, got {sorted(content)[:8]}; is this a results file?")
+            _check_entries(content[key], key)
         categories = _categories(content["categories"], part_category_ids, object_names)
         images = sorted(content["images"], key=lambda entry: entry["id"])
         image_row = {entry["id"]: row for row, entry in enumerate(images)}
@@ -138,6 +182,8 @@ class GroundTruth:
         boxes, area = np.zeros((count, 4)), np.zeros(count)
         crowd, ignore = np.zeros(count, bool), np.zeros(count, bool)
         parent = np.full(count, -1, np.int64)
+        sizes = np.array([_size(entry) for entry in images], np.int64).reshape(-1, 2)
+        masks = _read_masks(anns, [image_row.get(entry["image_id"], -1) for entry in anns], sizes)
         for row, entry in enumerate(anns):
             if entry["image_id"] not in image_row or entry["category_id"] not in categories.index:
                 raise ValueError(
@@ -146,10 +192,7 @@ class GroundTruth:
                 )
             image[row] = image_row[entry["image_id"]]
             category[row] = categories.index[entry["category_id"]]
-            if found := wrong_box(entry.get("bbox")):
-                raise ValueError(f"annotation {entry.get('id', row)}: {found[1]}")
-            boxes[row] = entry["bbox"]
-            area[row] = entry["area"] if "area" in entry else boxes[row, 2] * boxes[row, 3]
+            boxes[row], area[row] = _box_and_area(entry, row, sizes[image[row]], masks)
             crowd[row], ignore[row] = bool(entry.get("iscrowd", 0)), bool(entry.get("ignore", 0))
             link = entry.get("parent_id")
             link = entry.get("obj_ann_id") if link is None else link
@@ -160,14 +203,106 @@ class GroundTruth:
         return cls(
             categories=categories,
             image_ids=np.array([entry["id"] for entry in images], np.int64),
-            image_sizes=np.array([(e.get("height", 0), e.get("width", 0)) for e in images], np.int64).reshape(-1, 2),
+            image_sizes=sizes,
             file_names=tuple(str(e.get("file_name") or e.get("coco_url") or "") for e in images),
             negative=_category_sets(images, "neg_category_ids", categories.index),
             not_exhaustive=_category_sets(images, "not_exhaustive_category_ids", categories.index),
             image=image, category=category, boxes=boxes, area=area, crowd=crowd, ignore=ignore, parent=parent,
             segmentation=tuple(entry.get("segmentation") for entry in anns),
-            federated=any("neg_category_ids" in entry for entry in images),
+            federated=any("neg_category_ids" in entry for entry in images), _masks=masks,
         )  # fmt: skip
+
+
+_KEYS = {"images": ("id",), "annotations": ("image_id", "category_id"), "categories": ("id", "name")}
+_TYPES: dict[tuple[str, str], Any] = {("categories", "name"): str, ("annotations", "id"): (int, np.integer, str)}
+_LONGEST_SIDE = 1 << 31
+
+
+def _check_entries(entries: Any, key: str) -> None:
+    """ValueError for a list whose entries have not the keys that are needed, or ids that are no whole numbers."""
+    if not isinstance(entries, (list, tuple)):
+        raise ValueError(f"{key!r} of the annotations must be a list, got {entries!s:.40}")
+    for place, entry in enumerate(entries):
+        missing = [name for name in _KEYS[key] if not isinstance(entry, Mapping) or name not in entry]
+        if missing:
+            raise ValueError(f"entry {place} of {key!r} has no {missing[0]!r}: {entry!s:.60}")
+        for name in {*_KEYS[key], "id"} & set(entry):
+            good = isinstance(entry[name], _TYPES.get((key, name), (int, np.integer)))
+            if not good or (not isinstance(entry[name], str) and abs(int(entry[name])) >= 1 << 63):
+                what = "text" if name == "name" else "a whole number of at most 63 bits"
+                raise ValueError(f"entry {place} of {key!r}: {name!r} must be {what}, got {entry[name]!s:.40}")
+
+
+def _size(entry: Mapping[str, Any]) -> tuple[int, int]:
+    """(height, width) of an image entry; 0 where it does not say."""
+    sides = [entry.get(key) or 0 for key in ("height", "width")]
+    if not all(is_finite(side) and 0 <= side < _LONGEST_SIDE and int(side) == side for side in sides):
+        raise ValueError(
+            f"image {entry['id']}: height and width must be whole numbers of pixels, got {sides[0]!s:.40} and "
+            f"{sides[1]!s:.40}"
+        )
+    return (int(sides[0]), int(sides[1])) if all(sides) else (0, 0)
+
+
+def _read_masks(anns: Sequence[Mapping[str, Any]], image: Sequence[int], sizes: NDArray[np.int64]) -> dict[int, RLE]:
+    """Row -> run lengths of the annotations that have such; an image of unknown size takes that of its masks.
+
+    Raises:
+        ValueError: for run lengths that are damaged or not of their image's size, naming annotation and image.
+    """
+    masks: dict[int, RLE] = {}
+
+    def fail(row: int, reason: str) -> None:
+        raise ValueError(f"annotation {anns[row].get('id', row)} of image {anns[row]['image_id']}: {reason}")
+
+    for row, entry in enumerate(anns):
+        segmentation = entry.get("segmentation")
+        if not isinstance(segmentation, Mapping):
+            if segmentation is not None and not isinstance(segmentation, (list, tuple)):
+                fail(row, f"segmentation is neither polygons nor run lengths, but {segmentation!s:.40}")
+            continue
+        try:
+            masks[row] = read_runs(segmentation)
+        except ValueError as error:
+            fail(row, str(error))
+        if image[row] >= 0:
+            if not sizes[image[row]].any():
+                sizes[image[row]] = masks[row]["size"]
+            if (said := tuple(sizes[image[row]].tolist())) != tuple(masks[row]["size"]):
+                fail(row, f"its mask is of size {tuple(masks[row]['size'])}, but the image is {said} (height, width)")
+    rows = list(masks)
+    for begin in range(0, len(rows), 4096):
+        block = [masks[row] for row in rows[begin : begin + 4096]]
+        pixels = [mask["size"][0] * mask["size"][1] for mask in block]
+        for place, reason in damaged_run_lengths([mask["counts"] for mask in block], pixels).items():
+            fail(rows[begin + place], reason)
+    return masks
+
+
+def _box_and_area(
+    entry: Mapping[str, Any], row: int, size: NDArray[np.int64], masks: dict[int, RLE]
+) -> tuple[Any, float]:
+    """xywh and area of an annotation: what the file says, else of its mask; the area, without one, of its box."""
+    what = f"annotation {entry.get('id', row)} of image {entry['image_id']}"
+    box, area = entry.get("bbox"), entry.get("area")
+    if area is not None and not isinstance(area, (int, float, np.number)):
+        raise ValueError(f"{what}: area must be a number of pixels, got {area!s:.40}")
+    if area is not None and not is_finite(area) and area == area:
+        raise ValueError(f"{what}: area must be a number of pixels, got {area!s:.40}")
+    unknown = area is None or area != area
+    if (box is None or unknown) and row not in masks and entry.get("segmentation") and size.all():
+        try:
+            masks[row] = encode_segmentation(entry["segmentation"], (int(size[0]), int(size[1])), what=what)
+        except ValueError as error:
+            if box is None:
+                raise ValueError(f"{what} has no box, and no mask to take it from: {error}") from error
+    if box is None and row in masks:
+        box = rle.toBbox(masks[row]).tolist()
+    if wrong := wrong_box(box):
+        raise ValueError(f"annotation {entry.get('id', row)}: {wrong[1]}")
+    if not unknown:
+        return box, float(area)  # type: ignore[arg-type]
+    return box, float(rle.area(masks[row])) if row in masks else float(box[2]) * float(box[3])
 
 
 def _category_sets(

@@ -27,7 +27,7 @@ from partglee.evaluation.base import Results
 from partglee.evaluation.detections import Detections, judgeable, not_exhaustive
 from partglee.evaluation.ground_truth import GroundTruth
 from partglee.evaluation.instances import InstanceEvaluator
-from partglee.evaluation.matching import box_iou, match
+from partglee.evaluation.matching import box_iou, mask_iou, match
 from partglee.evaluation.options import check_choice, check_count, check_flag, check_number
 
 PARENTS = ("predicted", "derived")
@@ -170,7 +170,8 @@ class ParentAgreement:
         for i in np.flatnonzero(same):
             pair = (int(predicted[i]), int(annotated[i]))
             if pair not in self._known:
-                iou = rle.iou([self.detections.mask(pair[0])], [self.truth.mask(pair[1])], [0])
+                own, other = np.array(pair[:1]), np.array(pair[1:])
+                iou = mask_iou(self.truth, self.detections, own, other, np.zeros(1, bool))
                 self._known[pair] = float(iou[0, 0]) >= PARENT_IOU
             answer[i] = self._known[pair]
         return answer

@@ -106,11 +106,26 @@ class InstanceEvaluator(Evaluator):
         return self._buffer.state()
 
     def compute(self, states: list[Any]) -> Results:
-        detections = merge_states(states, self.issues, len(self.ground_truth.image_ids))
+        detections = self.merged(states)
         results: Results = {}
         for kind in self.kinds:
             results.update({f"{kind}/{key}": value for key, value in self.score(detections, kind).items()})
         return results
+
+    def merged(self, states: list[Any]) -> Detections:
+        """Detections of all processes; notes what annotations cannot be scored as they should."""
+        truth = self.ground_truth
+        if "segm" in self.kinds:
+            if truth.lost:
+                row, reason = next(iter(truth.lost.items()))
+                where = (
+                    f"row {row}, image {truth.image_ids[truth.image[row]]}: {reason}; ignored where masks are scored"
+                )
+                self.issues.add("annotation without a mask", where, count=len(truth.lost))
+            if empty := truth.without_pixels():
+                where = f"row {empty[0]}, image {truth.image_ids[truth.image[empty[0]]]}; it counts as not found"
+                self.issues.add("annotation whose mask covers no pixel", where, count=len(empty))
+        return merge_states(states, self.issues, len(truth.image_ids))
 
     def ignore_unmatched(self, detections: Detections, kind: str) -> NDArray[np.bool_] | None:
         """(N, T) or (N, 1) detections that are ignored when they match nothing; None = none of them."""

@@ -4,15 +4,16 @@ Kinds (the same words appear in errors, warnings and results): `unknown image`, 
 `score not finite`, `box not finite`, `box of negative size`, `mask of the wrong size`, `mask unreadable`,
 `image given twice`, `no mask`, `no box`, `no predictions`, `image without prediction`, `detection given twice`,
 `repeated by the sampler`, `level not annotated`, `not federated`, `parent not found`,
-`pixels without a predicted part`.
+`pixels without a predicted part`, `annotation without a mask`, `annotation whose mask covers no pixel`.
 """
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections import Counter
 from typing import Any
+
+from partglee.data.segmentation import is_finite
 
 # Legitimate in themselves, but a reader of the number should know: never an error.
 NOTES = frozenset(
@@ -25,6 +26,8 @@ NOTES = frozenset(
         "not federated",
         "parent not found",
         "pixels without a predicted part",
+        "annotation without a mask",
+        "annotation whose mask covers no pixel",
     }
 )
 
@@ -75,15 +78,7 @@ def wrong_box(box: Any) -> tuple[str, str] | None:
     except TypeError:  # no list
         wrong = True
     if wrong:
-        return "box not finite", f"bbox must be four finite numbers xywh, got {box!r}"
+        return "box not finite", f"bbox must be four finite numbers xywh, got {box!s:.80}"
     if box[2] < 0 or box[3] < 0:
         return "box of negative size", f"bbox must be x, y, width and height, not two corners, got {list(box)!r}"
     return None
-
-
-def is_finite(value: Any) -> bool:
-    """Whether something is a number that is neither NaN nor infinite."""
-    try:
-        return math.isfinite(value)
-    except (TypeError, OverflowError):  # None or text; a whole number beyond all floats
-        return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -12,11 +11,12 @@ from numpy.typing import NDArray
 from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
 
 from partglee.data.annotations.entries import annotation_entries, category_entries
+from partglee.data.images import image_size
 from partglee.data.records import ImageRecord, Records
 from partglee.data.segmentation import encode_segmentation
 from partglee.evaluation.base import Results
 from partglee.evaluation.category_map import CategoryMap
-from partglee.evaluation.detections import Detections, judgeable, merge_states, not_exhaustive
+from partglee.evaluation.detections import Detections, judgeable, not_exhaustive
 from partglee.evaluation.ground_truth import GroundTruth
 from partglee.evaluation.hierarchical import HierarchicalEvaluator
 from partglee.evaluation.instances import CocoEvaluator, InstanceEvaluator
@@ -41,7 +41,7 @@ class JointEvaluator(CocoEvaluator):
 
     def compute(self, states: list[Any]) -> Results:
         truth = self.ground_truth
-        detections = self.judged(merge_states(states, self.issues, len(truth.image_ids)))
+        detections = self.judged(self.merged(states))
         is_part = truth.categories.is_part
         results: Results = {}
         for kind in self.kinds:
@@ -102,28 +102,24 @@ def evaluator_of_records(
     Args:
         kind: its class.
         by_label: labels of predictions are those of the records' vocabulary; False: categories are found by name.
-        kinds: of "bbox" and "segm"; None: masks too when every annotation has one.
+        kinds: of "bbox" and "segm"; None: masks too when annotations have some.
         options: of the class.
     """
     truth = ground_truth_of(records)
     objects, parts = category_ids_of(records)
     if kinds is None:
-        kinds = kinds_of([segmentation is not None for segmentation in truth.segmentation])
+        kinds = kinds_of(truth)
     labels: dict[str, Any] = {"object_category_ids": objects, "part_category_ids": parts} if by_label else {}
     category_map = CategoryMap(ground_truth=truth, **labels)
     return kind(ground_truth=truth, kinds=kinds, category_map=category_map, strict=strict, **options)
 
 
-def kinds_of(with_mask: Sequence[bool]) -> tuple[str, ...]:
-    """("bbox", "segm") when every annotation has a mask, else ("bbox",): with a warning where only some have none."""
-    if all(with_mask):
-        return ("bbox", "segm")
-    if any(with_mask):
-        warnings.warn(
-            f"masks are not scored: {with_mask.count(False)} of {len(with_mask)} annotations have no usable mask",
-            stacklevel=3,
-        )
-    return ("bbox",)
+def kinds_of(truth: GroundTruth) -> tuple[str, ...]:
+    """("bbox", "segm") when an annotation has a mask, or there is none at all, else ("bbox",).
+
+    Where only some have one, the others are ignored as masks: `InstanceEvaluator` notes how many.
+    """
+    return ("bbox", "segm") if truth.has_mask.any() or not len(truth) else ("bbox",)
 
 
 def category_ids_of(records: Records) -> tuple[list[int], list[int]]:
@@ -148,18 +144,28 @@ def ground_truth_of(records: Records) -> GroundTruth:
     annotations: list[dict[str, Any]] = []
     for index in range(len(records)):
         record = records[index]
-        size = (record.height, record.width)
+        size = size_of(record)
         images.append(
             {"id": record.image_id, "height": size[0], "width": size[1], "file_name": str(record.file),
              **_looked_for(record, ids)}
         )  # fmt: skip
         for entry in annotation_entries(record, ids, image_id=record.image_id, first_id=len(annotations) + 1):
-            if "segmentation" in entry:
+            if isinstance(entry.get("segmentation"), tuple) and 0 not in size:
                 mask = encode_segmentation(entry["segmentation"], size, what=f"an annotation of '{record.file}'")
                 entry.update(segmentation=mask, area=float(rle.area(mask)))
             annotations.append(entry)
     content = {"images": images, "annotations": annotations, "categories": categories}
     return GroundTruth.from_dict(content, part_category_ids=ids[1])
+
+
+def size_of(record: ImageRecord) -> tuple[int, int]:
+    """(height, width): as annotated, else of the image file; (0, 0) where that is not there or cannot be read."""
+    if record.height and record.width:
+        return record.height, record.width
+    try:
+        return image_size(record.source)
+    except (OSError, ValueError):
+        return 0, 0
 
 
 def _looked_for(record: ImageRecord, ids: tuple[Sequence[int], Sequence[int]]) -> dict[str, list[int]]:

@@ -63,12 +63,15 @@ def match(
             pairs with an annotation that counts; an ignored annotation takes anything.
 
     Raises:
-        ValueError: when masks are asked for and missing.
+        ValueError: when masks are asked for and a detection has none. An annotation without one is ignored, and takes
+            the detections that fit its box.
     """
     ranges = np.array(list((area_ranges or AREA_RANGES).values()))  # (A, 2)
     num_categories = len(truth.categories.ids)
     none = np.zeros(len(truth), bool)
     ignore_truth = none if ignore_truth is None else ignore_truth
+    if kind == "segm":
+        ignore_truth = ignore_truth | ~truth.has_mask
     crowd = none if crowd is None else crowd
 
     order, cell, rank = _sort(detections, num_categories)
@@ -167,8 +170,27 @@ def _group_iou(
         )
     iou = np.zeros((*rows.shape, truth_rows.shape[1]))
     for i, (cell_rows, cell_truth) in enumerate(zip(order[rows], truth_rows, strict=True)):
-        masks, truth_masks = [detections.mask(row) for row in cell_rows], [truth.mask(row) for row in cell_truth]
-        iou[i] = rle.iou(masks, truth_masks, crowd[cell_truth].astype(np.uint8).tolist())
+        iou[i] = mask_iou(truth, detections, cell_rows, cell_truth, crowd[cell_truth])
+    return iou
+
+
+def mask_iou(
+    truth: GroundTruth,
+    detections: Detections,
+    rows: NDArray[np.int64],
+    truth_rows: NDArray[np.int64],
+    crowd: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """(D, G) IoU of masks, for crowds intersection over detection; of boxes where the annotation's mask is lost."""
+    masks, drawn = [detections.mask(row) for row in rows], truth.has_mask[truth_rows]
+    iou = np.zeros((len(rows), len(truth_rows)))
+    if drawn.any():
+        flags = crowd[drawn].astype(np.uint8).tolist()
+        iou[:, drawn] = rle.iou(masks, [truth.mask(row) for row in truth_rows[drawn]], flags)
+    if not drawn.all():
+        around = np.array([rle.toBbox(mask) for mask in masks])
+        boxes = np.where(np.isnan(detections.boxes[rows]), around, detections.boxes[rows])
+        iou[:, ~drawn] = box_iou(boxes[:, None], truth.boxes[truth_rows[~drawn]][None], crowd[~drawn][None])
     return iou
 
 

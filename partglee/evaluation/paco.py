@@ -74,6 +74,8 @@ class PacoEvaluator(LvisEvaluator):
                 continue
             if kind == "bbox":
                 inter, area = _box_overlap(detections.boxes[row], truth.boxes[objects])
+            elif not (objects := [i for i in objects if truth.has_mask[i]]):
+                continue
             else:
                 masks = [truth.mask(i) for i in objects]
                 area = rle.area(masks).astype(np.float64)

@@ -18,6 +18,7 @@ from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignor
 from torch import Tensor
 
 from partglee.basics.files import JSON_ERRORS
+from partglee.basics.masks import run_length_fault
 
 if TYPE_CHECKING:
     import supervision
@@ -380,5 +381,7 @@ def _decode_masks(encoded: Sequence[Mapping[str, Any]], image_size: tuple[int, i
     for i, entry in enumerate(encoded):
         if tuple(entry["size"]) != tuple(image_size):
             raise ValueError(f"mask {i} has size {entry['size']}, but the image is {list(image_size)} (height, width)")
+        if fault := run_length_fault(entry):
+            raise ValueError(f"mask {i}: {fault}")
         masks[i] = rle.decode({"size": entry["size"], "counts": entry["counts"].encode("ascii")}).astype(bool)
     return torch.from_numpy(masks)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from partglee.data.annotations.entries import as_content
 from partglee.data.annotations.expressions import is_old_form
 from partglee.data.images import read_image
 from partglee.data.records import Records
-from partglee.data.segmentation import decode, encode_segmentation
+from partglee.data.segmentation import decode, encode_segmentation, is_finite
 from partglee.structures.prediction import Prediction
 from partglee.visualization.draw import draw_prediction
 from partglee.visualization.expressions import Told, draw_expressions
@@ -150,6 +149,9 @@ def annotated_prediction(
         box = entry.get("bbox")
         if category is None or entry.get("iscrowd") or "id" not in entry or not _is_box(box):
             continue
+        box = _inside(box, size)
+        if box is None:
+            continue
         link = entry.get("parent_id")
         link = entry.get("obj_ann_id") if link is None else link
         is_part = is_part_category(category)
@@ -185,6 +187,13 @@ def _with_keys(entries: Any, *keys: str) -> list[Mapping[str, Any]]:
     return [entry for entry in entries if isinstance(entry, Mapping) and all(_is_key(entry.get(k)) for k in keys)]
 
 
+def _inside(box: Sequence[float], size: tuple[int, int]) -> list[float] | None:
+    """The part of an xywh box that is in the image; None for nothing."""
+    x0, y0 = max(float(box[0]), 0.0), max(float(box[1]), 0.0)
+    x1, y1 = min(float(box[0]) + float(box[2]), float(size[1])), min(float(box[1]) + float(box[3]), float(size[0]))
+    return [x0, y0, x1 - x0, y1 - y0] if x1 > x0 and y1 > y0 else None
+
+
 def _is_key(value: Any) -> bool:
     return isinstance(value, (int, float, str))
 
@@ -192,4 +201,4 @@ def _is_key(value: Any) -> bool:
 def _is_box(value: Any) -> bool:
     """Whether something is four finite numbers."""
     numbers = isinstance(value, (list, tuple)) and all(isinstance(number, (int, float)) for number in value)
-    return numbers and len(value) == 4 and all(map(math.isfinite, value))
+    return numbers and len(value) == 4 and all(map(is_finite, value))

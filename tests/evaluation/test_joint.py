@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from evaluation_worlds import feed, perfect_rows
 
 from partglee.data.records import ImageRecord, Instance
 from partglee.evaluation import CocoEvaluator, HierarchicalEvaluator, joint_evaluator
@@ -139,15 +140,21 @@ def test_categories_and_areas() -> None:
 
 
 def test_one_annotation_without_a_mask_is_told() -> None:
-    """Masks are not scored then, which must not go unseen."""
+    """It alone is left out where masks are scored, which must not go unseen; its box stands for it."""
     records = make_records()
     first = records[0]
     lost = Instance(first.parts[0].label, first.parts[0].box, None, first.parts[0].parent)
+    whole = joint_evaluator(make_records())
     records[0] = replace(first, parts=(lost, *first.parts[1:]))
-    total = sum(len(record.objects) + len(record.parts) for record in records)
-    with pytest.warns(UserWarning, match=f"masks are not scored: 1 of {total} annotations"):
-        assert joint_evaluator(records).kinds == ("bbox",)
+    evaluator = joint_evaluator(records)
+    assert evaluator.kinds == ("bbox", "segm")
+    rows = perfect_rows(whole.ground_truth)
+    with pytest.warns(UserWarning, match="1 x annotation without a mask; first: row .* it has none"):
+        results = feed(evaluator, rows)
+    assert results["issues/annotation without a mask"] == 1
+    scored = {key: value for key, value in results.items() if key.endswith("AP")}
+    assert len(scored) >= 4 and scored == pytest.approx(dict.fromkeys(scored, 100.0))
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # nothing to tell where all or none have one
-        assert joint_evaluator(make_records()).kinds == ("bbox", "segm")
+        assert not any(key.startswith("issues/") for key in feed(joint_evaluator(make_records()), rows))
         assert joint_evaluator(make_records(masks=False)).kinds == ("bbox",)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from partglee.data.annotations.categories import label_categories, objects_above
 from partglee.data.annotations.columns import Columns
 from partglee.data.annotations.columns_cache import load_columns
+from partglee.data.annotations.columns_repair import as_written
 from partglee.data.annotations.expressions import count_expressions, is_old_form, parse_expressions
 from partglee.data.records import Expression, ImageRecord, Instance, Segmentation
 from partglee.data.spec import DatasetSpec
@@ -99,14 +100,14 @@ class CocoRecords:
         objects: dict[int, Instance] = {}
         row_of: dict[int, int] = {}  # annotation -> row in objects
         for row in annotations:
-            instance = None if self._part_at(row) else self._instance(row, height, width)
+            instance = None if self._part_at(row) else self._instance(row)
             if instance is not None:
                 row_of[row] = len(objects)
                 objects[row] = instance
         parts: dict[int, Instance] = {}
         for row in annotations:
             if self._part_at(row):
-                instance = self._instance(row, height, width, parent=row_of.get(int(self._parent[row]), -1))
+                instance = self._instance(row, parent=row_of.get(int(self._parent[row]), -1))
                 if instance is not None:
                     parts[row] = instance
         negative = self._labels_of(c.negative, c.negative_start, image) if c.federated else (None, None)
@@ -190,17 +191,12 @@ class CocoRecords:
     def _part_at(self, row: int) -> bool:
         return bool(self._is_part[self.columns.category[row]])
 
-    def _instance(self, row: int, height: int, width: int, *, parent: int = -1) -> Instance | None:
+    def _instance(self, row: int, *, parent: int = -1) -> Instance | None:
         c = self.columns
         label = int(self._label[c.category[row]])
         if label < 0:
             return None
         x0, y0, x1, y1 = (float(v) for v in c.box[row])
-        if height and width:
-            x0, x1 = max(x0, 0.0), min(x1, float(width))
-            y0, y1 = max(y0, 0.0), min(y1, float(height))
-            if x1 <= x0 or y1 <= y0:
-                return None  # wholly outside of the image
         return Instance(
             label=label, box=(x0, y0, x1, y1), segmentation=self._segmentation(row), parent=parent,
             crowd=bool(c.crowd[row]), annotation_id=int(c.annotation_id[row]), attributes=self._attributes(row),
@@ -220,9 +216,8 @@ class CocoRecords:
         polygons = []
         for polygon in range(first, first + count):
             start = int(c.coordinate_start[polygon])
-            numbers = c.coordinates[start : start + int(c.coordinate_count[polygon])].astype(np.float64)
-            # The decimals of the file again: a coordinate of x.1 or x.3 lies where rasterising rounds up or down.
-            polygons.append(tuple(np.round(numbers, 3).tolist()))
+            numbers = c.coordinates[start : start + int(c.coordinate_count[polygon])]
+            polygons.append(tuple(as_written(numbers)))
         return tuple(polygons) or None
 
     def _levels(self, categories: NDArray[Any]) -> tuple[frozenset[int], frozenset[int]]:
@@ -243,11 +238,12 @@ class CocoRecords:
             return ()
         c = self.columns
         span = slice(int(c.annotation_start[image]), int(c.annotation_start[image + 1]))
+        size = tuple(c.image_size[image].tolist())
         try:
             return parse_expressions(
                 entries,
-                objects=[instance.annotation_id for instance in objects],
-                parts=[instance.annotation_id for instance in parts],
+                objects=[_id_inside(instance, size) for instance in objects],
+                parts=[_id_inside(instance, size) for instance in parts],
                 left_out=frozenset(c.annotation_id[span].tolist()),
             )
         except ValueError as error:
@@ -263,3 +259,10 @@ class CocoRecords:
         c = self.columns
         text = c.image_text[c.file_name_end[image] : c.image_text_start[image + 1]].tobytes()
         return json.loads(text) if text else None
+
+
+def _id_inside(instance: Instance, size: tuple[int, int]) -> int | None:
+    """The annotation id of what shows in the image: no sentence can mean the rest. `size`: height, width; 0 unknown."""
+    x0, y0, x1, y1 = instance.box
+    shows = 0 in size or (x0 < size[1] and y0 < size[0] and x1 > 0 and y1 > 0)
+    return instance.annotation_id if shows else None

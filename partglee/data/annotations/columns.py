@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from partglee.data.annotations import columns_repair as repair
 from partglee.data.annotations.categories import image_file_name
 from partglee.data.annotations.json_stream import stream_lists
-from partglee.data.segmentation import encode_segmentation
+from partglee.data.segmentation import read_runs
 
 Ints = NDArray[np.int64]
 
@@ -52,7 +52,7 @@ class Columns:
     polygon_count: NDArray[np.int32]  # (M,)
     coordinate_start: Ints  # (P,) first number
     coordinate_count: NDArray[np.int32]  # (P,)
-    coordinates: NDArray[np.float32]  # x, y, x, y, ... of all polygons
+    coordinates: NDArray[Any]  # x, y, x, y, ... of all polygons: float32, float64 where three decimals are not enough
     run: Ints  # (M,) row of the run-length mask, -1 for none
     run_size: NDArray[np.int32]  # (R, 2) height, width
     run_start: Ints  # (R + 1,)
@@ -110,7 +110,7 @@ class _Parser:
         self.crowd = array("b")
         self.attributes, self.attribute_end = array("i"), array("q")
         self.polygon_end, self.coordinate_end = array("q"), array("q")
-        self.coordinates = array("f")
+        self.coordinates = array("d")
         self.run, self.run_size, self.run_end = array("q"), array("i"), array("q")
         self.run_counts = bytearray()
         self.issues: Counter[str] = Counter()
@@ -158,7 +158,7 @@ class _Parser:
         self.polygon_end.append(len(self.coordinate_end))
 
     def _add_run_mask(self, segmentation: dict[str, Any]) -> int:
-        encoded = encode_segmentation(segmentation, (0, 0), what="the mask")
+        encoded = read_runs(segmentation)
         self.run_size.extend(encoded["size"])
         self.run_counts += encoded["counts"]
         self.run_end.append(len(self.run_counts))
@@ -182,7 +182,10 @@ class _Parser:
 
         image = repair.rows_of(np.array(self.image, np.int64), image_id)
         category = repair.rows_of(np.array(self.category_id, np.int64), category_id)
-        shapes = repair.Shapes.of(self)
+        of_image = np.append(size, [[0, 0]], axis=0)[image]  # (M, 2); unknown images are row -1
+        repair.check_runs(self, of_image)
+        shapes = repair.Shapes.of(self, of_image)
+        repair.count_boxes_outside(np.array(self.box).reshape(-1, 4), of_image, image, self.issues)
         box = repair.repair_boxes(shapes, np.array(self.box).reshape(-1, 4), self.issues)
         good = (image >= 0) & (category >= 0) & ~np.isnan(box).any(1)
         for mask, what in ((image < 0, "an unknown image"), (category < 0, "an unknown category")):

@@ -12,8 +12,27 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
 
+from partglee.data.segmentation import (
+    FAR,
+    FEW,
+    FLAT,
+    LONG,
+    NOT_FINITE,
+    damaged_run_lengths,
+    encode_segmentation,
+    polygon_faults,
+)
+
 Ints = NDArray[np.int64]
 _BLOCK = 1 << 16  # polygons measured at a time, to bound the memory
+_RUNS = 1 << 12  # run-length masks measured at a time
+_TOLD = {
+    FEW: "polygons of fewer than three points (left out)",
+    FLAT: "polygons without area or with bad numbers (left out)",
+    NOT_FINITE: "polygons without area or with bad numbers (left out)",
+    FAR: "polygons that reach more than one image side outside of their image (left out)",
+    LONG: "polygons with an outline that is longer than any image needs (left out)",
+}
 
 
 class Shapes(NamedTuple):
@@ -23,23 +42,32 @@ class Shapes(NamedTuple):
     polygon_count: NDArray[np.int32]  # (M,)
     coordinate_start: Ints  # (P,)
     coordinate_count: NDArray[np.int32]  # (P,)
-    coordinates: NDArray[np.float32]
+    coordinates: NDArray[Any]
     run: Ints  # (M,) -1 for none
     run_size: NDArray[np.int32]  # (R, 2)
     run_start: Ints  # (R + 1,)
     run_counts: NDArray[np.uint8]
+    size: Ints  # (M, 2) height and width of the image, 0 unknown
 
     @classmethod
-    def of(cls, parsed: Any) -> Shapes:
-        """From the parser's growing columns; polygons of fewer than three points or without area are left out."""
-        coordinates = np.frombuffer(parsed.coordinates, np.float32)
+    def of(cls, parsed: Any, size: Ints) -> Shapes:
+        """From the parser's growing columns; polygons that enclose nothing or lie far outside are left out.
+
+        Args:
+            size: (M, 2) height and width of each annotation's image, 0 unknown.
+        """
+        coordinates = np.frombuffer(parsed.coordinates, np.float64)
         starts = np.array([0, *parsed.coordinate_end], np.int64)
         lengths = np.diff(starts)
-        good, few, flat = _usable(coordinates, starts[:-1], lengths)
-        if few:
-            parsed.issues["polygons of fewer than three points (left out)"] = few
-        if flat:
-            parsed.issues["polygons without area or with bad numbers (left out)"] = flat
+        owner = np.repeat(np.arange(len(size)), np.diff([0, *parsed.polygon_end]))
+        good = np.ones(len(lengths), bool)
+        for begin in range(0, len(lengths), _BLOCK):
+            rows = slice(begin, begin + _BLOCK)
+            faults = polygon_faults(coordinates, starts[:-1][rows], lengths[rows], size[owner[rows]])
+            good[rows] = faults == 0
+            for fault, what in _TOLD.items():
+                if count := int((faults == fault).sum()):
+                    parsed.issues[what] += count
         kept_before = np.concatenate([[0], np.cumsum(good)])
         polygon_ends = kept_before[np.array([0, *parsed.polygon_end], np.int64)]
         return cls(
@@ -47,11 +75,12 @@ class Shapes(NamedTuple):
             polygon_count=np.diff(polygon_ends).astype(np.int32),
             coordinate_start=starts[:-1][good],
             coordinate_count=lengths[good].astype(np.int32),
-            coordinates=coordinates,
+            coordinates=_narrow(coordinates),
             run=np.array(parsed.run, np.int64),
             run_size=np.array(parsed.run_size, np.int32).reshape(-1, 2),
             run_start=np.array([0, *parsed.run_end], np.int64),
             run_counts=np.frombuffer(bytes(parsed.run_counts), np.uint8),
+            size=size,
         )
 
     def bounds(self, row: int) -> NDArray[np.float64] | None:
@@ -67,35 +96,70 @@ class Shapes(NamedTuple):
         spans = zip(
             self.coordinate_start[first : first + count], self.coordinate_count[first : first + count], strict=True
         )
-        points = np.concatenate([self.coordinates[s : s + n].reshape(-1, 2) for s, n in spans]).astype(np.float64)
+        polygons = [as_written(self.coordinates[s : s + n]) for s, n in spans]
+        if self.size[row].all():  # as predictions without a box get theirs: around the pixels
+            height, width = (int(side) for side in self.size[row])
+            x, y, w, h = rle.toBbox(encode_segmentation(polygons, (height, width), what="an annotation"))
+            return np.array([x, y, x + w, y + h]) if w > 0 and h > 0 else None
+        points = np.concatenate([np.reshape(polygon, (-1, 2)) for polygon in polygons])
         return np.concatenate([points.min(0), points.max(0)])
 
 
-def _usable(coordinates: NDArray[np.float32], starts: Ints, lengths: Ints) -> tuple[NDArray[np.bool_], int, int]:
-    """(P,) bool and the counts of polygons with too few points and of those without area."""
-    enough = (lengths >= 6) & (lengths % 2 == 0)
-    area = np.zeros(len(starts))
-    for begin in range(0, len(starts), _BLOCK):
-        rows = begin + np.flatnonzero(enough[begin : begin + _BLOCK])
-        if len(rows):
-            area[rows] = _areas(coordinates, starts[rows], lengths[rows])
-    good = enough & (area > 0)  # NaN compares as False
-    return good, int((~enough).sum()), int((enough & ~good).sum())
+def _narrow(coordinates: NDArray[np.float64]) -> NDArray[Any]:
+    """float32 where that gives the numbers of the file again (`as_written`), which halves a column of millions."""
+    for begin in range(0, len(coordinates), _BLOCK):
+        block = coordinates[begin : begin + _BLOCK]
+        with np.errstate(over="ignore"):
+            again = np.round(block.astype(np.float32).astype(np.float64), 3)
+        if not np.array_equal(again, block, equal_nan=True):
+            return coordinates
+    return coordinates.astype(np.float32)
 
 
-def _areas(coordinates: NDArray[np.float32], starts: Ints, lengths: Ints) -> NDArray[np.float64]:
-    """(P,) areas by the shoelace formula, polygons of at least three points."""
-    points = lengths // 2
-    first = np.concatenate([[0], np.cumsum(points)[:-1]])
-    owner = np.repeat(np.arange(len(starts)), points)
-    place = np.arange(len(owner)) - first[owner]
-    at = starts[owner] + 2 * place
-    following = starts[owner] + 2 * ((place + 1) % points[owner])
-    # Relative to the polygon's first point: float32 coordinates of a thin polygon would cancel otherwise.
-    x0, y0 = (coordinates[starts + axis].astype(np.float64)[owner] for axis in (0, 1))
-    x, y = coordinates[at] - x0, coordinates[at + 1] - y0
-    next_x, next_y = coordinates[following] - x0, coordinates[following + 1] - y0
-    return np.abs(np.add.reduceat(x * next_y - y * next_x, first)) / 2
+def as_written(numbers: NDArray[Any]) -> list[float]:
+    """Coordinates with the decimals of the file: one of x.1 or x.3 lies where rasterising rounds up or down."""
+    if numbers.dtype == np.float64:
+        return numbers.tolist()  # type: ignore[no-any-return]
+    return np.round(numbers.astype(np.float64), 3).tolist()  # type: ignore[no-any-return]
+
+
+def check_runs(parsed: Any, size: Ints) -> None:
+    """ValueError for run lengths that are damaged or not of their image's size: targets would be what lies in memory.
+
+    Args:
+        size: (M, 2) height and width of each annotation's image, 0 unknown.
+    """
+    rows = np.flatnonzero(np.array(parsed.run, np.int64) >= 0)
+    said = np.array(parsed.run_size, np.int64).reshape(-1, 2)
+    ends = np.array([0, *parsed.run_end], np.int64)
+    for begin in range(0, len(rows), _RUNS):
+        block = range(begin, min(begin + _RUNS, len(rows)))
+        counts = [bytes(parsed.run_counts[ends[run] : ends[run + 1]]) for run in block]
+        faults = damaged_run_lengths(counts, said[block.start : block.stop].prod(1).tolist())
+        for place, row in enumerate(rows[block.start : block.stop].tolist()):
+            of_image, own = size[row].tolist(), said[begin + place].tolist()
+            fault = faults.get(place)
+            if fault is None and 0 not in of_image and of_image != own:
+                fault = f"its mask is of size {own}, but the image is {of_image} (height, width)"
+            if fault is not None:
+                raise ValueError(f"annotation {parsed.annotation_id[row]} of image {parsed.image[row]}: {fault}")
+
+
+def count_boxes_outside(box: NDArray[np.float64], size: Ints, image: Ints, issues: Counter[str]) -> None:
+    """Tell what boxes (M, 4) xywh and the sizes (M, 2) of their images say against each other."""
+    low, high = box[:, :2], box[:, :2] + box[:, 2:]
+    known = (size > 0).all(1) & np.isfinite(box).all(1)
+    side = size[:, ::-1]  # width, height
+    outside = known & ((low >= side) | (high <= 0)).any(1)
+    over = known & ~outside & ((low < -1) | (high > side + 1)).any(1)
+    if count := int(outside.sum()):
+        issues["boxes outside of their image (kept in evaluation, never trained with)"] = count
+    if count := int(over.sum()):
+        issues["boxes over the edge of their image (kept in evaluation, cut off in training)"] = count
+    turned = known & (low >= -1).all(1) & (high <= size + 1).all(1)  # it fits where the sides are swapped
+    images = np.setdiff1d(image[outside | over], image[known & ~turned])
+    if len(images):
+        issues["images whose boxes fit only when height and width are swapped"] = len(images)
 
 
 def repair_boxes(shapes: Shapes, box: NDArray[np.float64], issues: Counter[str]) -> NDArray[np.float64]:

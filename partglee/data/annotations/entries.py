@@ -63,7 +63,8 @@ def annotation_entries(
         x0, y0, x1, y1 = instance.box
         entry: dict[str, Any] = {
             "id": number, "image_id": image_id, "category_id": category_ids[level][instance.label],
-            "bbox": [x0, y0, x1 - x0, y1 - y0], "iscrowd": int(instance.crowd),
+            # Rounded: the sum and difference of the file's numbers is not quite the width that it says.
+            "bbox": [x0, y0, round(x1 - x0, 9), round(y1 - y0, 9)], "iscrowd": int(instance.crowd),
         }  # fmt: skip
         if instance.segmentation is not None:
             entry["segmentation"] = instance.segmentation

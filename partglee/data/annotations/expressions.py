@@ -25,14 +25,18 @@ def is_old_form(entries: Any) -> bool:
 
 
 def parse_expressions(
-    entries: Any, *, objects: Sequence[int], parts: Sequence[int], left_out: frozenset[int] = frozenset()
+    entries: Any,
+    *,
+    objects: Sequence[int | None],
+    parts: Sequence[int | None],
+    left_out: frozenset[int] = frozenset(),
 ) -> tuple[Expression, ...]:
     """The expressions of one image; their places are those in the file.
 
     Args:
         entries: the value of `expressions`.
-        objects, parts: annotation ids of the record's rows.
-        left_out: ids of the image's annotations that no row stands for (their names are not in the vocabulary).
+        objects, parts: annotation ids of the record's rows; None for one outside of the image.
+        left_out: ids of all the image's annotations, to tell one that no row stands for from one of another image.
 
     Raises:
         ValueError: for an empty sentence, ids that are not of the image, or a `no_target` that contradicts them.
@@ -44,8 +48,8 @@ def parse_expressions(
             f"expressions must be a list of sentences for one object, a list of such lists, or a list of mappings; "
             f"{ADVICE}, got {entries!s:.80}"
         )
-    rows = {key: row for row, key in enumerate(objects)}, {key: row for row, key in enumerate(parts)}
-    return tuple(_expression(entry, place, rows, left_out) for place, entry in enumerate(entries))
+    rows = tuple({key: row for row, key in enumerate(ids) if key is not None} for ids in (objects, parts))
+    return tuple(_expression(entry, place, (rows[0], rows[1]), left_out) for place, entry in enumerate(entries))
 
 
 def count_expressions(images: Iterable[Any]) -> dict[str, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
+from partglee.basics.masks import is_finite
 from partglee.data.annotations.categories import image_file_name, is_part_category, split_part_name
 from partglee.data.checks.expressions import check_expressions
 from partglee.data.checks.masks import check_segmentation
@@ -186,7 +186,9 @@ def _annotations(
         if not _check_box(report, what, entry["bbox"], size):
             continue
         for severity, rule, detail in check_segmentation(entry.get("segmentation"), size, entry["bbox"]):
-            (report.error if severity == "error" else report.warn)(rule, f"{what}: {detail}")
+            (report.error if severity == "error" else report.warn)(
+                rule, f"{what} of image {entry['image_id']}: {detail}"
+            )
         good[entry["id"]] = entry
     return good
 
@@ -194,7 +196,7 @@ def _annotations(
 def _check_box(report: Report, what: str, box: Any, size: tuple[int, int]) -> bool:
     """Whether a box can be used at all."""
     if not isinstance(box, (list, tuple)) or len(box) != 4 or not all(_is_number(side) for side in box):
-        report.error("box that is not four numbers x, y, width, height", f"{what}: {box}")
+        report.error("box that is not four numbers x, y, width, height", f"{what}: {box!s:.80}")
         return False
     x, y, width, height = (float(side) for side in box)
     if width <= 0 or height <= 0:
@@ -300,7 +302,7 @@ def _has_keys(report: Report, what: str, place: int, entry: Any, keys: tuple[str
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and is_finite(value)
 
 
 def _bar(entries: list[Any], what: str, shown: bool) -> Iterable[Any]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from partglee.data.segmentation import run_list
+from partglee.data.segmentation import is_finite, run_length_fault, run_list, usable_polygons
 
 Finding = tuple[str, str, str]  # "error" or "warning", rule, detail
 MIN_BOX_IOU = 0.5  # of the box and the box around the mask
@@ -27,7 +26,7 @@ def check_segmentation(segmentation: Any, size: tuple[int, int], box: Sequence[f
     if isinstance(segmentation, Mapping):
         findings, around = _run_lengths(segmentation, size)
     elif isinstance(segmentation, list):
-        findings, around = _polygons(segmentation)
+        findings, around = _polygons(segmentation, size)
     else:
         return [("error", "segmentation that is neither polygons nor run lengths", type(segmentation).__name__)]
     if around is not None and _box_iou(around, box) < MIN_BOX_IOU:
@@ -36,32 +35,24 @@ def check_segmentation(segmentation: Any, size: tuple[int, int], box: Sequence[f
     return findings
 
 
-def _polygons(polygons: list[Any]) -> tuple[list[Finding], list[float] | None]:
+def _polygons(polygons: list[Any], size: tuple[int, int]) -> tuple[list[Finding], list[float] | None]:
     """Findings, and the xywh box around the usable polygons."""
     usable: list[NDArray[np.float64]] = []
     bad = ""
     for polygon in polygons:
-        if not isinstance(polygon, list) or not all(isinstance(v, (int, float)) and math.isfinite(v) for v in polygon):
+        try:
+            points, fault = usable_polygons([polygon], size, what="it")
+        except ValueError:
             bad = bad or "not a flat list of numbers"
-        elif len(polygon) < 6 or len(polygon) % 2:
-            bad = bad or f"{len(polygon)} numbers"
-        else:
-            points = np.array(polygon, dtype=np.float64).reshape(-1, 2)
-            if _area(points) > 0:
-                usable.append(points)
-            else:
-                bad = bad or "no area"
+            continue
+        usable += [np.reshape(numbers, (-1, 2)) for numbers in points]
+        bad = bad or fault
     if not usable:
         return [("error", "segmentation without a usable polygon", bad)], None
     findings: list[Finding] = [("warning", "degenerate polygon beside usable ones", bad)] if bad else []
-    points = np.concatenate(usable)
-    low, high = points.min(axis=0), points.max(axis=0)
+    corners = np.concatenate(usable)
+    low, high = corners.min(axis=0), corners.max(axis=0)
     return findings, [*low.tolist(), *(high - low).tolist()]
-
-
-def _area(points: NDArray[np.float64]) -> float:
-    x, y = points.T
-    return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
 
 
 def _run_lengths(segmentation: Mapping[str, Any], size: tuple[int, int]) -> tuple[list[Finding], list[float] | None]:
@@ -69,18 +60,14 @@ def _run_lengths(segmentation: Mapping[str, Any], size: tuple[int, int]) -> tupl
     said = segmentation.get("size")
     if not isinstance(said, list) or len(said) != 2 or "counts" not in segmentation:
         return [("error", "run lengths without size or counts", str(sorted(segmentation)))], None
-    if not all(isinstance(side, int) for side in said):
-        return [("error", "run lengths that are broken", f"size {said}")], None
-    height, width = said
+    if not all(is_finite(side) for side in said):
+        return [("error", "run lengths that are broken", f"size {said!s:.40}")], None
+    height, width = (int(side) for side in said)
     if 0 not in size and (height, width) != size:
         return [("error", "run lengths of another size than the image", f"{said}, the image is {list(size)}")], None
-    try:
-        counts = run_list(segmentation["counts"])
-    except (ValueError, TypeError, OverflowError) as error:
-        return [("error", "run lengths that are broken", str(error))], None
-    if counts.sum() != height * width or (counts < 0).any():
-        detail = f"they cover {counts.sum()} pixels of {height * width}"
-        return [("error", "run lengths that are broken", detail)], None
+    if fault := run_length_fault(segmentation):
+        return [("error", "run lengths that are broken", fault)], None
+    counts = run_list(segmentation["counts"])
     ends = np.cumsum(counts)
     starts, stops = ends[:-1:2], ends[1::2]  # of the runs inside the mask, pixels counted down the columns
     filled = stops > starts[: len(stops)]

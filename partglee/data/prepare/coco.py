@@ -8,12 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
-
 from partglee.basics.files import read_json
 from partglee.data.prepare.command import Argv, add_output, run, write_apart, write_shares
 from partglee.data.prepare.files import AnnotatedImage
 from partglee.data.prepare.regions import Region
+from partglee.data.segmentation import encode_segmentation
 
 
 def read_coco(sources: Sequence[tuple[Path, str]]) -> tuple[list[dict[str, Any]], Iterator[AnnotatedImage]]:
@@ -44,13 +43,15 @@ def _images(
     seen: set[str] = set()
     for content, folder in zip(contents, folders, strict=True):
         of_image: dict[int, list[Region]] = defaultdict(list)
+        sizes = {image["id"]: (int(image["height"]), int(image["width"])) for image in content["images"]}
         for entry in content["annotations"]:
+            what = f"annotation {entry.get('id')} of image {entry['image_id']}"
             of_image[entry["image_id"]].append(
                 Region(
                     names[entry["category_id"]],
                     tuple(float(value) for value in entry["bbox"]),  # type: ignore[arg-type]
                     float(entry["area"]),
-                    _compressed(entry.get("segmentation")),
+                    _compressed(entry.get("segmentation"), sizes.get(entry["image_id"], (0, 0)), what),
                     crowd=bool(entry.get("iscrowd", 0)),
                 )
             )
@@ -65,11 +66,11 @@ def _images(
             )  # fmt: skip
 
 
-def _compressed(segmentation: Any) -> Any:
+def _compressed(segmentation: Any, size: tuple[int, int], what: str) -> Any:
     """Crowd regions have run lengths as lists of numbers; the common format has them compressed."""
-    if isinstance(segmentation, dict) and isinstance(segmentation["counts"], list):
-        encoded = rle.frPyObjects(segmentation, *segmentation["size"])
-        return {"size": list(segmentation["size"]), "counts": encoded["counts"].decode("ascii")}
+    if isinstance(segmentation, dict):
+        encoded = encode_segmentation(segmentation, size, what=what)
+        return {"size": encoded["size"], "counts": encoded["counts"].decode("ascii")}
     return segmentation
 
 

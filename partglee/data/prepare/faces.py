@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
 
 from partglee.basics.files import write_jpeg
 from partglee.data.images import read_image
@@ -21,7 +20,7 @@ from partglee.data.prepare.command import Argv, mapped_parser, run, shown, write
 from partglee.data.prepare.files import AnnotatedImage, num_validation
 from partglee.data.prepare.mapping import NameMapping, load_mapping
 from partglee.data.prepare.regions import Mask, Region, drop_specks, region_from_mask, split_pair
-from partglee.data.segmentation import label_files, labels_in, read_label_map
+from partglee.data.segmentation import decode, label_files, labels_in, read_label_map
 
 LABELS = (  # 0 = background
     "skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear", "mouth", "u_lip", "l_lip",
@@ -113,7 +112,7 @@ def small_faces(
 
 def _shrunk(region: Region, face: int, top: int, left: int, side: int) -> Region | None:
     """The region at its place on the picture; a pixel of the small face is its own where its centre was."""
-    mask = rle.decode(region.segmentation)
+    mask = decode(region.segmentation, *region.segmentation["size"])
     height, width = mask.shape
     rows = ((np.arange(face) + 0.5) * height / face).astype(int)
     columns = ((np.arange(face) + 0.5) * width / face).astype(int)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
 from scipy import ndimage  # type: ignore[import-untyped, unused-ignore]
 
-from partglee.data.segmentation import decode
+from partglee.data.segmentation import decode, usable_polygons
 
 Mask = NDArray[np.bool_]
 
@@ -42,8 +42,8 @@ def region_from_mask(name: str, mask: Mask, parts: tuple[Region, ...] = ()) -> R
 
 
 def draw_polygons(polygons: list[list[float]], height: int, width: int) -> Mask:
-    """Polygons -> (H, W) mask by COCO's rule; those of less than three points are left out."""
-    usable = [polygon for polygon in polygons if len(polygon) >= 6]
+    """Polygons -> (H, W) mask by COCO's rule; those that cannot be drawn are left out."""
+    usable, _ = usable_polygons(polygons, (height, width), what="an instance")
     if not usable:
         return np.zeros((height, width), dtype=bool)
     return decode(usable, height, width)

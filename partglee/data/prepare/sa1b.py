@@ -23,9 +23,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
 
 from partglee.basics.files import whole_file
+from partglee.basics.masks import decode
 from partglee.data.prepare.command import Argv, run
 from partglee.data.prepare.files import streamed_file
 from partglee.data.spec import datasets_root
@@ -210,8 +210,8 @@ def hierarchy(masks: NDArray[np.bool_], areas: Sequence[float] | NDArray[np.floa
 def shrink(segmentation: dict[str, Any]) -> NDArray[np.bool_]:
     """(H // 8, W // 8) of a compressed run-length mask, by the nearest pixel."""
     height, width = segmentation["size"]
-    small = rle.decode(segmentation)[::STEP, ::STEP][: height // STEP, : width // STEP]
-    return small.astype(bool)  # type: ignore[no-any-return, unused-ignore]
+    small = decode(segmentation, height, width)[::STEP, ::STEP][: height // STEP, : width // STEP]
+    return small
 
 
 # -- the script -----------------------------------------------------------------------------------------------------

@@ -6,12 +6,15 @@ import logging
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
-from coco_files import annotation, read, two_images
+from coco_files import annotation, read, spec_of, two_images, write
 
 from partglee.data import Expression, Instance
 from partglee.data.annotations.categories import label_categories
+from partglee.data.augmentation import ShortSide
 from partglee.data.checks.content import validate
+from partglee.data.mapper import Mapper
 from partglee.structures import Vocabulary
 
 IMAGE = {"id": 1, "file_name": "a.png", "height": 60, "width": 100}
@@ -171,9 +174,22 @@ def test_crowds_and_boxes_over_the_edge(tmp_path: Path) -> None:
         annotation(2, 2, (200, 0, 300, 20)),
         annotation(3, 2, (90, 0, 101, 20)),
     ]
-    record = (records := read(tmp_path, content))[0]
-    assert [(o.box, o.crowd) for o in record.objects] == [((0, 0, 100, 20), True), ((90, 0, 100, 20), False)]
+    write(tmp_path, content)
+    record = (records := spec_of(tmp_path).read())[0]
+    boxes = [((-5, -5, 500, 20), True), ((200, 0, 300, 20), False), ((90, 0, 101, 20), False)]
+    assert [(o.box, o.crowd) for o in record.objects] == boxes  # as the file has them, for the evaluators too
     assert records.labels(0) == ({1}, frozenset())
+    assert records.issues == {
+        "polygons that reach more than one image side outside of their image (left out)": 2,
+        "boxes outside of their image (kept in evaluation, never trained with)": 1,
+        "boxes over the edge of their image (kept in evaluation, cut off in training)": 1,
+    }
+    mapper = Mapper(
+        vocabulary=records.vocabulary, augmentation=ShortSide(short_sides=(60,), max_side=100, flip=0.0)
+    )  # fmt: skip
+    assert mapper(record, np.random.default_rng(0)).objects.boxes.tolist() == [[90, 0, 100, 20]]
+    content["annotations"][1]["image_id"] = 2  # 40 wide
+    assert read(tmp_path, content)[1].objects[0].box == (200, 0, 300, 20)
 
 
 def test_select(tmp_path: Path) -> None:
