@@ -139,7 +139,9 @@ def usable_polygons(
         if not all(isinstance(v, (int, float, np.integer, np.floating)) and not isinstance(v, bool) for v in polygon):
             raise ValueError(f"{what} has a polygon that is no flat list of numbers: {polygon!s:.60}")
         numbers = np.array([v if is_finite(v) else math.nan for v in polygon], np.float64)
-        sides = np.zeros((1, 2), np.int64) if anywhere else np.array([size], np.int64)
+        sides = (
+            np.zeros((1, 2), np.int64) if anywhere else np.array([[min(int(side), 1 << 31) for side in size]], np.int64)
+        )
         wrong = int(polygon_faults(numbers, np.zeros(1, np.int64), np.array([len(numbers)]), sides)[0])
         if wrong:
             fault = fault or POLYGON_FAULTS[wrong]

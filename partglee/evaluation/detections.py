@@ -167,8 +167,11 @@ class DetectionBuffer:
             )
             return False
         counts = None
-        if entry.get("segmentation") is not None:
-            counts = self._mask(image, where, entry["segmentation"])
+        segmentation = entry.get("segmentation")
+        if not self.need_masks and isinstance(segmentation, (list, tuple)) and self._image_size(image) == (0, 0):
+            segmentation = None  # polygons of an image of unknown size, where boxes alone are scored
+        if segmentation is not None:
+            counts = self._mask(image, where, segmentation)
             if counts is None:
                 return False
         elif self.need_masks:
