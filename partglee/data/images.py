@@ -12,11 +12,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
-MAX_PIXELS = 120_000_000  # a 108-megapixel phone photo passes; 360 MB as uint8 RGB
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jp2", ".ppm", ".pgm"})
+MAX_PIXELS = 120_000_000  # a 108-megapixel phone photo passes; 840 MB while it is read, 360 MB as uint8 RGB
+_HUNGRY = {"WEBP": 70_000_000, "AVIF": 70_000_000, "JPEG2000": 40_000_000}  # pixels; their decoders take more for each
+_STRIP = 2_000_000  # pixels that are converted at a time
+IMAGE_SUFFIXES = frozenset(
+    {
+        ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".gif", ".jp2", ".ppm",
+        ".pgm", ".pbm", ".pnm",
+    }
+)  # fmt: skip
 
 ImageSource = str | Path | Image.Image | NDArray[np.generic] | Tensor
 
@@ -47,7 +54,7 @@ def read_image(
         pixels = _read_file(source, max_pixels, at_least)
     elif isinstance(source, Image.Image):
         _check_size(source.size, max_pixels, what="the PIL image")
-        pixels = _to_rgb(_upright(source), what="the PIL image")
+        pixels = _upright_rgb(source, what="the PIL image")
     elif isinstance(source, np.ndarray):
         pixels = _from_array(source, max_pixels)
     elif isinstance(source, Tensor):
@@ -137,11 +144,13 @@ def _read_file(source: str | Path, max_pixels: int, at_least: tuple[int, int] | 
         raise ValueError(f"image file '{source}' is empty (0 bytes); copy or download it again")
     try:
         with _open(path) as image:
+            if max_pixels == MAX_PIXELS:
+                max_pixels = _HUNGRY.get(image.format or "", max_pixels)
             _check_size(image.size, max_pixels, what=f"image file '{source}'")
             if at_least is not None and image.format == "JPEG":
                 _decode_smaller(image, at_least)
             image.load()
-            return _to_rgb(_upright(image), what=f"image file '{source}'")
+            return _upright_rgb(image, what=f"image file '{source}'")
     except UnidentifiedImageError as error:
         with path.open("rb") as stream:
             head = stream.read(12)
@@ -149,7 +158,9 @@ def _read_file(source: str | Path, max_pixels: int, at_least: tuple[int, int] | 
             f"'{source}' is not an image that Pillow can read (it starts with {head!r}); open it in a viewer, and "
             "convert it to JPEG or PNG"
         ) from error
-    except (OSError, SyntaxError, EOFError, struct.error, zlib.error) as error:
+    except (*DAMAGE, ValueError) as error:
+        if f"image file '{source}'" in str(error):  # our own words
+            raise
         raise ValueError(f"image file '{source}' is damaged or cut off ({error}); copy or download it again") from error
 
 
@@ -161,6 +172,25 @@ def _decode_smaller(image: Image.Image, at_least: tuple[int, int]) -> None:
 
 
 _limit_lock = threading.Lock()
+
+
+def open_image(path: Path, *, max_pixels: int, what: str) -> Image.Image:
+    """An image file of any kind, not yet decoded.
+
+    Raises:
+        ValueError: for one of more than `max_pixels`.
+        OSError, UnidentifiedImageError, SyntaxError, EOFError, struct.error, zlib.error: for a damaged one.
+    """
+    image = _open(path)
+    try:
+        _check_size(image.size, max_pixels, what=what)
+    except ValueError:
+        image.close()
+        raise
+    return image
+
+
+DAMAGE = (OSError, UnidentifiedImageError, SyntaxError, EOFError, TypeError, struct.error, zlib.error)  # of image files
 
 
 def _open(path: Path) -> Image.Image:
@@ -184,11 +214,35 @@ def _check_size(size: tuple[int, int], max_pixels: int, *, what: str) -> None:
         raise ValueError(f"{what} has no pixels ({width} x {height}); check where it was cropped or resized")
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _upright_rgb(image: Image.Image, *, what: str) -> NDArray[np.uint8]:
+    """(h, w, 3) by strips: beside the decoded image and the result no copy of the whole lies in memory."""
+    turn = _orientation(image)
+    width, height = image.size
+    upright = np.empty((width, height, 3) if turn >= 5 else (height, width, 3), np.uint8)
+    stored = _as_stored(upright, turn)
+    rows = max(1, _STRIP // width)
+    for top in range(0, height, rows):
+        strip = image.crop((0, top, width, min(top + rows, height))) if rows < height else image
+        stored[top : top + rows] = _to_rgb(strip, what=what)
+    return upright
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 where it is missing or cannot be read, which says nothing about the pixels."""
     try:
-        return ImageOps.exif_transpose(image)
+        turn = image.getexif().get(ExifTags.Base.Orientation, 1)
     except (OSError, SyntaxError, ValueError, TypeError, KeyError, ZeroDivisionError, struct.error):
-        return image  # unreadable EXIF says nothing about the pixels
+        return 1
+    return turn if isinstance(turn, int) and 1 <= turn <= 8 else 1
+
+
+def _as_stored(upright: NDArray[np.uint8], turn: int) -> NDArray[np.uint8]:
+    """A view of the upright pixels in the order of the file."""
+    views = {
+        2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1], 5: upright.swapaxes(0, 1),
+        6: np.rot90(upright, 1), 7: upright[::-1, ::-1].swapaxes(0, 1), 8: np.rot90(upright, -1),
+    }  # fmt: skip
+    return views.get(turn, upright)
 
 
 def _to_rgb(image: Image.Image, *, what: str) -> NDArray[np.uint8]:
@@ -199,7 +253,7 @@ def _to_rgb(image: Image.Image, *, what: str) -> NDArray[np.uint8]:
     try:
         if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
             return _on_white(image.convert("RGBA"))
-        return np.asarray(image.convert("RGB"))
+        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     except ValueError as error:
         raise ValueError(
             f"{what} has the mode {image.mode!r}, which does not convert to RGB; save it as RGB"

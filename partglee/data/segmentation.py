@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from partglee.basics.masks import (
     FAR,
@@ -31,6 +30,9 @@ from partglee.basics.masks import (
     usable_polygons,
     wrong_run_list,
 )
+from partglee.data.images import DAMAGE, open_image
+
+_MAX_LABELS = 60_000_000  # pixels of a label map, which takes 8 bytes for each and more while it is read
 
 __all__ = [
     "FAR",
@@ -63,13 +65,16 @@ def read_label_map(file: Path) -> NDArray[np.int64]:
     """(H, W) labels as they are stored; the ignore value is not interpreted.
 
     Raises:
-        ValueError: for a file that is missing, damaged, or in colour.
+        ValueError: for a file that is missing, damaged, in colour, or of more than 60 million pixels.
     """
+    if not file.is_file():
+        raise ValueError(f"{file} is not a readable label map (there is no such file); write or download it again")
     try:
-        with Image.open(file) as image:
+        with open_image(file, max_pixels=_MAX_LABELS, what=f"label map {file}") as image:
             mode = image.mode
+            image.load()
             labels: NDArray[Any] = np.asarray(image)
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+    except (*DAMAGE, ValueError) as error:
         raise ValueError(f"{file} is not a readable label map ({error}); write or download it again") from error
     if labels.ndim != 2 or mode not in ("1", "L", "P", "I", "I;16", "I;16B", "I;16L"):
         raise ValueError(

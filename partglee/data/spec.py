@@ -98,6 +98,7 @@ class DatasetSpec:
     boxes_from_masks: bool = True  # after a crop; False where masks are worse than boxes
     left_right: bool = True  # names that say left or right are swapped by a flip
     evaluator: str = ""  # scoring protocol (`partglee.evaluation.protocols`); "" = `joint`, or `federated`
+    outside_images: bool = False  # file names may lead out of the folder of images
     counts: Counts = field(default_factory=Counts)  # what `partglee data` compares the files with
     needs: tuple[str, ...] = ()  # further files and folders that the reader reads, relative to the root
     select: tuple[float, float] = (0.0, 1.0)  # share of the images, in file order, that this split keeps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from partglee.basics.names import nearest
 from partglee.basics.processes import is_main_process
 from partglee.config.values import Range, check_values
 from partglee.data.annotations.coco_json import CocoRecords
+from partglee.data.annotations.shards import ShardRecords
 from partglee.data.build import build_augmentation
 from partglee.data.catalog import DataSets, get_dataset
 from partglee.data.checks.content import check_image_file
@@ -21,6 +23,8 @@ from partglee.engine.logging import LOGGER
 from partglee.engine.schedule import build_schedule
 from partglee.evaluation.protocols import metric_names
 
+_log = logging.getLogger(__name__)
+_TOLD_FROM = 0.01  # share of the annotations that are left out
 _SHOWN = 30  # metrics that an error lists
 _LOOKED_AT = 64  # images of a data set that are decoded before the first step
 _BAD_SHOWN = 3
@@ -123,6 +127,8 @@ def check_data(
     for name in names:
         try:
             records = data.records(name)
+            if train and name in cfg.DATASETS.TRAIN:
+                _check_targets(get_dataset(name), records)
             _check_expressions(records, every=train and name in cfg.DATASETS.TRAIN)
             if name in cfg.DATASETS.TEST:
                 if not cfg.TEST.LENIENT:
@@ -142,6 +148,27 @@ def check_data(
             f"TEST.BEST {cfg.TEST.BEST!r} is no metric of its data set{nearest(cfg.TEST.BEST, own) or ';'} "
             f"there are {', '.join(own[:_SHOWN])}{f' and {len(own) - _SHOWN} more' if len(own) > _SHOWN else ''}"
         )
+
+
+def _check_targets(spec: DatasetSpec, records: Records) -> None:
+    """There is something to learn from; what is left out of it is told from 1 % on."""
+    if not isinstance(records, (CocoRecords, ShardRecords)):  # others make their targets as they are asked for them
+        return
+    (objects, parts), lost = records.learnable()
+    reasons = ", ".join(f"{count} {what}" for what, count in sorted(lost.items(), key=lambda pair: -pair[1]))
+    usable = objects * spec.supervises_objects + parts * spec.supervises_parts
+    if not usable and not rows_with_expressions(records):
+        raise ValueError(
+            f"nothing can be learned from it: none of its {objects + parts + sum(lost.values())} annotations is of a "
+            f"level that it supervises and no crowd{f' ({reasons})' if reasons else ''}; "
+            f"`partglee data check {spec.name}` looks at each"
+        )
+    dropped = sum(lost.values())
+    if dropped >= _TOLD_FROM * (objects + parts + dropped):
+        _log.warning(
+            "data set %r: %d of %d annotations (%.1f %%) are not learned from: %s",
+            spec.name, dropped, objects + parts + dropped, 100 * dropped / (objects + parts + dropped), reasons,
+        )  # fmt: skip
 
 
 def _check_expressions(records: Records, *, every: bool) -> None:

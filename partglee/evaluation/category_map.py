@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from partglee.basics.names import humanise, name_key
 from partglee.evaluation.ground_truth import GroundTruth, split_part_name
@@ -50,8 +52,10 @@ class CategoryMap:
             if pair is not None and pair[1] is not None:
                 named.append(((pair[0], pair[1]), key))
                 parts.append(((pair[1],), key))
-        self._named = _Names(named)
-        self._parts = _Names(parts)
+        # Where one of several categories of a name has annotations, the name means that one.
+        annotated = {int(categories.ids[column]) for column in np.unique(ground_truth.category)}
+        self._named = _Names(named, annotated)
+        self._parts = _Names(parts, annotated)
 
     def category_id(
         self, *, level: str, label: int, name: str, parent_name: str | None, object_name: str | None = None
@@ -95,20 +99,32 @@ class CategoryMap:
 
 
 class _Names:
-    """Category ids by name; first as it is written, then without `_` and qualifiers where that is one category."""
+    """Category ids by name: as it is written, then without regard to case and white space, then without `_` and
+    qualifiers; each where that is one category, or one with annotations.
 
-    def __init__(self, named: Sequence[tuple[tuple[str, ...], int]]) -> None:
-        self._exact: dict[tuple[str, ...], int | None] = {}
-        self._loose: dict[tuple[str, ...], int | None] = {}
-        for table, key in ((self._exact, name_key), (self._loose, _loose_key)):
+    Args:
+        annotated: categories with annotations.
+    """
+
+    def __init__(self, named: Sequence[tuple[tuple[str, ...], int]], annotated: Collection[int]) -> None:
+        self._tables: list[tuple[Callable[[str], str], dict[tuple[str, ...], int | None]]] = []
+        for key in (str, name_key, _loose_key):
+            ids: dict[tuple[str, ...], set[int]] = {}
             for names, category in named:
-                words = tuple(key(name) for name in names)
-                table[words] = category if table.get(words, category) == category else None
+                ids.setdefault(tuple(key(name) for name in names), set()).add(category)
+            table: dict[tuple[str, ...], int | None] = {}
+            for words, found in ids.items():
+                chosen = found if len(found) == 1 else found.intersection(annotated)
+                table[words] = next(iter(chosen)) if len(chosen) == 1 else None
+            self._tables.append((key, table))
 
     def find(self, *names: str) -> int | None:
         """Category id, None when there is none or several."""
-        exact = self._exact.get(tuple(map(name_key, names)))
-        return self._loose.get(tuple(map(_loose_key, names))) if exact is None else exact
+        for key, table in self._tables:
+            category = table.get(tuple(key(name) for name in names))
+            if category is not None:
+                return category
+        return None
 
 
 def _loose_key(name: str) -> str:

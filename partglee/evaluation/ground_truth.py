@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
 
 from partglee.basics.files import read_json
-from partglee.data.annotations.categories import is_part_category, objects_above, split_part_name
+from partglee.data.annotations.categories import (
+    has_levels,
+    is_part_category,
+    objects_above,
+    part_pair,
+    split_part_name,
+    tell_split,
+)
+from partglee.data.annotations.values import flag, plain_ids
 from partglee.data.segmentation import (
     MAX_PIXELS,
     RLE,
@@ -41,11 +49,13 @@ class CategoryTable:
     is_part: NDArray[np.bool_]  # (K,)
     owner: tuple[str | None, ...]  # object name of a part category, None for objects and parts that name none
     part: tuple[str | None, ...]  # part name of a part category, None for objects
+    aliases: Mapping[int, int] = field(default_factory=dict)  # further ids that files have for a category -> its id
 
     @cached_property
     def index(self) -> dict[int, int]:
         """Category id -> column."""
-        return {int(key): column for column, key in enumerate(self.ids)}
+        own = {int(key): column for column, key in enumerate(self.ids)}
+        return {**{further: own[key] for further, key in self.aliases.items()}, **own}
 
     def columns(self, names: Sequence[str]) -> list[int]:
         """Columns of categories by full name; ValueError for an unknown one."""
@@ -147,6 +157,8 @@ class GroundTruth:
         *,
         part_category_ids: Sequence[int] | None = None,
         object_names: Sequence[str] = (),
+        split: bool | None = None,
+        aliases: Mapping[int, int] | None = None,
     ) -> GroundTruth:
         """Make columns of a COCO, LVIS or PACO dict.
 
@@ -158,16 +170,22 @@ class GroundTruth:
                 a name that splits into object and part (`dog:head`, `dog's head`, or one that starts with one of
                 `object_names`).
             object_names: to split names such as "Quadruped Head".
+            split: names may split; None: where the file means a hierarchy (`has_levels`), or object names are given.
+            aliases: further category ids -> the id that stands for them.
 
         Raises:
             ValueError: for annotations of unknown images or categories, with neither a box nor a mask or with damaged
                 run lengths, for values of another type than the format has, or an id given twice.
         """
+        content = plain_ids(content)
         for key in ("images", "annotations", "categories"):
             if key not in content:
                 raise ValueError(f"annotations must have {key!r}, got {sorted(content)[:8]}; is this a results file?")
             _check_entries(content[key], key)
-        categories = _categories(content["categories"], part_category_ids, object_names)
+        if split is None:
+            linked = any(_link(entry) is not None for entry in content["annotations"])
+            split = bool(object_names) or has_levels(content["categories"], linked=linked)
+        categories = _categories(content["categories"], part_category_ids, object_names, split, aliases or {})
         images = sorted(content["images"], key=lambda entry: entry["id"])
         image_row = {entry["id"]: row for row, entry in enumerate(images)}
         if len(image_row) < len(images):
@@ -193,10 +211,9 @@ class GroundTruth:
             image[row] = image_row[entry["image_id"]]
             category[row] = categories.index[entry["category_id"]]
             boxes[row], area[row] = _box_and_area(entry, row, sizes[image[row]], masks)
-            crowd[row], ignore[row] = bool(entry.get("iscrowd", 0)), bool(entry.get("ignore", 0))
-            link = entry.get("parent_id")
-            link = entry.get("obj_ann_id") if link is None else link
-            if link is not None and link != entry.get("id") and categories.is_part[category[row]]:
+            crowd[row], ignore[row] = flag(entry.get("iscrowd"), "iscrowd"), flag(entry.get("ignore"), "ignore")
+            link = _link(entry)
+            if link is not None and categories.is_part[category[row]]:
                 parent[row] = row_of.get(link, -1)
         parent = np.where((parent >= 0) & (image[parent] == image), parent, -1)  # links to other images lead nowhere
         parent = objects_above(parent, categories.is_part[category])
@@ -311,8 +328,19 @@ def _category_sets(
     return tuple(frozenset(index[c] for c in entry.get(key) or () if c in index) for entry in images)
 
 
+def _link(entry: Mapping[str, Any]) -> Any:
+    """Id of the annotation that this one names as its parent; None where it names none or itself."""
+    link = entry.get("parent_id")
+    link = entry.get("obj_ann_id") if link is None else link
+    return None if link == entry.get("id") else link
+
+
 def _categories(
-    entries: Sequence[Mapping[str, Any]], part_ids: Sequence[int] | None, object_names: Sequence[str]
+    entries: Sequence[Mapping[str, Any]],
+    part_ids: Sequence[int] | None,
+    object_names: Sequence[str],
+    split: bool,
+    aliases: Mapping[int, int],
 ) -> CategoryTable:
     entries = sorted(entries, key=lambda entry: entry["id"])
     ids = [entry["id"] for entry in entries]
@@ -321,11 +349,13 @@ def _categories(
     known_parts = None if part_ids is None else set(part_ids)
     is_part, owner, part = [], [], []
     for entry in entries:
-        pair = None if "owners" in entry else split_part_name(entry["name"], object_names)
-        flag = is_part_category(entry, object_names) if known_parts is None else entry["id"] in known_parts
+        pair = part_pair(entry, object_names)
+        flag = is_part_category(entry, object_names, split=split) if known_parts is None else entry["id"] in known_parts
         is_part.append(flag)
         owner.append(pair[0] if flag and pair else None)
         part.append((pair[1] if pair else entry["name"]) if flag else None)
+    if known_parts is None:
+        tell_split(entries, is_part, split=split)
     return CategoryTable(
         ids=np.array(ids, np.int64),
         names=tuple(entry["name"] for entry in entries),
@@ -333,4 +363,5 @@ def _categories(
         is_part=np.array(is_part, bool),
         owner=tuple(owner),
         part=tuple(part),
+        aliases=aliases,
     )

@@ -139,7 +139,8 @@ def ground_truth_of(records: Records) -> GroundTruth:
     ids = category_ids_of(records)
     categories = category_entries(records.vocabulary, ids)
     for entry in categories:
-        entry.pop("owners", None)  # names alone say the owner
+        if len(entry.get("owners", ())) != 1:
+            entry.pop("owners", None)  # a part of several objects: predictions say whose it is
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for index in range(len(records)):
@@ -155,7 +156,8 @@ def ground_truth_of(records: Records) -> GroundTruth:
                 entry.update(segmentation=mask, area=float(rle.area(mask)))
             annotations.append(entry)
     content = {"images": images, "annotations": annotations, "categories": categories}
-    return GroundTruth.from_dict(content, part_category_ids=ids[1])
+    aliases = getattr(records, "category_aliases", {})
+    return GroundTruth.from_dict(content, part_category_ids=ids[1], aliases=aliases)
 
 
 def size_of(record: ImageRecord) -> tuple[int, int]:

@@ -50,7 +50,7 @@ class PartSetEvaluator(CocoEvaluator):
         check_flag("per_object", per_object)
         check_flag("score_objects", score_objects)
         if not isinstance(ground_truth, GroundTruth):
-            ground_truth = GroundTruth.load(ground_truth, object_names=object_names)
+            ground_truth = GroundTruth.load(ground_truth, object_names=object_names, split=True)
         categories = ground_truth.categories
         pairs = [split_part_name(name, object_names) for name in categories.names]
         self._scored = [k for k in range(len(pairs)) if score_objects or categories.is_part[k]]

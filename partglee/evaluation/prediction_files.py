@@ -179,21 +179,45 @@ def _same_size(truth: GroundTruth, image_id: Any, size: tuple[int, int]) -> bool
 
 
 class ImageNames:
-    """Image ids by file name, or by the last part of the path where no two images share it.
+    """Image ids by file name: by as many parts of the path, from its end, as tell the images apart.
+
+    `images/camA/0001.png` is the image `/data/camA/0001.png` where no other one ends with `camA/0001.png`: names in
+    predictions and in annotations begin at different folders.
 
     Args:
         images: (file name, id) of each.
     """
 
     def __init__(self, images: Iterable[tuple[str, int]]) -> None:
-        self._full = dict(images)
-        self._last: dict[str, int | None] = {}
-        for name, image_id in self._full.items():
-            last = Path(name).name
-            self._last[last] = None if last in self._last else image_id
+        self._by_end: dict[str, list[tuple[tuple[str, ...], int]]] = {}
+        for name, image_id in images:
+            parts = _path_parts(name)
+            self._by_end.setdefault(parts[-1] if parts else "", []).append((parts, image_id))
 
     def find(self, file_name: str | None) -> int | None:
-        """Image id, None when there is none or several."""
-        if not file_name:
+        """Image id; None when there is none, or several fit as well."""
+        parts = _path_parts(file_name or "")
+        if not parts:
             return None
-        return self._full.get(file_name, self._last.get(Path(file_name).name))
+        fits = [(_common_end(parts, own), own, key) for own, key in self._by_end.get(parts[-1], ())]
+        longest = max((length for length, _, _ in fits), default=0)
+        best = [(own, key) for length, own, key in fits if length == longest]
+        exact = [key for own, key in best if own == parts]
+        if exact or len(best) > 1:
+            return exact[0] if len(exact) == 1 else None
+        # One image alone ends so. Where others share its last part, the names must not say different folders.
+        whole = best and longest == min(len(parts), len(best[0][0]))
+        return best[0][1] if best and (whole or len(fits) == 1) else None
+
+
+def _path_parts(name: str) -> tuple[str, ...]:
+    return tuple(part for part in name.replace("\\", "/").split("/") if part not in ("", "."))
+
+
+def _common_end(a: tuple[str, ...], b: tuple[str, ...]) -> int:
+    count = 0
+    for one, other in zip(reversed(a), reversed(b), strict=False):
+        if one != other:
+            break
+        count += 1
+    return count

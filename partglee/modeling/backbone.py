@@ -73,11 +73,7 @@ def build_timm_backbone(
     kwargs: dict[str, Any] = dict(options or {})
     if drop_path:
         kwargs["drop_path_rate"] = drop_path
-    try:
-        with torch.device("meta"):
-            shapes: Any = timm.create_model(name, features_only=True, **kwargs)
-    except (RuntimeError, AttributeError, TypeError) as error:
-        raise ValueError(f"timm's {name!r} cannot be built as a feature extractor: {error}") from error
+    shapes, kwargs = _shapes(name, kwargs)
     reductions = shapes.feature_info.reduction()
     missing = [s for s in STRIDES if s not in reductions]
     if missing:
@@ -97,3 +93,23 @@ def build_timm_backbone(
     if checkpoint_stages:
         body.set_grad_checkpointing(True)
     return Backbone(body=body, channels=body.feature_info.channels(), output_norms=output_norms)
+
+
+_ANY_SIZE = {"strict_img_size": False, "always_partition": True}  # Swin takes images of one size alone otherwise
+
+
+def _shapes(name: str, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The extractor without weights, and the arguments it was made with: an architecture that has a fixed image size
+    is told to take any, with whole windows on small maps too."""
+    told = bool(_ANY_SIZE.keys() & kwargs.keys())
+    for further in ({},) if told else (_ANY_SIZE, {"strict_img_size": False}, {}):
+        tried = {**further, **kwargs}
+        try:
+            with torch.device("meta"):
+                return timm.create_model(name, features_only=True, **tried), tried
+        except TypeError as error:  # an argument that it does not have
+            reason: Exception = error
+        except (RuntimeError, AttributeError) as error:
+            reason = error
+            break
+    raise ValueError(f"timm's {name!r} cannot be built as a feature extractor: {reason}") from reason

@@ -258,16 +258,27 @@ class Vocabulary:
         )
         if not fields.display and not fields.prompts:
             return make()
+        known = make().to_dict()
         prompts: dict[PromptKey, str] = {
             (name, part): _render(fields.part_format or DEFAULT_PART_FORMAT, name, fields.display[part])
-            for name, parts in make().to_dict().items()
+            for name, parts in known.items()
             for part in parts
             if part in fields.display
         }
         for given, text in fields.prompts.items():
-            name, found, part = str(given).partition(":")
-            prompts[(name, part.strip()) if found else name] = text
+            prompts[_prompt_key(str(given), known)] = text
         return make(prompts=prompts)
+
+
+def _prompt_key(given: str, known: Mapping[str, Sequence[str]]) -> PromptKey:
+    """ "object" or "object:part" of a file; the names that it has win, since any of them may hold a `:`."""
+    if name_key(given) in map(name_key, known):
+        return given
+    colons = [place for place, letter in enumerate(given) if letter == ":"]
+    pairs = [(given[:place], given[place + 1 :].strip()) for place in colons]
+    objects = {name_key(name): {name_key(part) for part in parts} for name, parts in known.items()}
+    fits = [pair for pair in pairs if name_key(pair[1]) in objects.get(name_key(pair[0]), ())]
+    return next(iter([*fits, *pairs]), given)
 
 
 def _shorten(names: Sequence[str], limit: int = 6) -> str:

@@ -6,11 +6,14 @@ N texts, T tokens, W text width.
 from __future__ import annotations
 
 import hashlib
+import warnings
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+
+_MOST_TOLD = 10
 
 
 class TextBackend(nn.Module):
@@ -37,6 +40,18 @@ class TextBackend(nn.Module):
         Raises:
             ValueError: for texts that the backend cannot read.
         """
+
+    def tell_cut(self, texts: Sequence[str], limit: int) -> None:
+        """Warn of texts that `tokenize` cuts after `limit` tokens: each once, and of no more than the first ten."""
+        told: set[str] = self.__dict__.setdefault("_told_cut", set())
+        for text in texts:
+            if len(told) < _MOST_TOLD and text not in told:
+                told.add(text)
+                last = " (further ones are not told)" if len(told) == _MOST_TOLD else ""
+                warnings.warn(
+                    f"a text has more than {limit} tokens, what comes after them is not read: {text:.60}...{last}",
+                    stacklevel=3,
+                )
 
     @abstractmethod
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:

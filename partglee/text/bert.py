@@ -121,6 +121,7 @@ class BertBackend(TextBackend):
         limit = self.context_length if context_length is None else self._checked(context_length)
         end = self.tokenizer.token_to_id(_END)
         rows = [encoded.ids for encoded in self.tokenizer.encode_batch(list(texts))]
+        self.tell_cut([text for text, row in zip(texts, rows, strict=True) if len(row) > limit], limit)
         rows = [[*row[: limit - 1], end] if len(row) > limit and self.keep_end else row[:limit] for row in rows]
         length = limit if context_length is not None else max(map(len, rows), default=1)
         ids = torch.full((len(rows), length), self.tokenizer.token_to_id(_PAD), dtype=torch.long)

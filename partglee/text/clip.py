@@ -43,12 +43,19 @@ class ClipBackend(TextBackend):
             raise ValueError(f"context_length must be in [2, {self.context_length}], got {context_length}")
         ids = open_clip.tokenize(list(texts), context_length=limit)
         length = ids.argmax(dim=-1) + 1  # end of text has the highest id
+        full = [text for text, number in zip(texts, length.tolist(), strict=True) if number == limit]
+        self.tell_cut([text for text in full if self._num_tokens(text) > limit], limit)
         mask = torch.arange(limit)[None] < length[:, None]
         ids = ids.masked_fill(~mask, self.end_of_text)  # the released model pads with end of text, open_clip with 0
         if context_length is None:
             longest = int(length.max()) if len(length) else 1
             ids, mask = ids[:, :longest], mask[:, :longest]
         return ids, mask
+
+    def _num_tokens(self, text: str) -> int:
+        """Of the whole text, begin and end included."""
+        widest = 2 + 2 * len(text.encode())  # no token is shorter than a byte, no letter gets longer when it is cleaned
+        return int(open_clip.tokenize([text], context_length=max(widest, 8)).argmax(dim=-1)) + 1
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """(N, T) ids and mask -> (N, T, W) states. A pad sees the valid tokens and no pad, not even itself."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from partglee.basics.files import write_jpeg
-from partglee.data.annotations.categories import image_file_name, is_part_category, split_part_name
+from partglee.data.annotations.categories import has_levels, image_file_name, is_part_category, part_pair
 from partglee.data.annotations.entries import as_content
 from partglee.data.annotations.expressions import is_old_form
 from partglee.data.images import read_image
@@ -49,6 +49,9 @@ def draw_annotations(content: Mapping[str, Any], images: Path, output: Path, *, 
     ]  # fmt: skip
     named = _with_keys(content["categories"], "id", "name")
     names = {entry["id"]: entry for entry in named if isinstance(entry["name"], str)}
+    linked = any(entry.get("parent_id") is not None for entries in of_image.values() for entry in entries)
+    if not has_levels(list(names.values()), linked=linked):  # objects alone, whatever their names look like
+        names = {key: {**entry, "level": "object"} for key, entry in names.items()}
     chosen = [found[place * len(found) // number] for place in range(number)] if len(found) > number else found
     paths: list[Path] = []
     for entry in chosen:
@@ -155,7 +158,7 @@ def annotated_prediction(
         link = entry.get("parent_id")
         link = entry.get("obj_ann_id") if link is None else link
         is_part = is_part_category(category)
-        pair = split_part_name(category["name"]) if is_part else None
+        pair = part_pair(category) if is_part else None
         rows[entry["id"]] = {
             "id": entry["id"],
             "name": category["name"] if pair is None else pair[1],

@@ -58,7 +58,7 @@ def draw_prediction(
         labels: write names.
         scores: write scores beside the names (those of parts are left to the panel when there is one).
         scale: picture pixels for one image pixel; None = 1, and more for images with a long side below 1000 pixels.
-        font_path: a TrueType file, for names in scripts that Pillow's font lacks.
+        font_path: a TrueType file that is tried first; others are looked for where it lacks letters of a name.
 
     Returns:
         An RGB picture.

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from partglee.visualization.colors import Color, text_color
+from partglee.visualization.fonts import Font, legible
 
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 Rect = tuple[float, float, float, float]  # xyxy
 
 _SUPERSAMPLE_BELOW = 4_000_000  # pixels; larger pictures are drawn without, their edges are fine enough
@@ -46,11 +46,6 @@ class PlacedLabel:
         left, top, right, bottom = self.rect
         end_x, end_y = min(max(x, left), right), min(max(y, top), bottom)
         return None if (end_x, end_y) == (x, y) else (x, y, end_x, end_y)
-
-
-def load_font(size: int, font_path: str | None = None) -> Font:
-    """Pillow's own font, or the one in a file (for names in scripts that Pillow's font lacks)."""
-    return ImageFont.truetype(font_path, size) if font_path else ImageFont.load_default(size)
 
 
 def text_size(text: str, font: Font) -> tuple[float, float]:
@@ -103,11 +98,11 @@ def draw_labels(picture: Image.Image, placed: Sequence[PlacedLabel], *, font_pat
         _draw_leader(draw, entry, factor)
     for entry in placed:
         size = entry.label.font_size
-        font = load_font(size * factor, font_path)
+        font, (text,) = legible([entry.label.text], size * factor, font_path)
         left, top, right, bottom = (round(side * factor) for side in entry.rect)
         draw.rounded_rectangle((left, top, right - 1, bottom - 1), radius=0.3 * size * factor, fill=entry.label.color)
         middle = ((left + right) / 2, (top + bottom) / 2)
-        draw.text(middle, entry.label.text, font=font, fill=text_color(entry.label.color), anchor="mm")
+        draw.text(middle, text, font=font, fill=text_color(entry.label.color), anchor="mm")
     if factor > 1:
         overlay = overlay.resize(picture.size, Image.Resampling.LANCZOS)
     return Image.alpha_composite(picture.convert("RGBA"), overlay).convert("RGB")
@@ -126,7 +121,8 @@ def _draw_leader(draw: ImageDraw.ImageDraw, entry: PlacedLabel, factor: int) -> 
 
 
 def _label_size(label: Label, font_path: str | None) -> tuple[float, float]:
-    width, height = text_size(label.text, load_font(label.font_size, font_path))
+    font, (text,) = legible([label.text], label.font_size, font_path)
+    width, height = text_size(text, font)
     return math.ceil(width + 0.8 * label.font_size), math.ceil(height + 0.5 * label.font_size)
 
 

@@ -10,7 +10,8 @@ from PIL import Image, ImageDraw
 
 from partglee.structures import Prediction
 from partglee.visualization.colors import UNKNOWN_OBJECT, Color
-from partglee.visualization.labels import Font, load_font, text_size
+from partglee.visualization.fonts import Font, legible
+from partglee.visualization.labels import text_size
 
 BACKGROUND: Color = (24, 26, 31)
 _TEXT: Color = (235, 237, 240)
@@ -37,7 +38,8 @@ def draw_panel(
     height = max(height, min(len(lines), 6) * row_height + 2 * margin)
     rows = max(1, (height - 2 * margin) // row_height)
     lines = _paginate(lines, rows)
-    font = load_font(font_size, font_path)
+    font, texts = legible([line.text for line in lines], font_size, font_path)
+    lines = [line._replace(text=text) for line, text in zip(lines, texts, strict=True)]
     widest = max(text_size(line.text, font)[0] + 1.4 * font_size * line.indent for line in lines)
     column_width = math.ceil(min(widest, 16 * font_size) + 6 * font_size)
     columns = -(-len(lines) // rows)
@@ -52,10 +54,10 @@ def draw_panel(
 
 def draw_caption(text: str, *, width: int, font_size: int, font_path: str | None = None) -> Image.Image:
     """A strip with a text, wrapped to a width."""
-    font = load_font(font_size, font_path)
+    font, paragraphs = legible(text.splitlines(), font_size, font_path)
     margin = round(0.7 * font_size)
     rows: list[str] = []
-    for paragraph in text.splitlines():
+    for paragraph in paragraphs:
         row = ""
         for word in paragraph.split():
             longer = f"{row} {word}".strip()

@@ -112,3 +112,22 @@ def test_cases(shared: Path) -> None:
     for name in ("deep_c.yaml", "laughs_c.yaml", "self_c.yaml", "py_c2.yaml"):
         with pytest.raises(ValueError, match=name):
             load_config(shared / "cases" / "damaged" / name)
+
+
+def test_a_vocabulary_file_may_hold_any_text_as_a_name(tmp_path: Path) -> None:
+    (tmp_path / "v.yaml").write_text(
+        """
+objects:
+  "ratio 16:9": ["left: half", "{x}"]
+  "Cooper's Hawk": []
+  "猫, 犬; 'a'": []
+prompts:
+  "ratio 16:9": a wide screen
+  "ratio 16:9:left: half": the left half of a screen
+""",
+        encoding="utf-8",
+    )
+    vocabulary = Vocabulary.parse(str(tmp_path / "v.yaml"))
+    assert vocabulary.object_names == ("ratio 16:9", "Cooper's Hawk", "猫, 犬; 'a'")
+    assert vocabulary.object_prompts[0] == "a wide screen"
+    assert vocabulary.part_prompts == ("the left half of a screen", "ratio 16:9 {x}")

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
+from partglee.data import images
 from partglee.data.images import list_images, read_image
 
 SHARED_PHOTOS = Path(__file__).parents[3] / "shared" / "data" / "pascal_part_18"
@@ -317,3 +318,30 @@ def test_jpegs_may_come_smaller(tmp_path: Path, at_least: tuple[int, int], size:
         small = read_image(tmp_path / f"a{suffix}", at_least=at_least)
         assert small.shape == (*wanted, 3) and np.abs(small.astype(int) - 77).max() <= 2
     assert read_image(tmp_path / "a.jpg").shape == (401, 603, 3)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "LA", "I;16", "1", "CMYK"])
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_strips_give_what_the_whole_gives(
+    rgb: np.ndarray, mode: str, turn: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grey = mode == "I;16"
+    image = Image.fromarray(rgb[..., 0].astype(np.uint16) * 257) if grey else Image.fromarray(rgb).convert(mode)
+    if mode == "P":
+        image.info["transparency"] = 3
+    image.getexif()[ExifTags.Base.Orientation] = turn
+    whole = read_image(image)
+    turned = ImageOps.exif_transpose(image)
+    expected = read_image(turned)
+    monkeypatch.setattr(images, "_STRIP", 10)
+    assert np.array_equal(read_image(image), whole) and np.array_equal(whole, expected)
+
+
+def test_decoders_that_take_more_memory_have_a_smaller_limit(
+    rgb: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.fromarray(rgb).save(tmp_path / "a.webp")
+    monkeypatch.setitem(images._HUNGRY, "WEBP", 10)
+    with pytest.raises(ValueError, match="more than the limit of 10"):
+        read_image(tmp_path / "a.webp")
+    assert read_image(tmp_path / "a.webp", max_pixels=10**6).shape == rgb.shape

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from copy import copy
 from pathlib import Path
@@ -45,7 +46,7 @@ def read_coco(spec: DatasetSpec) -> CocoRecords:
     try:
         records = CocoRecords(
             columns, images=spec.image_root, vocabulary=vocabulary, rows=range(begin, end),
-            path_parts=spec.options.get("path_parts", 0),
+            path_parts=spec.options.get("path_parts", 0), inside=bool(spec.images) and not spec.outside_images,
         )  # fmt: skip
         if records.expressions_by_object():
             _log.warning(
@@ -65,6 +66,7 @@ class CocoRecords:
         images: folder that file names are relative to.
         vocabulary: names that are wanted; None = the file's categories.
         rows: images that belong to this split; None = all.
+        inside: names that lead out of the folder (absolute ones, `..`) are refused when the image is asked for.
         path_parts: of the file names, as many parts from the end count (2: folder and name); 0 = all.
     """
 
@@ -76,12 +78,17 @@ class CocoRecords:
         vocabulary: Vocabulary | None = None,
         rows: range | None = None,
         path_parts: int = 0,
+        inside: bool = False,
     ) -> None:
         self.columns = columns
         self.images = images
         self.path_parts = path_parts
+        self.inside = inside
         self.rows: Sequence[int] = range(len(columns)) if rows is None else rows
-        self.vocabulary, self._is_part, self._label = label_categories(columns.categories, vocabulary)
+        self.vocabulary, self._is_part, self._label = label_categories(
+            columns.categories, vocabulary, linked=bool((columns.parent >= 0).any()),
+            used=frozenset(np.unique(columns.category).tolist()),
+        )  # fmt: skip
         is_part = self._is_part[columns.category] if len(columns.category) else np.zeros(0, bool)
         self._parent = objects_above(np.where(is_part, columns.parent, -1), is_part)
 
@@ -113,7 +120,7 @@ class CocoRecords:
         negative = self._labels_of(c.negative, c.negative_start, image) if c.federated else (None, None)
         inexhaustive = self._labels_of(c.not_exhaustive, c.not_exhaustive_start, image)
         return ImageRecord(
-            file=self.images / self.file_name(index),
+            file=self._file(index),
             height=height,
             width=width,
             image_id=int(c.image_id[image]),
@@ -147,16 +154,41 @@ class CocoRecords:
         """The file's category id of each object label and of each part label; -1 where the file has none."""
         names = self.vocabulary
         ids = [-1] * len(names.object_names), [-1] * len(names.part_names)
-        for entry, is_part, label in zip(self.columns.categories, self._is_part, self._label, strict=True):
-            if label >= 0 and ids[int(is_part)][label] < 0:
-                ids[int(is_part)][label] = int(entry["id"])
+        for row in self._used_first():
+            level, label = int(self._is_part[row]), int(self._label[row])
+            if label >= 0 and ids[level][label] < 0:
+                ids[level][label] = int(self.columns.categories[row]["id"])
         return ids
+
+    @property
+    def category_aliases(self) -> dict[int, int]:
+        """Further category ids of a label -> the one in `category_ids`."""
+        ids, aliases = self.category_ids, {}
+        for entry, is_part, label in zip(self.columns.categories, self._is_part, self._label, strict=True):
+            if label >= 0 and (own := ids[int(is_part)][label]) != entry["id"]:
+                aliases[int(entry["id"])] = own
+        return aliases
+
+    def _used_first(self) -> list[int]:
+        """Rows of the categories: those with annotations, then the others."""
+        used = np.bincount(self.columns.category, minlength=len(self.columns.categories)) > 0
+        return np.argsort(~used, kind="stable").tolist()  # type: ignore[no-any-return]
 
     @property
     def has_masks(self) -> bool:
         """Whether an annotation of the file has a mask, or there is none to say."""
         c = self.columns
         return bool((c.run >= 0).any() or (c.polygon_count > 0).any() or not len(c.category))
+
+    def _file(self, index: int) -> Path:
+        name = self.file_name(index)
+        if self.inside and (name.startswith("/") or ".." in name.split("/")):
+            image = int(self.columns.image_id[self.rows[index]])
+            raise ValueError(
+                f"image {image}: file_name {name!r} leads out of the image folder '{self.images}'; set OUTSIDE_IMAGES "
+                "of the data set to read it all the same"
+            )
+        return self.images / name
 
     def file_name(self, index: int) -> str:
         """File name relative to the image folder."""
@@ -174,6 +206,27 @@ class CocoRecords:
         image, c = self.rows[index], self.columns
         span = slice(int(c.annotation_start[image]), int(c.annotation_start[image + 1]))
         return self._levels(c.category[span][~c.crowd[span]])
+
+    def learnable(self) -> tuple[tuple[int, int], dict[str, int]]:
+        """((objects, parts) of these images that can be learned from, why the other annotations cannot -> how many)."""
+        c = self.columns
+        image = np.repeat(np.arange(len(c)), np.diff(c.annotation_start))
+        span = np.isin(image, self.rows)
+        size, category, box = c.image_size[image[span]], c.category[span], c.box[span]
+        side = size[:, ::-1]
+        nameless = self._label[category] < 0
+        crowd = c.crowd[span] & ~nameless
+        outside = (size > 0).all(1) & ((box[:, :2] >= side) | (box[:, 2:] <= 0)).any(1) & ~crowd & ~nameless
+        good = ~(nameless | crowd | outside)
+        part = self._is_part[category]
+        lost = {
+            "of a name that is not in the vocabulary": int(nameless.sum()), "crowds": int(crowd.sum()),
+            "outside of the image": int(outside.sum()),
+        }  # fmt: skip
+        if len(self) == len(c):  # of a share nobody knows which of its images they belong to
+            told = re.compile(r"annotations (.*) \(left out\)")
+            lost.update({match[1]: count for what, count in c.issues.items() if (match := told.fullmatch(what))})
+        return (int((good & ~part).sum()), int((good & part).sum())), {what: n for what, n in lost.items() if n}
 
     def rows_with_expressions(self) -> list[int]:
         """Images whose entry in the file has referring expressions; whether they fit shows when the image is read."""

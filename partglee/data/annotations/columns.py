@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from partglee.data.annotations import columns_repair as repair
 from partglee.data.annotations.categories import image_file_name
 from partglee.data.annotations.json_stream import stream_lists
+from partglee.data.annotations.values import flag, text_of, whole
 from partglee.data.segmentation import read_runs
 
 Ints = NDArray[np.int64]
@@ -75,14 +76,18 @@ def read_columns(path: Path) -> Columns:
     parser = _Parser()
     handlers = {"images": parser.add_image, "annotations": parser.add_annotation, "categories": parser.add_category}
     seen: set[str] = set()
+    numbers: Counter[str] = Counter()
     for key, entry in stream_lists(path):
-        seen.add(key)
-        if entry is not None and key in handlers:
+        if key not in seen:  # where its list begins
+            seen.add(key)
+        elif key in handlers:
+            numbers[key] += 1
             try:
                 handlers[key](entry)
-            except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-                reason = f"has no {error}" if isinstance(error, KeyError) else str(error)
-                raise ValueError(f"annotation file '{path}', in {key}: {entry!s:.120} ... : {reason}") from error
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+                reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+                where = f"annotation file '{path}', in {key}: number {numbers[key]}"
+                raise ValueError(f"{where} ({_shown(entry)}): {reason}") from error
     if missing := [key for key in handlers if key not in seen]:
         raise ValueError(
             f"annotation file '{path}' has no {' and no '.join(missing)}, but {sorted(seen)}; see docs/datasets.md"
@@ -91,6 +96,13 @@ def read_columns(path: Path) -> Columns:
         return parser.finish()
     except ValueError as error:
         raise ValueError(f"annotation file '{path}': {error}") from error
+
+
+def _shown(entry: Any) -> str:
+    if not isinstance(entry, dict):
+        return f"{type(entry).__name__}, not an object {{...}}"
+    short = {key: value for key, value in entry.items() if not isinstance(value, (dict, list))}
+    return f"{short!s:.120}" if short else "an empty object"
 
 
 class _Parser:
@@ -120,28 +132,33 @@ class _Parser:
         owners = entry.get("owners", [])
         if not isinstance(owners, (list, tuple)) or not all(isinstance(text, str) for text in (entry["name"], *owners)):
             raise ValueError("its name must be text, and its owners, where it has any, a list of names")
-        self.categories.append({key: entry[key] for key in keep if key in entry or key in ("id", "name")})
+        kept = {key: entry[key] for key in keep if key in entry}
+        for name in (entry["name"], *owners):
+            text_of(name, "a name")
+        self.categories.append({**kept, "id": whole(entry["id"], "id")})
 
     def add_image(self, entry: Mapping[str, Any]) -> None:
-        self.image_id.append(entry["id"])
-        self.image_size.extend((int(entry.get("height") or 0), int(entry.get("width") or 0)))
+        self.image_id.append(whole(entry["id"], "id"))
+        self.image_size.extend((_side(entry.get("height"), "height"), _side(entry.get("width"), "width")))
+        for key in ("file_name", "coco_url"):
+            text_of(entry.get(key) or "", key)
         self.file_names.append(image_file_name(entry).encode())
         sentences = entry.get("expressions")
         self.sentences.append(json.dumps(sentences).encode() if sentences else b"")
         self.federated |= "neg_category_ids" in entry
-        self.negative.append(entry.get("neg_category_ids") or [])
-        self.not_exhaustive.append(entry.get("not_exhaustive_category_ids") or [])
+        self.negative.append(_ids(entry.get("neg_category_ids"), "neg_category_ids"))
+        self.not_exhaustive.append(_ids(entry.get("not_exhaustive_category_ids"), "not_exhaustive_category_ids"))
 
     def add_annotation(self, entry: Mapping[str, Any]) -> None:
         key = entry.get("id")
-        self.annotation_id.append(0 if key is None else key)
-        self.image.append(entry["image_id"])
-        self.category_id.append(entry["category_id"])
+        self.annotation_id.append(0 if key is None else whole(key, "id"))
+        self.image.append(whole(entry["image_id"], "image_id"))
+        self.category_id.append(whole(entry["category_id"], "category_id"))
         parent = entry.get("parent_id")
         if parent is None:
             parent = entry.get("obj_ann_id")  # PACO's link; objects name themselves
-        self.parent_id.append(0 if parent is None or parent == key else parent)
-        self.crowd.append(bool(entry.get("iscrowd")))
+        self.parent_id.append(0 if parent is None or parent == key else whole(parent, "parent_id"))
+        self.crowd.append(flag(entry.get("iscrowd"), "iscrowd"))
         self.attributes.extend(entry.get("attribute_ids") or ())
         self.attribute_end.append(len(self.attributes))
         box = entry.get("bbox")
@@ -215,6 +232,19 @@ class _Parser:
             run_start=shapes.run_start, run_counts=shapes.run_counts,
             categories=tuple(self.categories), federated=self.federated, issues=dict(self.issues),
         )  # fmt: skip
+
+
+def _side(value: Any, what: str) -> int:
+    side = int(value or 0)
+    if side >= 2**31:
+        raise ValueError(f"{what} is no number of pixels: {value!s:.30}")
+    return side
+
+
+def _ids(values: Any, what: str) -> list[int]:
+    if not isinstance(values, (list, type(None))):
+        raise ValueError(f"{what} must be a list of category ids, got {values!r:.40}")
+    return [whole(value, f"an id in {what}") for value in values or ()]
 
 
 def _ragged(lists: list[list[int]], row_of: Mapping[int, int]) -> tuple[Ints, Ints]:

@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 from partglee.basics.files import whole_file
 from partglee.data.annotations.columns import Columns, read_columns
 
-VERSION = 3  # of what lies in the file; raise it with every change of `Columns` or of the repairs
+VERSION = 4  # of what lies in the file; raise it with every change of `Columns` or of the repairs
 _PLAIN = ("categories", "federated", "issues")  # the fields of `Columns` that are no arrays
 _log = logging.getLogger(__name__)
 

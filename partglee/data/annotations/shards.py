@@ -60,6 +60,15 @@ class ShardRecords:
         first = self.shards[0].counts()
         return {what: first[what] if "names" in what else count for what, count in total.items()}
 
+    def learnable(self) -> tuple[tuple[int, int], dict[str, int]]:
+        """As of `CocoRecords`, over all shards."""
+        objects, parts, lost = 0, 0, Counter[str]()
+        for shard in self.shards:
+            (some_objects, some_parts), reasons = shard.learnable()
+            objects, parts = objects + some_objects, parts + some_parts
+            lost.update(reasons)
+        return (objects, parts), lost
+
     def __len__(self) -> int:
         return self._starts[-1]
 

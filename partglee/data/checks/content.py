@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
 from partglee.basics.masks import is_finite
-from partglee.data.annotations.categories import image_file_name, is_part_category, split_part_name
+from partglee.basics.names import name_key
+from partglee.data.annotations.categories import has_levels, image_file_name, is_part_category, part_pair
+from partglee.data.annotations.values import flag, plain_ids, text_of, whole
 from partglee.data.checks.expressions import check_expressions
 from partglee.data.checks.masks import check_segmentation
 from partglee.data.images import read_image
@@ -86,9 +88,14 @@ def validate(
         given = sorted(content) if isinstance(content, Mapping) else type(content).__name__
         report.error("lists `images`, `annotations` and `categories` are not all there", f"the file has {given}")
         return report
+    content = plain_ids(content)
     sizes = _images(report, content["images"], images, progress)
-    categories = _categories(report, content["categories"], objects)
+    linked = any(isinstance(entry, Mapping) and _parent(entry) is not None for entry in content["annotations"])
+    used = {str(entry.get("category_id")) for entry in content["annotations"] if isinstance(entry, Mapping)}
+    categories = _categories(report, content["categories"], objects, linked, used)
     good = _annotations(report, _bar(content["annotations"], "annotations", progress), sizes, categories)
+    if good and all(_is_crowd(entry) for entry in good.values()):
+        report.error("every annotation is a crowd, so nothing can be learned", f"{len(good)} annotations")
     _hierarchy(report, good, categories)
     _summarise(report, content, good, categories)
     _expressions(report, content["images"], good, categories)
@@ -100,6 +107,12 @@ class _Category:
     name: str
     is_part: bool
     owners: frozenset[str]  # object names of a part, where its category says; else empty
+
+
+class _Written(NamedTuple):
+    name: str
+    annotated: bool
+    is_part: bool
 
 
 def _images(report: Report, entries: list[Any], folder: Path | None, progress: bool) -> dict[Any, tuple[int, int]]:
@@ -129,26 +142,34 @@ def _images(report: Report, entries: list[Any], folder: Path | None, progress: b
     return sizes
 
 
-def _categories(report: Report, entries: list[Any], known: Collection[str]) -> dict[Any, _Category]:
+def _categories(
+    report: Report, entries: list[Any], known: Collection[str], linked: bool, used: Collection[str]
+) -> dict[Any, _Category]:
     categories: dict[Any, _Category] = {}
     whole = [entry for entry in entries if isinstance(entry, Mapping) and isinstance(entry.get("name"), str)]
-    objects = {str(entry["name"]) for entry in whole if not is_part_category(entry, tuple(known))}
+    split = bool(known) or has_levels(whole, linked=linked)
+    objects = {str(entry["name"]) for entry in whole if not is_part_category(entry, tuple(known), split=split)}
     written = {name.casefold() for name in objects}
     objects.update(name for name in known if name.casefold() not in written)
-    names: set[str] = set()
+    names: dict[str, _Written] = {}  # by the name without case
     for place, entry in enumerate(entries):
         if not _has_keys(report, "category", place, entry, ("id", "name")):
             continue
         what = f"category {entry['id']} ({entry['name']})"
         if entry["id"] in categories:
             report.error("category id given twice", what)
-        if entry["name"] in names:
-            report.error("category name given twice", what)
-        names.add(entry["name"])
         if entry.get("level") not in (None, "object", "part"):
             report.error("`level` of a category that is not object or part", f"{what}: {entry['level']!r}")
-        is_part = is_part_category(entry, tuple(known))
-        pair = split_part_name(entry["name"], tuple(objects)) if is_part and "owners" not in entry else None
+        is_part, annotated = is_part_category(entry, tuple(known), split=split), str(entry["id"]) in used
+        if earlier := names.get(name_key(entry["name"])):
+            both = annotated and earlier.annotated
+            if entry["name"] == earlier.name and (both or is_part != earlier.is_part):
+                report.error("category name given twice", what)
+            else:
+                report.warn("categories of one name, of which one has no annotation or another case", what)
+            annotated = annotated or earlier.annotated
+        names[name_key(entry["name"])] = _Written(entry["name"], annotated, is_part)
+        pair = part_pair(entry, tuple(objects)) if is_part and "owners" not in entry else None
         owners = entry.get("owners", []) if pair is None else [pair[0]]
         if not isinstance(owners, (list, tuple)) or not all(isinstance(owner, str) for owner in owners):
             report.error("`owners` of a category that is no list of names", f"{what}: {owners!r:.40}")
@@ -182,6 +203,9 @@ def _annotations(
         if entry["category_id"] not in categories:
             report.error("annotation of an unknown category", f"{what} (category {entry['category_id']})")
             continue
+        if _wrong(flag, entry.get("iscrowd")):
+            report.error("`iscrowd` that is neither 0 nor 1", f"{what}: {entry['iscrowd']!r:.40}")
+            continue
         size = sizes[entry["image_id"]]
         if not _check_box(report, what, entry["bbox"], size):
             continue
@@ -191,6 +215,10 @@ def _annotations(
             )
         good[entry["id"]] = entry
     return good
+
+
+def _is_crowd(entry: Mapping[str, Any]) -> bool:
+    return flag(entry.get("iscrowd"), "iscrowd")
 
 
 def _check_box(report: Report, what: str, box: Any, size: tuple[int, int]) -> bool:
@@ -244,7 +272,7 @@ def _parent(entry: Mapping[str, Any]) -> Any:
     link = entry.get("parent_id")
     if link is None:
         link = entry.get("obj_ann_id")
-    return None if link in (None, 0, entry["id"]) else link
+    return None if link in (None, 0, entry.get("id")) else link
 
 
 def _containment(part: Any, parent: Any) -> float:
@@ -292,13 +320,22 @@ def _has_keys(report: Report, what: str, place: int, entry: Any, keys: tuple[str
     if missing:
         report.error(f"{what} without {', '.join(missing)}", where)
         return False
-    ids = [key for key in keys if key.endswith("id") and not isinstance(entry[key], int)]
+    ids = [key for key in keys if key.endswith("id") and _wrong(whole, entry[key])]
     if ids:
         report.error(f"{what} with an id that is no whole number", f"{where}: {ids[0]} {entry[ids[0]]!r:.40}")
-    texts = [key for key in keys if key in ("name", "file_name", "coco_url") and not isinstance(entry[key], str)]
+    texts = [key for key in keys if key in ("name", "file_name", "coco_url") and _wrong(text_of, entry[key])]
     if texts:
         report.error(f"{what} with a {texts[0]} that is no text", f"{where}: {entry[texts[0]]!r:.40}")
     return not ids and not texts
+
+
+def _wrong(read: Callable[[Any, str], Any], value: Any) -> bool:
+    """Whether one of the readers of values refuses a value."""
+    try:
+        read(value, "value")
+    except ValueError:
+        return True
+    return False
 
 
 def _is_number(value: Any) -> bool:
@@ -317,7 +354,7 @@ def check_image_file(path: Path, size: tuple[int, int]) -> tuple[str, str]:
 
     The image is decoded, JPEG at an eighth of its size: a file that is cut off has a good header.
     """
-    if not path.is_file():
+    if "\0" in str(path) or not path.is_file():
         return "image file that is missing", str(path)
     try:
         with Image.open(path) as image:

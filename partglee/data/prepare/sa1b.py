@@ -28,6 +28,7 @@ from partglee.basics.files import whole_file
 from partglee.basics.masks import decode
 from partglee.data.prepare.command import Argv, run
 from partglee.data.prepare.files import streamed_file
+from partglee.data.segmentation import damaged_run_lengths
 from partglee.data.spec import datasets_root
 
 CATEGORIES = [
@@ -38,6 +39,9 @@ _BATCH = 256  # images whose masks wait at a time
 STEP = 8  # masks are compared at 1/8 of their size: every eighth pixel of every eighth row
 OVERLAP = 0.5
 _MEMBER = re.compile(r"sa_\d+\.(jpg|json)")
+_LARGEST = 64 << 20  # bytes of a file of the download, whose largest have a few
+_MOST_MASKS = 4000  # of an image, whose largest have some hundreds
+_MOST_PIXELS = 1 << 26
 
 
 class RawImage(NamedTuple):
@@ -114,14 +118,25 @@ def levels_of(content: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]] | s
         raw = json.loads(content)
         image = raw["image"]
         size = [int(image["height"]), int(image["width"])]
+        if not _MEMBER.fullmatch(str(image["file_name"])):
+            return f"file name {image['file_name']!r:.40}"
+        if not (0 < size[0] <= _MOST_PIXELS and 0 < size[1] <= _MOST_PIXELS and size[0] * size[1] <= _MOST_PIXELS):
+            return f"an image of {size[0]:.3g} x {size[1]:.3g} pixels"
         entry = {
             "id": int(image["image_id"]), "file_name": str(image["file_name"]), "height": size[0], "width": size[1]
         }  # fmt: skip
         masks = [one for one in raw["annotations"] if one["area"] > 0]
         if any(list(one["segmentation"]["size"]) != size for one in masks):
             return "masks of another size than the image"
+        if len(masks) > _MOST_MASKS:
+            return f"{len(masks)} masks"
+        counts = [str(one["segmentation"]["counts"]).encode() for one in masks]
+        if damaged := damaged_run_lengths(counts, [size[0] * size[1]] * len(counts)):
+            return f"{len(damaged)} damaged masks"
+        if not all(len(one["bbox"]) == 4 and np.isfinite(one["bbox"]).all() for one in masks):
+            return "boxes that are not four numbers"
         small = np.stack([shrink(one["segmentation"]) for one in masks]) if masks else np.zeros((0, 1, 1), bool)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         return f"not as SA-1B's files are ({error!r:.80})"
     levels = hierarchy(small, [one["area"] for one in masks])
     annotations = [
@@ -138,6 +153,8 @@ def _of_tar(source: Path, folder: Path, *, write: bool) -> Iterator[RawImage]:
     try:
         with tarfile.open(source, "r:*") as tar:
             members = [m for m in tar.getmembers() if m.isfile() and _MEMBER.fullmatch(Path(m.name).name)]
+            if large := [m.name for m in members if m.size > _LARGEST or m.issparse()]:
+                raise ValueError(f"{source}: {large[0]!r:.60} is larger than the files of SA-1B are; download it again")
             pictures = {Path(m.name).stem for m in members if m.name.endswith(".jpg")}
             for member in members:
                 name = Path(member.name)  # its folder is not used: a tar may name any place

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pycocotools import mask as rle
 
 from partglee.data.prepare.regions import region_from_mask
-from partglee.data.prepare.sa1b import hierarchy, shrink
+from partglee.data.prepare.sa1b import hierarchy, levels_of, prepare_shard, shrink
 
 
 def slow(masks: NDArray[np.bool_], areas: list[float]) -> tuple[list[bool], list[int]]:
@@ -77,3 +83,47 @@ def test_every_eighth_pixel(size: tuple[int, int]) -> None:
     for y in range(small.shape[0]):
         for x in range(small.shape[1]):
             assert small[y, x] == mask[8 * y, 8 * x]
+
+
+def raw_file(**changes: Any) -> bytes:
+    """One annotation file of the download with one square mask."""
+    mask = np.zeros((32, 40), bool)
+    mask[4:20, 4:20] = True
+    counts = rle.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
+    one = {"segmentation": {"size": [32, 40], "counts": counts}, "area": 256, "bbox": [4, 4, 16, 16]}
+    image = {"image_id": 1, "file_name": "sa_1.jpg", "height": 32, "width": 40}
+    one.update({key: value for key, value in changes.items() if key in one})
+    image.update({key: value for key, value in changes.items() if key in image})
+    return json.dumps({"image": image, "annotations": [one] * changes.get("times", 1)}).encode()
+
+
+DAMAGED: list[tuple[str, bytes]] = [
+    ("file name", raw_file(file_name="../../home/secret.png")), ("file name", raw_file(file_name="/etc/passwd")),
+    ("pixels", raw_file(height=10**9)), ("pixels", raw_file(width=10**6, height=10**6)),
+    ("another size", raw_file(height=31)), ("masks", raw_file(times=5000)),
+    ("1 damaged masks", raw_file(segmentation={"size": [32, 40], "counts": "0"})),
+    ("1 damaged masks", raw_file(segmentation={"size": [32, 40], "counts": "\u00ff"})),
+    ("four numbers", raw_file(bbox=[1, 2, 3])), ("four numbers", raw_file(bbox=[1, 2, 3, float("nan")])),
+    ("not as", raw_file(bbox="abcd")), ("not as", raw_file(area="x")), ("not as", raw_file(height=float("inf"))),
+    ("not as", b"[" * 100_000), ("not as", b"9" * 5000), ("not as", b"\xff"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("reason", "content"), DAMAGED)
+def test_what_is_damaged_is_left_out_with_a_reason(reason: str, content: bytes) -> None:
+    made = levels_of(content)
+    assert isinstance(made, str) and reason in made and len(made) < 200
+
+
+def test_what_is_sound_is_kept() -> None:
+    image, annotations = levels_of(raw_file())
+    assert image == {"id": 1, "file_name": "sa_1.jpg", "height": 32, "width": 40} and len(annotations) == 1
+
+
+def test_a_tar_that_claims_more_than_it_can_hold(tmp_path: Path) -> None:
+    member = tarfile.TarInfo("sa_1.json")
+    member.size = 1 << 40
+    (tmp_path / "sa_000000.tar").write_bytes(member.tobuf() + bytes(10240))
+    with pytest.raises(ValueError, match="sa_000000"):
+        prepare_shard(tmp_path / "sa_000000.tar", tmp_path)
+    assert not (tmp_path / "annotations" / "sa_000000.json").exists()
