@@ -14,6 +14,7 @@ import pytest
 import torch
 from coco_files import annotation, spec_of, two_images, write
 from fvcore.common.config import CfgNode as CN
+from pycocotools import mask as mask_tools
 
 from partglee.config import get_cfg
 from partglee.data import DatasetSpec, Expression, ImageRecord, Instance, register
@@ -136,7 +137,7 @@ def test_a_target_with_a_box_alone() -> None:
         mapper()(one, np.random.default_rng(0))
     with pytest.raises(ValueError, match="at least one expression"):
         mapper(0)
-    other = {"size": [30, 30], "counts": b"PT1"}
+    other = mask_tools.encode(np.ones((30, 30), np.uint8, order="F"))
     one = record([Instance(label=0, box=(0, 0, 9, 9), segmentation=other)], Expression("it", (0,)))
     with pytest.raises(ValueError, match=r"mask of size \(30, 30\), but the image is \(60, 100\)"):
         mapper()(one, np.random.default_rng(0))

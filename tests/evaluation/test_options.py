@@ -97,7 +97,7 @@ def test_names_are_checked(name: str) -> None:
     [
         ("max_dets=abc", "max_dets must be a whole number of at least 1, got 'abc'"),
         ("per_category=2", "per_category must be true or false, got 2"),
-        ("max_dets=[1", "is no YAML value"),
+        ("max_dets=[1", "is not valid YAML"),
     ],
 )
 def test_the_command_line_says_it_in_one_line(

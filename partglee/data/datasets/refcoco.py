@@ -39,6 +39,7 @@ _PREPARED = tuple(
             reader=read_coco,
             supervises_parts=False,
             evaluator="referring",
+            outside_images=True,  # --train2017 of the prepare script names pictures in the folder beside
         ),
         **{
             split: {
