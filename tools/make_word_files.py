@@ -23,12 +23,14 @@ from partglee.structures import Vocabulary
 from partglee.text import plain_name
 
 ROOT = Path(__file__).parents[1] / "partglee"
+PART_OF = 9  # stands where the steps do: the noun is a part of the known thing
 KINDS_DEEP = 4  # steps from a name up to the known name of which it is a kind
 
 
 class Synset(NamedTuple):
     lemmas: tuple[str, ...]
     above: tuple[int, ...]  # hypernyms
+    whole: tuple[int, ...]  # what it is a part of
 
 
 class WordNet:
@@ -46,7 +48,8 @@ class WordNet:
             above = tuple(
                 int(pointers[i + 1]) for i, f in enumerate(pointers) if f in ("@", "@i") and pointers[i + 2] == "n"
             )
-            self.synsets[int(fields[0])] = Synset(lemmas, above)
+            whole = tuple(int(pointers[i + 1]) for i, f in enumerate(pointers) if f == "#p" and pointers[i + 2] == "n")
+            self.synsets[int(fields[0])] = Synset(lemmas, above, whole)
         self.senses: dict[str, tuple[int, ...]] = {}
         for line in (folder / "index.noun").read_text().splitlines():
             if line.startswith(" "):
@@ -87,12 +90,12 @@ def known_synsets(wordnet: WordNet, lvis: Path, coco: Path) -> dict[int, str]:
     return found
 
 
-def depth_to_known(wordnet: WordNet, synset: int, known: dict[int, str]) -> tuple[int, str] | None:
-    """Steps up to the nearest known synset, and its name."""
+def depth_to_known(wordnet: WordNet, synset: int, known: dict[int, str], *, but: str = "") -> tuple[int, str] | None:
+    """Steps up to the nearest synset that has a known name other than `but`, and the name."""
     level, seen = [synset], {synset}
     for depth in range(KINDS_DEEP + 1):
         for one in level:
-            if one in known:
+            if known.get(one, but) != but:
                 return depth, known[one]
         level = [up for one in level for up in wordnet.synsets[one].above if up not in seen]
         seen.update(level)
@@ -100,17 +103,21 @@ def depth_to_known(wordnet: WordNet, synset: int, known: dict[int, str]) -> tupl
 
 
 def synonyms(wordnet: WordNet, known: dict[int, str]) -> dict[str, dict[int, list[str]]]:
-    """Known name -> steps (0 = the same) -> nouns. The second sense of a noun counts as two steps further away."""
+    """Known name -> steps (0 = the same) -> nouns. The second sense of a noun counts as two steps further away. Nouns
+    of what is a part of the known thing stand apart. A known name also stands under the next one, for tables that lack
+    it."""
     groups: dict[str, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
-    names = set(known.values())
     for word, senses in sorted(wordnet.senses.items()):
-        if word in names or len(word.split()) > 3 or not re.fullmatch(r"[a-z][a-z' -]*", word):
+        if len(word.split()) > 3 or not re.fullmatch(r"[a-z][a-z' -]*", word):
             continue
         ways = [(hit[0] + 2 * rank, hit[0], hit[1]) for rank, sense in enumerate(senses[:2])
-                if (hit := depth_to_known(wordnet, sense, known))]  # fmt: skip
+                if (hit := depth_to_known(wordnet, sense, known, but=word))]  # fmt: skip
         if ways and min(ways)[0] <= KINDS_DEEP:
             _, depth, name = min(ways)
             groups[name][depth].append(word)
+        wholes = {known[whole] for sense in senses[:2] for whole in wordnet.synsets[sense].whole if whole in known}
+        for name in wholes:
+            groups[name][PART_OF].append(word)
     return groups
 
 

@@ -29,6 +29,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--no-masks", action="store_true", help="boxes alone")
     parser.add_argument("--no-pictures", action="store_true", help="predictions.jsonl alone")
     parser.add_argument("--name-table", metavar="FILE", help="name embeddings, for models that read names from a table")
+    parser.add_argument(
+        "--strict", action="store_true", help="names that the table lacks are an error, not read as others"
+    )
     parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="images of one size in one pass")
     parser.add_argument("--device", help="cpu, cuda, cuda:1; default: a GPU when there is one")
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16", "float16"))
@@ -51,9 +54,12 @@ def run(arguments: argparse.Namespace) -> int:
     files = list_images(arguments.images)
     vocabulary = Vocabulary.parse(arguments.vocabulary)
     predictor = _predictor(arguments)
+    words = predictor.words(vocabulary, strict=arguments.strict)
+    for sentence in words.told():
+        print(f"partglee: {sentence}", file=sys.stderr)
     predict = partial(
         predictor,
-        vocabulary=vocabulary,
+        vocabulary=words.vocabulary,
         score_threshold=arguments.score_threshold,
         part_score_threshold=arguments.part_score_threshold,
         max_objects=arguments.max_objects,

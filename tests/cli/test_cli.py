@@ -96,7 +96,7 @@ def test_nothing_to_predict(weights: Path, table: Path, tmp_path: Path, capsys: 
         (["--vocabulary", "dog: head, head"], "head"),
         (["--weights", "gone.safetensors"], "gone.safetensors"),
         (["--score-threshold", "7"], "score_threshold"),
-        (["--vocabulary", "unicorn"], "unicorn"),
+        (["--vocabulary", "unicorn", "--strict"], "'unicorn'"),
         (["--device", "foo"], "foo"),
     ],
 )
@@ -106,6 +106,23 @@ def test_bad_arguments(
 ) -> None:  # fmt: skip
     assert predict([photos / "a.jpg"], weights, table, tmp_path / "out", *arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_words_that_the_table_lacks(
+    photos: Path, weights: Path, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("partglee.text.words.sentence_encoder", lambda: None)
+    words = ["--vocabulary", "puppies: heads, zzz; person; zzyzx"]
+    assert predict([photos / "a.jpg"], weights, table, tmp_path / "out", *words) == 0
+    told = capsys.readouterr().err
+    assert "'puppies' as 'dog'" in told and "'puppies: heads' as 'dog head'" in told
+    assert "left out: " in told and "'zzyzx'" in told and "'puppies: zzz'" in told
+    line = json.loads((tmp_path / "out" / "predictions.jsonl").read_text())
+    assert {result["name"] for result in line["results"]} <= {"puppies", "person", "heads", "puppies:heads"}
+    assert predict([photos / "a.jpg"], weights, table, tmp_path / "no", *words, "--strict") == 2
+    told = capsys.readouterr().err
+    assert all(word in told for word in ("puppies", "heads", "zzz", "zzyzx")) and not (tmp_path / "no").exists()
 
 
 def test_weights_or_config(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -96,9 +96,19 @@ def test_nan_tensor_is_refused(predictor: Predictor) -> None:
         predictor(torch.full((3, 8, 8), float("nan")), VOCABULARY)
 
 
-def test_unknown_name_is_refused(predictor: Predictor) -> None:
+def test_unknown_names_are_refused_or_told(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("partglee.text.words.sentence_encoder", lambda: None)
     with pytest.raises(ValueError, match="'zebra'"):
-        predictor(photo(), ["zebra"])
+        predictor(photo(), ["zebra"], strict=True)
+    with pytest.raises(ValueError, match=r"nothing is left .*'zzyzx'"):
+        predictor(photo(), ["zzyzx"])
+    with pytest.warns(UserWarning) as told:
+        prediction = predictor(photo(), ["Dogs", "zzyzx"], **LOOSE)
+    assert ["'Dogs' as 'dog'" in str(one.message) for one in told] == [True, False]
+    assert "left out: 'zzyzx'" in str(told[1].message)
+    as_written = predictor(photo(), ["dog"], **LOOSE)
+    assert set(prediction.names) == {"Dogs"} and len(prediction.names) == len(as_written.names)
+    torch.testing.assert_close(prediction.boxes, as_written.boxes)
 
 
 @pytest.mark.parametrize("vocabulary", [{}, [], "", "  "])
