@@ -283,9 +283,13 @@ def _is_side(value: Any) -> bool:
 
 
 def _encode_runs(segmentation: Mapping[str, Any], size: tuple[int, int], what: str) -> RLE:
-    if fault := run_length_fault(segmentation):
+    try:
+        mask = read_runs(segmentation)
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from error
+    height, width = mask["size"]
+    if size != (0, 0) and (height, width) != size:
+        raise ValueError(f"{what} has a mask of size {(height, width)}, but the image is {size} (height, width)")
+    if fault := damaged_run_lengths([mask["counts"]], [height * width]).get(0):
         raise ValueError(f"{what}: {fault}")
-    mask = read_runs(segmentation)
-    if size != (0, 0) and tuple(mask["size"]) != size:
-        raise ValueError(f"{what} has a mask of size {tuple(mask['size'])}, but the image is {size} (height, width)")
     return mask
