@@ -317,6 +317,7 @@ def _box_and_area(
         box = rle.toBbox(masks[row]).tolist()
     if wrong := wrong_box(box):
         raise ValueError(f"annotation {entry.get('id', row)}: {wrong[1]}")
+    assert box is not None  # wrong_box has said so
     if not unknown:
         return box, float(area)  # type: ignore[arg-type]
     return box, float(rle.area(masks[row])) if row in masks else float(box[2]) * float(box[3])
