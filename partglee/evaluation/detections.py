@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
 
-from partglee.data.segmentation import damaged_run_lengths, run_length_fault, wrong_run_list
+from partglee.data.segmentation import damaged_run_lengths, is_finite, run_length_fault, wrong_run_list
 from partglee.evaluation.ground_truth import RLE, GroundTruth, encode_segmentation
-from partglee.evaluation.issues import InputIssues, is_finite, wrong_box
+from partglee.evaluation.issues import InputIssues, wrong_box
 
 
 @dataclass(frozen=True, kw_only=True)

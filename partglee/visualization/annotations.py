@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -201,7 +201,7 @@ def _is_key(value: Any) -> bool:
     return isinstance(value, (int, float, str))
 
 
-def _is_box(value: Any) -> bool:
+def _is_box(value: Any) -> TypeGuard[Sequence[float]]:
     """Whether something is four finite numbers."""
     numbers = isinstance(value, (list, tuple)) and all(isinstance(number, (int, float)) for number in value)
     return numbers and len(value) == 4 and all(map(is_finite, value))

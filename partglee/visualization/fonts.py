@@ -8,8 +8,9 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any
 
-from PIL import Image, ImageFont
+from PIL import ImageFont
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -63,7 +64,7 @@ def has_glyph(letter: str, font_path: str | None) -> bool:
 
 def _drawn(letter: str, font_path: str | None) -> tuple[tuple[int, int], bytes] | None:
     """Size and pixels; None for what leaves no mark by its nature, such as a joiner."""
-    mask: Image.core.ImagingCore = load_font(_PROBE, font_path).getmask(letter)
+    mask: Any = load_font(_PROBE, font_path).getmask(letter)
     if 0 in mask.size:
         return None if unicodedata.category(letter) in ("Cf", "Mn") else ((0, 0), b"")
     return mask.size, bytes(mask)
