@@ -177,6 +177,8 @@ class GroundTruth:
             ValueError: for annotations of unknown images or categories, with neither a box nor a mask or with damaged
                 run lengths, for values of another type than the format has, or an id given twice.
         """
+        if not isinstance(content, Mapping):
+            raise ValueError(f"annotations must have images, annotations and categories, got {content!s:.40}")
         content = plain_ids(content)
         for key in ("images", "annotations", "categories"):
             if key not in content:
@@ -232,11 +234,17 @@ class GroundTruth:
 
 _KEYS = {"images": ("id",), "annotations": ("image_id", "category_id"), "categories": ("id", "name")}
 _TYPES: dict[tuple[str, str], Any] = {("categories", "name"): str, ("annotations", "id"): (int, np.integer, str)}
+_IDS = (int, float, np.integer)
+_LISTS: dict[str, tuple[tuple[str, Any, str], ...]] = {
+    "images": (("neg_category_ids", _IDS, "category ids"), ("not_exhaustive_category_ids", _IDS, "category ids")),
+    "annotations": (),
+    "categories": (("owners", str, "names"),),
+}
 _LONGEST_SIDE = 1 << 31
 
 
 def _check_entries(entries: Any, key: str) -> None:
-    """ValueError for a list whose entries have not the keys that are needed, or ids that are no whole numbers."""
+    """ValueError for a list whose entries have not the keys that are needed, or values of another type."""
     if not isinstance(entries, (list, tuple)):
         raise ValueError(f"{key!r} of the annotations must be a list, got {entries!s:.40}")
     for place, entry in enumerate(entries):
@@ -248,6 +256,11 @@ def _check_entries(entries: Any, key: str) -> None:
             if not good or (not isinstance(entry[name], str) and abs(int(entry[name])) >= 1 << 63):
                 what = "text" if name == "name" else "a whole number of at most 63 bits"
                 raise ValueError(f"entry {place} of {key!r}: {name!r} must be {what}, got {entry[name]!s:.40}")
+        for name, kind, what in _LISTS[key]:
+            values = entry.get(name, ())
+            listed = isinstance(values, (list, tuple, set, frozenset)) or (values is None and kind is not str)
+            if not listed or not all(isinstance(value, kind) for value in values or ()):
+                raise ValueError(f"entry {place} of {key!r}: {name!r} must be a list of {what}, got {values!s:.40}")
 
 
 def _size(entry: Mapping[str, Any]) -> tuple[int, int]:

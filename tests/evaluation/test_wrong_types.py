@@ -1,4 +1,4 @@
-"""Numbers, texts and lists in each other's place in a predictions file: an error that says where."""
+"""Numbers, texts and lists in each other's place, and keys that are missing: an error that says where."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from evaluation_worlds import dataset, image, rect, result
 
-from partglee.evaluation import CocoEvaluator, PredictionError, score_file
+from partglee.evaluation import CocoEvaluator, GroundTruth, PredictionError, score_file
 
 DOG = rect(0, 4, 0, 4)
 
@@ -62,3 +62,38 @@ def test_run_lengths_of_other_types(mask: Any, suffix: str, tmp_path: Path) -> N
         score_file(file, evaluator())
     with pytest.warns(UserWarning, match="1 x mask unreadable"):
         assert score_file(file, evaluator(strict=False))["segm/AP"] == 0
+
+
+# -- annotations -----------------------------------------------------------------------------------------------------
+
+ABSENT = object()
+NEEDED = [("images", "id"), ("annotations", "image_id"), ("annotations", "category_id"), ("categories", "id"),
+          ("categories", "name")]  # fmt: skip
+LISTS = [("images", "neg_category_ids"), ("images", "not_exhaustive_category_ids"), ("categories", "owners")]
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "value"),
+    [
+        *((*entry, value) for entry in NEEDED for value in (ABSENT, None, 1.5, [1], {})),
+        *((*entry, value) for entry in LISTS for value in (5, True, "text", {"a": 1}, [[1]], [None])),
+    ],
+)
+def test_an_entry_of_the_annotations_is_named(key: str, name: str, value: Any, tmp_path: Path) -> None:
+    truth = dataset([image(1)], [(1, 1, DOG)], [{"id": 1, "name": "dog"}])
+    truth[key][0][name] = value
+    if value is ABSENT:
+        del truth[key][0][name]
+    message = f"entry 0 of '{key}' has no '{name}'" if value is ABSENT else f"entry 0 of '{key}': '{name}' must be"
+    with pytest.raises(ValueError, match=f"^{message}"):
+        GroundTruth.from_dict(truth)
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    with pytest.raises(ValueError, match=rf"^annotation file '.*truth\.json': {message}"):
+        GroundTruth.load(tmp_path / "truth.json")
+
+
+@pytest.mark.parametrize("content", [[], [{"image_id": 1}], "text", 5, None])
+def test_annotations_that_are_no_mapping(content: Any, tmp_path: Path) -> None:
+    (tmp_path / "truth.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"truth\.json': annotations must have images, annotations and categories"):
+        GroundTruth.load(tmp_path / "truth.json")
