@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from partglee.evaluation.matching import AREA_RANGES, IOU_THRESHOLDS, Matches
 
@@ -46,10 +46,11 @@ class PrecisionTable:
         return chosen if iou is None else chosen[:, np.isclose(self.thresholds, iou)]
 
 
-def mean_defined(values: NDArray[np.float64]) -> float:
+def mean_defined(values: ArrayLike) -> float:
     """Mean without NaN; NaN when nothing is left."""
-    values = np.asarray(values)[~np.isnan(values)]
-    return float(values.mean()) if values.size else float("nan")
+    numbers = np.asarray(values, np.float64)
+    defined = numbers[~np.isnan(numbers)]
+    return float(defined.mean()) if defined.size else float("nan")
 
 
 def accumulate(

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from partglee.evaluation.average_precision import mean_defined
 from partglee.evaluation.base import Evaluator, Results
 from partglee.evaluation.options import check_choice, check_count, check_flag, check_names, check_number, check_numbers
 
@@ -116,7 +117,42 @@ def sample_iou(inter: int, union: int, rules: ReferringRules) -> float:
     return (inter + rules.eps_intersection) / below if below else 0.0
 
 
-class ReferringEvaluator(Evaluator):
+Sample = TypeVar("Sample")
+_Counts = tuple[int, int, bool, bool]  # I, U, is no-target, said no-target
+
+
+class ExpressionEvaluator(Evaluator, Generic[Sample]):
+    """What evaluators of expressions share: one sample for each key, the first where a key is given twice."""
+
+    def __init__(self, *, strict: bool = True) -> None:
+        super().__init__(strict=strict)
+        self.reset()
+
+    def reset(self) -> None:
+        super().reset()
+        self._samples: dict[Any, Sample] = {}
+
+    def state(self) -> Any:
+        return self._samples
+
+    def _is_repeated(self, key: Any) -> bool:
+        if key in self._samples:
+            self.issues.add("image given twice", f"expression {key!r}; the first one is kept")
+        return key in self._samples
+
+    def _joined(self, states: list[Any]) -> dict[Any, Sample]:
+        samples: dict[Any, Sample] = {}
+        for state in states:
+            again = sum(key in samples for key in state)
+            if again:
+                self.issues.add("repeated by the sampler", "the same expression from two processes", count=again)
+            samples = {**state, **samples}
+        if not samples:
+            self.issues.add("no predictions", "no expression was processed")
+        return samples
+
+
+class ReferringEvaluator(ExpressionEvaluator[_Counts]):
     """Segmentation of expressions that have a target, or may have none (gRefCOCO).
 
     Results: mIoU (mean IoU over target samples), oIoU and cIoU (two names of sum I / sum U), gIoU (mean over
@@ -143,12 +179,6 @@ class ReferringEvaluator(Evaluator):
         if thresholds is not None:
             check_numbers("thresholds", thresholds, most=1)
         self.thresholds = self.rules.thresholds if thresholds is None else tuple(thresholds)
-        self.reset()
-
-    def reset(self) -> None:
-        super().reset()
-        # key -> I, U, is no-target, said no-target
-        self._samples: dict[Any, tuple[int, int, bool, bool]] = {}
 
     def process(
         self,
@@ -204,29 +234,10 @@ class ReferringEvaluator(Evaluator):
             size = int((annotated if self.rules.size is None else squashed(annotated, self.rules.size)).sum())
             self._samples[key] = (0, size, no_target, not no_target)
 
-    def _is_repeated(self, key: Any) -> bool:
-        if key in self._samples:
-            self.issues.add("image given twice", f"expression {key!r}; the first one is kept")
-        return key in self._samples
-
-    def state(self) -> Any:
-        return self._samples
-
     def compute(self, states: list[Any]) -> Results:
         samples = self._joined(states)
         table = np.array(list(samples.values()), np.int64).reshape(-1, 4)
         return self._summarise(table[:, 0], table[:, 1], table[:, 2].astype(bool), table[:, 3].astype(bool))
-
-    def _joined(self, states: list[Any]) -> dict[Any, tuple[int, int, bool, bool]]:
-        samples: dict[Any, tuple[int, int, bool, bool]] = {}
-        for state in states:
-            again = sum(key in samples for key in state)
-            if again:
-                self.issues.add("repeated by the sampler", "the same expression from two processes", count=again)
-            samples = {**state, **samples}
-        if not samples:
-            self.issues.add("no predictions", "no expression was processed")
-        return samples
 
     def _summarise(
         self,
@@ -243,12 +254,12 @@ class ReferringEvaluator(Evaluator):
         target = ~no_target
         total = float(union[summed].sum())
         overall = float(inter[summed].sum()) / total if total else float("nan")
-        rates = {"gIoU": _mean(iou), "cIoU": overall, "oIoU": overall, "mIoU": _mean(iou[target])}
+        rates = {"gIoU": mean_defined(iou), "cIoU": overall, "oIoU": overall, "mIoU": mean_defined(iou[target])}
         for x in self.thresholds:
             good = iou[target] > x if self.rules.strictly_above else iou[target] >= x
-            rates[f"Pr@{x:g}"] = _mean(good)
-        rates["N-acc"] = _mean(rejected[no_target])
-        rates["T-acc"] = _mean(~rejected[target])
+            rates[f"Pr@{x:g}"] = mean_defined(good)
+        rates["N-acc"] = mean_defined(rejected[no_target])
+        rates["T-acc"] = mean_defined(~rejected[target])
         counts = {"num_samples": float(len(inter)), "num_no_target": float(no_target.sum())}
         return {**{key: 100 * value for key, value in rates.items()}, **counts}
 
@@ -303,22 +314,19 @@ class PartExpressionEvaluator(ReferringEvaluator):
             union = float(table[:, 1].sum())
             inter = float(table[table[:, 3] == 0, 0].sum())
             values = np.array([iou[key] for key in chosen])
-            results[f"{level}/mIoU"] = 100 * _mean(values)
+            results[f"{level}/mIoU"] = 100 * mean_defined(values)
             results[f"{level}/oIoU"] = 100 * inter / union if union else float("nan")
             for x in self.thresholds:
                 good = values > x if self.rules.strictly_above else values >= x
-                results[f"{level}/Pr@{x:g}"] = 100 * _mean(good)
+                results[f"{level}/Pr@{x:g}"] = 100 * mean_defined(good)
         for name in self.part_names:
-            results[f"part names/{name}"] = 100 * _mean([iou[key] for key in parts if kinds[key][0] == name])
+            results[f"part names/{name}"] = 100 * mean_defined([iou[key] for key in parts if kinds[key][0] == name])
         for size, (low, high) in SIZES.items():
-            results[f"part sizes/{size}"] = 100 * _mean([iou[key] for key in parts if low <= kinds[key][1] < high])
+            results[f"part sizes/{size}"] = 100 * mean_defined(
+                [iou[key] for key in parts if low <= kinds[key][1] < high]
+            )
         return {**results, "num_parts": float(len(parts)), "num_objects": float(len(objects))}
 
-    def _iou(self, sample: tuple[int, int, bool, bool]) -> float:
+    def _iou(self, sample: _Counts) -> float:
         inter, union, _, rejected = sample
         return sample_iou(0 if rejected else inter, union, self.rules)
-
-
-def _mean(values: Any) -> float:
-    values = np.asarray(values, np.float64)
-    return float(values.mean()) if values.size else float("nan")

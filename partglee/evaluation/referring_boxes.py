@@ -7,12 +7,37 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from partglee.evaluation.base import Evaluator, Results
+from partglee.evaluation.average_precision import mean_defined
+from partglee.evaluation.base import Results
 from partglee.evaluation.matching import box_iou
 from partglee.evaluation.options import check_number
+from partglee.evaluation.referring import ExpressionEvaluator, Sample
+
+_Judged = tuple[bool, bool, bool]  # is right, is no-target, answer is empty
 
 
-class GroundingBoxEvaluator(Evaluator):
+class _BoxEvaluator(ExpressionEvaluator[Sample]):
+    """What both share: boxes and scores are looked at before they count."""
+
+    def _checked(
+        self, key: Any, boxes: NDArray[np.floating[Any]], scores: NDArray[np.floating[Any]]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """Boxes (N, 4) and scores (N,); None, and an issue, where they cannot be scored."""
+        boxes, scores = np.asarray(boxes, np.float64).reshape(-1, 4), np.asarray(scores, np.float64).reshape(-1)
+        if len(boxes) != len(scores):
+            raise ValueError(
+                f"{len(boxes)} boxes and {len(scores)} scores for expression {key!r}; give one score a box"
+            )
+        if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+            self.issues.add("score not finite", f"expression {key!r}: a box or score is NaN or infinite")
+            return None
+        if (boxes[:, 2:] < boxes[:, :2]).any():
+            self.issues.add("box of negative size", f"expression {key!r}: boxes are corners x0 <= x1 and y0 <= y1")
+            return None
+        return boxes, scores
+
+
+class GroundingBoxEvaluator(_BoxEvaluator[float]):
     """RefCOCO boxes: share of expressions whose best box has IoU >= 0.5 with the annotated box (P@0.5).
 
     Results: P@0.5 (percent), mIoU, num_samples.
@@ -24,11 +49,6 @@ class GroundingBoxEvaluator(Evaluator):
         super().__init__(strict=strict)
         check_number("threshold", threshold, most=1)
         self.threshold = threshold
-        self.reset()
-
-    def reset(self) -> None:
-        super().reset()
-        self._samples: dict[Any, float] = {}
 
     def process(
         self,
@@ -44,43 +64,24 @@ class GroundingBoxEvaluator(Evaluator):
             scores: (N,); the best one counts, the first of equals.
             truth: (4,) xyxy.
         """
-        if key in self._samples:
-            self.issues.add("image given twice", f"expression {key!r}; the first one is kept")
+        if self._is_repeated(key):
             return
-        boxes, scores = np.asarray(boxes, np.float64).reshape(-1, 4), np.asarray(scores, np.float64).reshape(-1)
-        if len(boxes) != len(scores):
-            raise ValueError(
-                f"{len(boxes)} boxes and {len(scores)} scores for expression {key!r}; give one score a box"
-            )
-        if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
-            self.issues.add("score not finite", f"expression {key!r}: a box or score is NaN or infinite")
+        checked = self._checked(key, boxes, scores)
+        if checked is None or not len(checked[0]):
             self._samples[key] = 0.0
             return
-        if (boxes[:, 2:] < boxes[:, :2]).any():
-            self.issues.add("box of negative size", f"expression {key!r}: boxes are corners x0 <= x1 and y0 <= y1")
-            self._samples[key] = 0.0
-            return
-        if not len(scores):
-            self._samples[key] = 0.0
-            return
+        boxes, scores = checked
         best, annotated = _xywh(boxes[scores.argmax()]), _xywh(np.asarray(truth, np.float64))
         self._samples[key] = float(box_iou(best, annotated))
 
-    def state(self) -> Any:
-        return self._samples
-
     def compute(self, states: list[Any]) -> Results:
-        samples: dict[Any, float] = {}
-        for state in states:
-            samples = {**state, **samples}
-        if not samples:
-            self.issues.add("no predictions", "no expression was processed")
+        samples = self._joined(states)
         iou = np.array(list(samples.values()))
-        rates = {f"P@{self.threshold:g}": 100 * _mean(iou >= self.threshold), "mIoU": 100 * _mean(iou)}
+        rates = {f"P@{self.threshold:g}": 100 * mean_defined(iou >= self.threshold), "mIoU": 100 * mean_defined(iou)}
         return {**rates, "num_samples": float(len(iou))}
 
 
-class GeneralizedBoxEvaluator(Evaluator):
+class GeneralizedBoxEvaluator(_BoxEvaluator[_Judged]):
     """Generalized referring expressions by boxes (GREC): an answer is right when it has every box and no other.
 
     Boxes that score at least `min_score` are the answer. They are matched to the annotated ones one to one, the highest
@@ -98,11 +99,6 @@ class GeneralizedBoxEvaluator(Evaluator):
         check_number("threshold", threshold, most=1)
         check_number("min_score", min_score, most=1)
         self.threshold, self.min_score = threshold, min_score
-        self.reset()
-
-    def reset(self) -> None:
-        super().reset()
-        self._samples: dict[Any, tuple[bool, bool, bool]] = {}  # is right, is no-target, answer is empty
 
     def process(
         self,
@@ -118,10 +114,13 @@ class GeneralizedBoxEvaluator(Evaluator):
             scores: (N,).
             truth: (M, 4) xyxy pixels; M = 0 where nothing is meant.
         """
-        if key in self._samples:
-            self.issues.add("image given twice", f"expression {key!r}; the first one is kept")
+        if self._is_repeated(key):
             return
-        boxes, scores = np.asarray(boxes, np.float64).reshape(-1, 4), np.asarray(scores, np.float64).reshape(-1)
+        checked = self._checked(key, boxes, scores)
+        if checked is None:
+            self.process_missing(key, truth)
+            return
+        boxes, scores = checked
         truth = np.asarray(truth, np.float64).reshape(-1, 4)
         kept = boxes[scores >= self.min_score]
         right = len(kept) == len(truth) == self._pairs(kept, truth)
@@ -129,7 +128,7 @@ class GeneralizedBoxEvaluator(Evaluator):
 
     def process_missing(self, key: Any, truth: NDArray[np.floating[Any]]) -> None:
         """Add one expression that has no usable answer: wrong in every metric."""
-        if key not in self._samples:
+        if not self._is_repeated(key):
             empty = not len(np.asarray(truth).reshape(-1, 4))
             self._samples[key] = False, empty, not empty
 
@@ -142,23 +141,16 @@ class GeneralizedBoxEvaluator(Evaluator):
             count += 1
         return count
 
-    def state(self) -> Any:
-        return self._samples
-
     def compute(self, states: list[Any]) -> Results:
-        samples: dict[Any, tuple[bool, bool, bool]] = {}
-        for state in states:
-            samples = {**state, **samples}
-        if not samples:
-            self.issues.add("no predictions", "no expression was processed")
+        samples = self._joined(states)
         right, no_target, empty = np.array(list(samples.values()), bool).reshape(-1, 3).T
-        rates = {"F1": _mean(right), "N-acc": _mean(empty[no_target]), "T-acc": _mean(~empty[~no_target])}
+        rates = {
+            "F1": mean_defined(right),
+            "N-acc": mean_defined(empty[no_target]),
+            "T-acc": mean_defined(~empty[~no_target]),
+        }
         counts = {"num_samples": float(len(right)), "num_no_target": float(no_target.sum())}
         return {**{key: 100 * value for key, value in rates.items()}, **counts}
-
-
-def _mean(values: NDArray[Any]) -> float:
-    return float(values.mean()) if values.size else float("nan")
 
 
 def _xywh(box: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -13,7 +13,14 @@ from evaluation_worlds import dataset, image, rect, result
 
 from partglee.data import DatasetSpec
 from partglee.data.annotations.coco_json import read_coco
-from partglee.evaluation import CocoEvaluator, GroundingBoxEvaluator, GroundTruth, PredictionError, score_file
+from partglee.evaluation import (
+    CocoEvaluator,
+    GeneralizedBoxEvaluator,
+    GroundingBoxEvaluator,
+    GroundTruth,
+    PredictionError,
+    score_file,
+)
 from partglee.evaluation.expression_files import score_expressions
 from partglee.structures import Level, Prediction
 
@@ -85,6 +92,20 @@ def test_boxes_of_one_expression() -> None:
     for wrong, kind in (([3.0, 0, 1, 4], SIZE), ([0.0, 0, np.inf, 4], "score not finite")):
         with pytest.raises(PredictionError, match=kind):
             GroundingBoxEvaluator().process(1, np.array([wrong]), np.ones(1), box)
+        with pytest.raises(PredictionError, match=kind):
+            GeneralizedBoxEvaluator().process(1, np.array([wrong]), np.ones(1), box)
+
+
+def test_a_score_that_is_no_number_is_no_empty_answer() -> None:
+    """Left out it would be right where nothing is meant."""
+    evaluator = GeneralizedBoxEvaluator(strict=False)
+    evaluator.process(1, np.array([[0.0, 0, 4, 4]]), np.array([np.nan]), np.zeros((0, 4)))
+    evaluator.process(2, np.zeros((0, 4)), np.zeros(0), np.zeros((0, 4)))
+    with pytest.warns(UserWarning, match="1 x score not finite"):
+        results = evaluator.evaluate()
+    assert results["F1"] == results["N-acc"] == 50
+    with pytest.raises(ValueError, match="give one score a box"):
+        evaluator.process(3, np.zeros((1, 4)), np.zeros(2), np.zeros((0, 4)))
 
 
 @pytest.mark.parametrize(("box", "kind"), BOXES)
