@@ -46,6 +46,10 @@ class Evaluator(ABC):
     def compute(self, states: list[Any]) -> Results:
         """Results from the states of all processes (rank order)."""
 
+    def metric_names(self) -> tuple[str, ...]:
+        """The keys of the results, from a score of nothing."""
+        return tuple(self.compute([self.state()]))
+
     def evaluate(self) -> Results:
         """Gather, compute, warn about what was left out."""
         gathered = gather((self.state(), self.issues))

@@ -36,8 +36,11 @@ def _score_masks(file: Path, records: Records, options: ScoringOptions) -> Resul
 
 def _mask_metrics(records: Records, options: ScoringOptions) -> tuple[str, ...]:
     _check_records(records, options)
-    masks = ReferringEvaluator(rules=referring_rules(options))
-    return (*_keys("box/", GroundingBoxEvaluator()), *_keys("mask/", masks))
+    evaluators: dict[str, Evaluator] = {
+        "box": GroundingBoxEvaluator(),
+        "mask": ReferringEvaluator(rules=referring_rules(options)),
+    }
+    return tuple(f"{group}/{key}" for group, evaluator in evaluators.items() for key in evaluator.metric_names())
 
 
 def _box_evaluator(options: ScoringOptions) -> GeneralizedBoxEvaluator:
@@ -53,7 +56,7 @@ def _score_boxes(file: Path, records: Records, options: ScoringOptions) -> Resul
 
 def _box_metrics(records: Records, options: ScoringOptions) -> tuple[str, ...]:
     _check_records(records, options)
-    return _keys("", _box_evaluator(options))
+    return _box_evaluator(options).metric_names()
 
 
 def _score_parts(file: Path, records: Records, options: ScoringOptions) -> Results:
@@ -64,12 +67,7 @@ def _score_parts(file: Path, records: Records, options: ScoringOptions) -> Resul
 def _part_metrics(records: Records, options: ScoringOptions) -> tuple[str, ...]:
     _check_records(records, options)
     names = records.vocabulary.part_names
-    return _keys("", PartExpressionEvaluator(part_names=names, rules=referring_rules(options)))
-
-
-def _keys(group: str, evaluator: Evaluator) -> tuple[str, ...]:
-    """The metrics of an evaluator, from a score of nothing."""
-    return tuple(f"{group}{key}" for key in evaluator.compute([evaluator.state()]))
+    return PartExpressionEvaluator(part_names=names, rules=referring_rules(options)).metric_names()
 
 
 def _check_records(records: Records, options: ScoringOptions) -> None:

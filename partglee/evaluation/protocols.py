@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from partglee.basics.names import nearest
 from partglee.data import DatasetSpec, Records
-from partglee.evaluation.base import Evaluator, Results
+from partglee.evaluation.base import Results
 from partglee.evaluation.evaluators import EVALUATORS, check_options, dataset_evaluator, evaluator_name
 from partglee.evaluation.instances import InstanceEvaluator
 from partglee.evaluation.part_map_files import part_map_evaluator, score_label_images, score_part_maps
@@ -179,14 +179,9 @@ def detection_protocol(name: str, kind: type[InstanceEvaluator]) -> Protocol:
         return score_file(file, made)
 
     def metrics(records: Records, options: ScoringOptions) -> tuple[str, ...]:
-        return _keys(evaluator(records, options))
+        return evaluator(records, options).metric_names()
 
     return Protocol(name=name, reads=DETECTIONS, score=score, metrics=metrics, title=kind.name)
-
-
-def _keys(evaluator: Evaluator) -> tuple[str, ...]:
-    """The metrics of an evaluator, from a score of nothing."""
-    return tuple(evaluator.compute([evaluator.state()]))
 
 
 # -- part maps -------------------------------------------------------------------------------------------------------
@@ -223,7 +218,7 @@ def _map_title(options: ScoringOptions) -> str:
 
 
 def _map_metrics(records: Records, options: ScoringOptions) -> tuple[str, ...]:
-    return _keys(_map_evaluator(records, options))
+    return _map_evaluator(records, options).metric_names()
 
 
 for _name, _kind in EVALUATORS.items():
