@@ -35,7 +35,7 @@ def add_parser(commands: Any) -> None:
         "--option", action="append", default=[], metavar="KEY=VALUE",
         help="argument of the evaluator, such as parents=derived or rules=[official]; may be repeated",
     )  # fmt: skip
-    parser.add_argument("--kinds", nargs="+", choices=("bbox", "segm"), help="default: masks too where all have one")
+    parser.add_argument("--kinds", nargs="+", choices=("bbox", "segm"), help="default: masks too where some have one")
     parser.add_argument("--objects", type=Path, metavar="DIR", help="for label images: folder of object maps")
     parser.add_argument("--lenient", action="store_true", help="leave out what cannot be scored, and count it")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers, not rounded")

@@ -52,7 +52,7 @@ class ScoringOptions:
     spec: DatasetSpec  # of the records
     rows: Sequence[int] | None = None  # records that the file answers for, those of one process; None = all
     by_label: bool = False  # labels are those of the records' vocabulary (our own files); False: names are looked up
-    kinds: tuple[str, ...] | None = None  # of "bbox" and "segm"; None: masks too where all annotations have one
+    kinds: tuple[str, ...] | None = None  # of "bbox" and "segm"; None: masks too where annotations have some
     strict: bool = True  # the first bad prediction ends it; False: they are left out and counted
     arguments: Mapping[str, Any] = field(default_factory=dict)  # the protocol's own, such as {"rules": ["official"]}
 
