@@ -3,8 +3,8 @@
 
     python tools/make_word_files.py /usr/share/wordnet lvis_v0.5_val.json coco_to_synset.json --imagenet PHOTOS
 
-`partglee/text/words/synonyms.txt`: for each known name the nouns that mean it or a kind of it;
-`partglee/text/words/plurals.txt`: irregular plurals; `partglee/data/mappings/imagenet_names.json`: what each of
+`partglee/text/word_lists/synonyms.txt`: for each known name the nouns that mean it or a kind of it;
+`partglee/text/word_lists/plurals.txt`: irregular plurals; `partglee/data/mappings/imagenet_names.json`: what each of
 ImageNet's 1000 classes is in COCO's names and in all. WordNet is Debian's `wordnet-base`; LVIS (version 0.5) and COCO's
 synsets come with the LVIS API.
 """
@@ -23,6 +23,7 @@ from partglee.structures import Vocabulary
 from partglee.text import plain_name
 
 ROOT = Path(__file__).parents[1] / "partglee"
+LISTS = ROOT / "text" / "word_lists"
 PART_OF = 9  # stands where the steps do: the noun is a part of the known thing
 KINDS_DEEP = 4  # steps from a name up to the known name of which it is a kind
 
@@ -131,7 +132,7 @@ def main() -> None:
     wordnet = WordNet(arguments.wordnet)
     known = known_synsets(wordnet, arguments.lvis, arguments.coco)
     groups = synonyms(wordnet, known)
-    with whole_file(ROOT / "text" / "words" / "synonyms.txt") as beside:
+    with whole_file(LISTS / "synonyms.txt") as beside:
         lines = [
             f"{name}\t{depth}\t{','.join(words)}"
             for name, of in sorted(groups.items())
@@ -139,7 +140,7 @@ def main() -> None:
         ]
         beside.write_text("\n".join(lines) + "\n")
     usable = {k: v for k, v in wordnet.plurals.items() if "_" not in k and v + "s" != k and v in wordnet.senses}
-    with whole_file(ROOT / "text" / "words" / "plurals.txt") as beside:
+    with whole_file(LISTS / "plurals.txt") as beside:
         beside.write_text("".join(f"{plural}\t{single}\n" for plural, single in sorted(usable.items())))
     nouns = sum(len(words) for of in groups.values() for words in of.values())
     print(f"{len(known)} known synsets, {nouns} nouns, {len(usable)} plurals")

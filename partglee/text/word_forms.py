@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from partglee.text.table import plain_name
 
-FOLDER = Path(__file__).parent / "words"
+FOLDER = Path(__file__).parent / "word_lists"
 PART_OF = 9
 _ARTICLES = ("a ", "an ", "the ")
 
