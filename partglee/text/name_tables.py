@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from partglee.basics.files import whole_file
-from partglee.text.table import plain_name, read_table
+from partglee.text.table import plain_name, plain_rows, read_table
 from partglee.text.word_space import Floats, SentenceEncoder, WordSpace, unit
 
 _BRIDGE_RIDGE = 0.1
@@ -79,8 +79,7 @@ def bridge(
     Raises:
         ValueError: when fewer names are common than a map could be fitted on, or one is wanted that is not there.
     """
-    row = {plain_name(name): place for place, name in reversed(list(enumerate(names)))}
-    other_row = {plain_name(name): place for place, name in reversed(list(enumerate(other_names)))}
+    row, other_row = plain_rows(names), plain_rows(other_names)
     common = [name for name in row if name in other_row]
     if len(common) < 50:
         raise ValueError(f"the two tables have {len(common)} names in common; a map needs at least 50")
@@ -118,17 +117,11 @@ def extended(
             vectors = _below(vectors, bridge(names, vectors, other_names, other.double().numpy(), new))
             names = (*names, *new)
     if new := _beyond(names, words):
-        vectors = _below(vectors, word_space(names, vectors, encoder).place(new))
+        rows = plain_rows(names)
+        space = WordSpace(list(rows), vectors[list(rows.values())], encoder=encoder)
+        vectors = _below(vectors, space.place(new))
         names = (*names, *new)
     return names, vectors
-
-
-def word_space(names: Sequence[str], vectors: Floats, encoder: SentenceEncoder | None) -> WordSpace:
-    """The space of a table, each of its names once in plain form."""
-    rows: dict[str, int] = {}
-    for row, name in enumerate(names):
-        rows.setdefault(plain_name(name), row)
-    return WordSpace(list(rows), vectors[list(rows.values())], encoder=encoder)
 
 
 def _below(vectors: Floats, new: Floats) -> Floats:
@@ -137,10 +130,6 @@ def _below(vectors: Floats, new: Floats) -> Floats:
 
 
 def _beyond(names: Sequence[str], others: Sequence[str]) -> list[str]:
-    """Each once, what `names` lacks even in plain form."""
-    known = {plain_name(name) for name in names}
-    new: dict[str, str] = {}
-    for name in others:
-        if plain_name(name) and plain_name(name) not in known:
-            new.setdefault(plain_name(name), plain_name(name))
-    return list(new)
+    """In plain form, each once, what `names` lacks."""
+    known = plain_rows(names)
+    return [name for name in plain_rows(others) if name and name not in known]

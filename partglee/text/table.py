@@ -6,11 +6,10 @@ N names, R rows of the table, W its width.
 from __future__ import annotations
 
 import difflib
-import hashlib
 import re
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -19,7 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from partglee.text.backend import TextBackend
+from partglee.text.backend import TextBackend, fingerprint_of
 
 
 class TableBackend(TextBackend):
@@ -31,6 +30,10 @@ class TableBackend(TextBackend):
     its object ("person coat") is found by its own name ("coat").
 
     Without a file the backend has the width alone: weights can be built and loaded, names can not be looked up.
+
+    Attributes:
+        names: R, as the file has them.
+        plain_rows: {plain form of a name: its row}.
     """
 
     context_length = 1
@@ -51,11 +54,8 @@ class TableBackend(TextBackend):
                     "set MODEL.TEXT.TABLE.WIDTH to the file's width, or use the table of the weights"
                 )
         self.register_buffer("embeddings", embeddings, persistent=False)
-        self._exact: dict[str, int] = {}
-        self._plain: dict[str, int] = {}
-        for row, name in enumerate(self.names):  # of equal names the first counts
-            self._exact.setdefault(name, row)
-            self._plain.setdefault(plain_name(name), row)
+        self._exact = {name: row for row, name in reversed(list(enumerate(self.names)))}  # of equal names the first
+        self.plain_rows = plain_rows(self.names)
 
     def tokenize(self, texts: Sequence[str], *, context_length: int | None = None) -> tuple[Tensor, Tensor]:
         """Row numbers (N, 1) and a mask of ones; each name counts as one token.
@@ -88,24 +88,22 @@ class TableBackend(TextBackend):
 
     def fingerprint(self) -> str:
         """Hash of the names and their vectors, for caches on disk."""
-        digest = hashlib.sha256("\n".join(self.names).encode())
-        digest.update(self.embeddings.cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return fingerprint_of("\n".join(self.names), {"": self.embeddings})
 
     def knows(self, name: str) -> bool:
         """Whether a name is in the table, as written or in plain form."""
-        return name in self._exact or plain_name(name) in self._plain
+        return name in self._exact or plain_name(name) in self.plain_rows
 
     def _row(self, name: str) -> int:
-        row = self._exact.get(name, self._plain.get(plain_name(name)))
+        row = self._exact.get(name, self.plain_rows.get(plain_name(name)))
         if row is None:
             if self.file is None:
                 raise ValueError(
                     f"cannot encode {name!r}: this model reads names from a table and none was given; "
                     "set MODEL.TEXT.TABLE.FILE to an .npz or .safetensors file of name embeddings"
                 )
-            near = difflib.get_close_matches(plain_name(name), self._plain, n=5, cutoff=0.5)
-            known = ", ".join(repr(self.names[self._plain[n]]) for n in near) or "none is near"
+            near = difflib.get_close_matches(plain_name(name), self.plain_rows, n=5, cutoff=0.5)
+            known = ", ".join(repr(self.names[self.plain_rows[n]]) for n in near) or "none is near"
             raise ValueError(
                 f"unknown name {name!r}: {self.file} knows {len(self.names)} names; nearest: {known}. "
                 "Use one of them, or a model with a text tower (MODEL.TEXT.BACKEND clip)"
@@ -118,6 +116,14 @@ def plain_name(name: str) -> str:
     name = re.sub(r"\([^)]*\)", " ", name.lower())
     name = name.replace("'s ", " ").replace(":", " ").replace("_", " ")
     return " ".join(name.split())
+
+
+def plain_rows(names: Iterable[str]) -> dict[str, int]:
+    """{name in plain form: place of the first that has it}."""
+    rows: dict[str, int] = {}
+    for row, name in enumerate(names):
+        rows.setdefault(plain_name(name), row)
+    return rows
 
 
 def read_table(file: Path) -> tuple[tuple[str, ...], Tensor]:
