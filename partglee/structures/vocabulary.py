@@ -182,7 +182,8 @@ class Vocabulary:
         rows = [row for row, text in enumerate(object_prompts) if text is not None]
         if not rows:
             raise ValueError("no object is left in the vocabulary; give at least one a text")
-        owners = [tuple(rows.index(row) for row in entry if row in rows) for entry in self.part_owner]
+        new_row = {row: place for place, row in enumerate(rows)}
+        owners = [tuple(new_row[row] for row in entry if row in new_row) for entry in self.part_owner]
         columns = [column for column, text in enumerate(part_prompts) if text is not None and owners[column]]
         other = object.__new__(Vocabulary)
         for field, value in (
