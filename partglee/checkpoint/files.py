@@ -87,7 +87,7 @@ def _check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-    except (*UNREADABLE, zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except (*UNREADABLE, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(_unreadable(path, error)) from error
     if damaged is not None:
         raise ValueError(
