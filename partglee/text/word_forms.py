@@ -63,6 +63,7 @@ def meanings() -> dict[str, tuple[Meaning, ...]]:
     table: dict[str, list[Meaning]] = {}
     for line in (FOLDER / "synonyms.txt").read_text(encoding="utf-8").splitlines():
         name, steps, words = line.split("\t")
+        meaning = Meaning(name, int(steps))
         for word in words.split(","):
-            table.setdefault(word, []).append(Meaning(name, int(steps)))
+            table.setdefault(word, []).append(meaning)
     return {word: tuple(sorted(told, key=lambda one: one.steps)) for word, told in table.items()}

@@ -8,13 +8,13 @@ from __future__ import annotations
 import importlib.util
 import zlib
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse  # type: ignore[import-untyped, unused-ignore]
 
 Floats = NDArray[np.float64]
 SentenceEncoder = Callable[[Sequence[str]], Floats]  # N texts -> (N, D), of length 1
@@ -25,13 +25,41 @@ _GRAM_WEIGHT = 0.35  # of the n-grams beside the sentence encoder
 _RIDGE = 0.3
 
 
+class Resemblance:
+    """How much any word means and is spelled like each of some names, whatever a table says of them.
+
+    Args:
+        names: R, in plain form.
+        encoder: a sentence encoder; None = character n-grams alone, which know a word by its spelling only.
+    """
+
+    def __init__(self, names: Sequence[str], *, encoder: SentenceEncoder | None) -> None:
+        self.encoder = encoder
+        self._grams = gram_features(names)
+        self._meanings = None if encoder is None else encoder(names)
+
+    def __call__(self, words: Sequence[str]) -> Floats:
+        """(N, R), at most 1."""
+        return self._of(gram_features(words), None if self.encoder is None else self.encoder(words))
+
+    def between_names(self) -> Floats:
+        """(R, R) of the names themselves."""
+        return self._of(self._grams, self._meanings)
+
+    def _of(self, grams: Any, meanings: Floats | None) -> Floats:
+        spelling = np.asarray((grams @ self._grams.T).todense(), np.float64)
+        if meanings is None or self._meanings is None:
+            return spelling
+        return (1 - _GRAM_WEIGHT) * (meanings @ self._meanings.T) + _GRAM_WEIGHT * spelling
+
+
 class WordSpace:
     """Fitted on a table's names; says where any other word would lie.
 
     Args:
         names: R, in plain form.
         vectors: (R, W) of the names, any length.
-        encoder: a sentence encoder; None = character n-grams alone, which know a word by its spelling only.
+        encoder: as for `Resemblance`.
         ridge: strength of the penalty.
     """
 
@@ -40,43 +68,30 @@ class WordSpace:
     ) -> None:
         if len(names) != len(vectors) or not len(names):
             raise ValueError(f"expected a vector for each of at least one name, got {len(names)} and {vectors.shape}")
-        self.names = tuple(names)
-        self.vectors = unit(np.asarray(vectors, np.float64))
-        self.encoder = encoder
-        self._grams = gram_features(self.names)
-        self._meanings = None if encoder is None else encoder(self.names)
-        kernel = self._kernel(self._grams, self._meanings)
-        self._mean = self.vectors.mean(0)
+        self.resemblance = Resemblance(names, encoder=encoder)
+        vectors = unit(np.asarray(vectors, np.float64))
+        self._mean = vectors.mean(0)
+        shifts = vectors - self._mean
+        self._directions = unit(shifts)
         # Dual form: the names are fewer than the features.
-        self._weights = np.linalg.solve(kernel + ridge * np.eye(len(kernel)), self.vectors - self._mean)
+        self._weights = np.linalg.solve(self.resemblance.between_names() + ridge * np.eye(len(names)), shifts)
 
     def place(self, words: Sequence[str]) -> Floats:
         """(N, W) of length 1: where words would lie in the space of the table."""
-        return unit(self._shift(words) + self._mean)
+        return unit(self.resemblance(words) @ self._weights + self._mean)
 
     def likeness(self, words: Sequence[str]) -> Floats:
         """(N, R) how like each word is to each name: 1 = the same direction from the mean of all names, since all names
         of a text encoder lie in one narrow cone. A word that resembles nothing is like nothing."""
-        return unit(self._shift(words)) @ unit(self.vectors - self._mean).T
-
-    def _shift(self, words: Sequence[str]) -> Floats:
-        """(N, W) from the mean of all names to where words would lie."""
-        return self.resemblance(words) @ self._weights
-
-    def resemblance(self, words: Sequence[str]) -> Floats:
-        """(N, R) how much each word means and is spelled like each name, whatever the table says; at most 1."""
-        return self._kernel(gram_features(words), None if self.encoder is None else self.encoder(words))
+        return self._likeness(self.resemblance(words))
 
     def nearness(self, words: Sequence[str]) -> Floats:
         """(N, R) the mean of likeness and resemblance, which lands on the right name more often than either."""
-        return (self.likeness(words) + self.resemblance(words)) / 2
+        resemblance = self.resemblance(words)
+        return (self._likeness(resemblance) + resemblance) / 2
 
-    def _kernel(self, grams: Any, meanings: Floats | None) -> Floats:
-        """(N, R)"""
-        spelling = np.asarray((grams @ self._grams.T).todense(), np.float64)
-        if meanings is None or self._meanings is None:
-            return spelling
-        return (1 - _GRAM_WEIGHT) * (meanings @ self._meanings.T) + _GRAM_WEIGHT * spelling
+    def _likeness(self, resemblance: Floats) -> Floats:
+        return unit(resemblance @ self._weights) @ self._directions.T
 
 
 def unit(vectors: Floats) -> Floats:
@@ -86,6 +101,8 @@ def unit(vectors: Floats) -> Floats:
 
 def gram_features(words: Sequence[str]) -> Any:
     """(N, F) sparse, rows of length 1: hashed character n-grams of each word with its edges marked."""
+    from scipy import sparse  # type: ignore[import-untyped, unused-ignore]  # late: most vocabularies need none of this
+
     rows: list[int] = []
     columns: list[int] = []
     values: list[float] = []
@@ -120,14 +137,15 @@ def sentence_encoder() -> SentenceEncoder | None:
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
 
+    def state(text: str) -> Floats:
+        ids = np.array([tokenizer.encode(text).ids], np.int64)
+        feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+        mean: Floats = session.run(None, feeds)[0][0].mean(0)
+        return mean
+
     def encode(texts: Sequence[str]) -> Floats:
-        encoded = [tokenizer.encode(text).ids for text in texts]
-        out = np.zeros((len(texts), 384))
-        for row, tokens in enumerate(encoded):  # one at a time: the 8-bit model scales by batch
-            ids = np.array([tokens], np.int64)
-            feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
-            out[row] = session.run(None, feeds)[0][0].mean(0)
-        return unit(out)
+        with ThreadPoolExecutor() as pool:  # each by itself: the 8-bit model scales by batch
+            return unit(np.array(list(pool.map(state, texts)), np.float64))
 
     return encode
 

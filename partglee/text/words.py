@@ -6,7 +6,7 @@ R names of the table, W its width.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -18,7 +18,7 @@ from partglee.structures import Vocabulary
 from partglee.text.backend import TextBackend
 from partglee.text.table import TableBackend, plain_name
 from partglee.text.word_forms import PART_OF, forms, meanings
-from partglee.text.word_space import Floats, SentenceEncoder, WordSpace, sentence_encoder, unit
+from partglee.text.word_space import Floats, Resemblance, SentenceEncoder, WordSpace, sentence_encoder, unit
 
 Why = Literal["known", "spelling", "synonym", "kind", "nearest", "unknown"]
 # Nearness from which a word is read as a name and as a part of its object, without and with a sentence encoder: half of
@@ -89,13 +89,13 @@ class WordReader:
     """
 
     def __init__(self, table: TableBackend, *, encoder: SentenceEncoder | None) -> None:
-        self.table = table
         self.encoder = encoder
         self.sure, self.sure_part = SURE[encoder is not None]
-        self.known: dict[str, int] = {}  # plain name -> row
+        self.known = {name: row for row, name in enumerate(table.plain_rows)}  # plain name -> row of `vectors`
+        self.vectors: Floats = table.embeddings[list(table.plain_rows.values())].double().cpu().numpy()
+        self._read: dict[tuple[str, ...], Reading] = {}  # a vocabulary comes again with every image
         owners: dict[str, dict[str, None]] = {}  # part -> objects that have it
-        for row, name in enumerate(table.names):
-            self.known.setdefault(plain_name(name), row)
+        for name in table.names:
             owner, colon, part = name.partition(":")
             if colon:
                 owners.setdefault(plain_name(part), {}).setdefault(plain_name(owner))
@@ -105,6 +105,9 @@ class WordReader:
 
     def read_object(self, word: str) -> Reading:
         """How an object name is read."""
+        return self._once(self._find_object, word)
+
+    def _find_object(self, word: str) -> Reading:
         if plain_name(word) in self.known:
             return Reading(word, word, "known")
         if hit := self._spelled(word, self.known) or self._by_dictionary(word, self.known):
@@ -120,6 +123,14 @@ class WordReader:
             owner, word: as they were asked.
             owner_as: what the object is read as.
         """
+        return self._once(self._find_part, owner, word, owner_as)
+
+    def _once(self, find: Callable[..., Reading], *asked: str) -> Reading:
+        if asked not in self._read:
+            self._read[asked] = find(*asked)
+        return self._read[asked]
+
+    def _find_part(self, owner: str, word: str, owner_as: str) -> Reading:
         asked, of = f"{owner}: {word}", plain_name(owner_as)
         if f"{plain_name(owner)} {plain_name(word)}" in self.known:
             return Reading(asked, f"{owner} {word}", "known")
@@ -141,7 +152,7 @@ class WordReader:
         if last and (hit := self._spelled(last, under)):
             return Reading(asked, f"{of} {hit[0]}", "kind")
         if under:
-            likeness = self._parts.resemblance([plain_name(word)])[0, [self._part_row[part] for part in under]]
+            likeness = self._parts([plain_name(word)])[0, [self._part_row[part] for part in under]]
             reading = self._best(asked, [f"{of} {part}" for part in under], likeness, self.sure_part)
             if reading.text is not None:
                 return reading
@@ -177,13 +188,13 @@ class WordReader:
         there = [other for other in others if other in self.known]
         if name not in self.known or not there:
             return others[0]
-        vectors = self._vectors
+        vectors = unit(self.vectors - self.vectors.mean(0))
         likeness = vectors[[self.known[other] for other in there]] @ vectors[self.known[name]]
         return there[int(likeness.argmax())]
 
     def _nearest(self, asked: str, word: str) -> Reading:
         """Among the names that are no part of an object."""
-        rows = [self._space_row[name] for name in self.own_names]
+        rows = [self.known[name] for name in self.own_names]
         return self._best(asked, self.own_names, self._space.nearness([plain_name(word)])[0, rows], self.sure)
 
     @staticmethod
@@ -194,27 +205,17 @@ class WordReader:
         return Reading(asked, near[0] if enough else None, "nearest" if enough else "unknown", near)
 
     @cached_property
-    def _vectors(self) -> Floats:
-        vectors: Floats = self.table.embeddings.double().cpu().numpy()
-        return unit(vectors - vectors.mean(0))
-
-    @cached_property
-    def _space_row(self) -> dict[str, int]:
-        return {name: row for row, name in enumerate(self.known)}
-
-    @cached_property
     def _part_row(self) -> dict[str, int]:
         return {part: row for row, part in enumerate(self.owners)}
 
     @cached_property
-    def _parts(self) -> WordSpace:
-        """Part names alone, without their objects."""
-        return WordSpace(list(self.owners), np.zeros((len(self.owners), 1)), encoder=self.encoder)
+    def _parts(self) -> Resemblance:
+        """To part names alone, without their objects."""
+        return Resemblance(list(self.owners), encoder=self.encoder)
 
     @cached_property
     def _space(self) -> WordSpace:
-        vectors: Floats = self.table.embeddings.double().cpu().numpy()
-        return WordSpace(list(self.known), vectors[list(self.known.values())], encoder=self.encoder)
+        return WordSpace(list(self.known), self.vectors, encoder=self.encoder)
 
 
 def resolve(vocabulary: Vocabulary, backend: TextBackend, *, strict: bool = False) -> Resolved:
@@ -285,7 +286,7 @@ _READERS: WeakKeyDictionary[TableBackend, WordReader] = WeakKeyDictionary()
 
 
 def reader_of(backend: TableBackend) -> WordReader:
-    """The reader of a table with the sentence encoder where it is installed; made once for each."""
+    """The reader of a table with the sentence encoder where it is installed; made once for each, and gone with it."""
     if backend not in _READERS:
         _READERS[backend] = WordReader(backend, encoder=sentence_encoder())
     return _READERS[backend]

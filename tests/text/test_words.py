@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -148,6 +150,18 @@ def test_nearest_by_meaning(table: TableBackend) -> None:
 
     reading = WordReader(table, encoder=encode).read_part("dog", "wagger", owner_as="dog")
     assert reading == Reading("dog: wagger", "dog tail", "nearest", reading.near) and len(reading.near) == 3
+
+
+def test_a_word_is_read_once_and_forgotten_with_its_table(tmp_path: Path) -> None:
+    write_table(NAMES, np.random.default_rng(0).standard_normal((len(NAMES), 8)), tmp_path / "names.npz")
+    table = TableBackend(file=tmp_path / "names.npz", width=8)
+    vocabulary = Vocabulary({"xylograph": [], "dog": ["zzz"]})
+    first, again = (resolve(vocabulary, table).readings for _ in range(2))
+    assert len(first) == 2 and all(one is other for one, other in zip(first, again, strict=True))
+    alive = weakref.ref(table)
+    del table
+    gc.collect()
+    assert alive() is None
 
 
 def judge(reader: WordReader) -> dict[str, int]:
