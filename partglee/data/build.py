@@ -77,7 +77,8 @@ def build_train_loader(
     data = data or DataSets()
     sources = []
     for name in names:
-        spec, records = get_dataset(name), (view or _single_targets)(get_dataset(name), data.records(name))
+        spec = get_dataset(name)
+        records = (view or _single_targets)(spec, data.records(name))
         made = _mapper(cfg, spec, records, augmentation) if mapper is None else mapper(spec, records, augmentation)
         sources.append(Source(spec, records, made))
     seed = int(cfg.SOLVER.SEED)

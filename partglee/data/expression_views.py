@@ -69,21 +69,21 @@ def kept_rows(records: Records, left_out: Collection[int]) -> tuple[Records, dic
 class SingleTargets(RecordRows):
     """One row for each object that is meant alone, with the sentences that mean it: what PartGLEE trains on.
 
-    Expressions that mean several things or nothing, parts or crowds are skipped and counted in `skipped`. Images
-    without any expression stay, each a row.
+    Expressions that mean several things or nothing, parts or crowds are skipped and counted in `skipped`, and so are
+    images, in `silent`, of which no sentence is left: their objects would be learned as if nothing were said of them.
     """
 
     def __init__(self, records: Records) -> None:
         rows: list[int] = []
         self._target: list[int] = []
         self.skipped = 0
-        for row in range(len(records)):
+        for row in rows_with_expressions(records):
             record = records[row]
             told = single_targets(record)
             self.skipped += len(record.expressions) - sum(map(len, told.values()))
-            targets = list(told) if record.expressions else [-1]
-            rows += [row] * len(targets)
-            self._target += targets
+            rows += [row] * len(told)
+            self._target += told
+        self.silent = len(records) - len(set(rows))
         super().__init__(records, rows)
 
     def __getitem__(self, index: int) -> ImageRecord:
@@ -209,6 +209,8 @@ def single_target_view(records: Records, *, name: str) -> Records:
         raise ValueError(f"data set {name!r}: none of its {view.skipped} expressions means one object alone")
     if view.skipped:
         _log.info("%s: %d expressions of several targets, parts, crowds or none are skipped", name, view.skipped)
+    if view.silent:
+        _log.info("%s: %d of %d images, of which nothing else is said, are left out", name, view.silent, len(records))
     return view
 
 

@@ -16,8 +16,8 @@ from partglee.data.annotations.shards import ShardRecords
 from partglee.data.build import build_augmentation
 from partglee.data.catalog import DataSets, get_dataset
 from partglee.data.checks.content import check_image_file
-from partglee.data.expression_views import listed, rows_with_expressions
-from partglee.data.records import Expression, ImageRecord, Records
+from partglee.data.expression_views import rows_with_expressions
+from partglee.data.records import Records
 from partglee.data.spec import DatasetSpec, missing_files
 from partglee.engine.logging import LOGGER
 from partglee.engine.schedule import build_schedule
@@ -129,7 +129,7 @@ def check_data(
             records = data.records(name)
             if train and name in cfg.DATASETS.TRAIN:
                 _check_targets(get_dataset(name), records)
-            _check_expressions(records, every=train and name in cfg.DATASETS.TRAIN)
+            _check_expressions(records)
             if name in cfg.DATASETS.TEST:
                 if not cfg.TEST.LENIENT:
                     _check_images(records)
@@ -171,15 +171,9 @@ def _check_targets(spec: DatasetSpec, records: Records) -> None:
         )  # fmt: skip
 
 
-def _check_expressions(records: Records, *, every: bool) -> None:
-    rows = rows_with_expressions(records)
-    told = [row for row in rows if speaks(records[row])]  # reading a record checks that its lists fit its objects
-    if every and listed(records) and told and len(told) < len(records):
-        silent = records[min(set(range(len(records))) - set(told))]
-        raise ValueError(
-            f"{len(told)} of {len(records)} images have a referring expression, but '{silent.file}' has none; data "
-            "sets for training have one in every image or in no image: remove the others, or the expressions"
-        )
+def _check_expressions(records: Records) -> None:
+    for row in rows_with_expressions(records):
+        records[row]  # reading a record checks that its lists fit its objects
 
 
 def _check_images(records: Records) -> None:
@@ -216,12 +210,3 @@ def _look_at_images(name: str, records: Records, *, refuse: bool) -> None:
     if refuse:
         raise ValueError(told)
     LOGGER.warning(f"data set {name!r}: {told}")
-
-
-def speaks(record: ImageRecord) -> bool:
-    """Whether a sentence means something of the image that is no crowd, or says of something that it is not there."""
-
-    def tells(said: Expression) -> bool:
-        return said.no_target or any(not thing.crowd for thing in record.targets(said))
-
-    return any(tells(said) for said in record.expressions)

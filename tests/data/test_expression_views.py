@@ -37,6 +37,19 @@ def test_each_object_that_is_meant_alone_is_a_row(tmp_path: Path, caplog: pytest
     assert view.size(0) == (60, 100) and view.labels(2) == records.labels(1)
 
 
+@pytest.mark.parametrize("last", [None, [{"text": "no", "no_target": True}]])
+def test_images_of_which_nothing_is_said_are_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, last: list[dict[str, Any]] | None
+) -> None:
+    """Beside images with sentences; their objects are none that a sentence means."""
+    content_ = content(SAID, *([] if last is None else [last]))
+    records = read(tmp_path, content_)
+    with caplog.at_level("INFO"):
+        view = single_target_view(records, name="set")
+    assert [view[row].image_id for row in range(len(view))] == [1, 1]
+    assert "set: 1 of 2 images, of which nothing else is said, are left out" in caplog.text
+
+
 def test_a_data_set_without_expressions_is_as_it_was(tmp_path: Path) -> None:
     records = read(tmp_path, two_images())
     assert single_target_view(records, name="set") is records and rows_with_expressions(records) == []
