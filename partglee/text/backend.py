@@ -9,11 +9,29 @@ import hashlib
 import warnings
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 _MOST_TOLD = 10
+
+
+class NameList(Protocol):
+    """What a backend of fixed names says of them.
+
+    Attributes:
+        names: R, as written.
+        plain_rows: {plain form of a name: its row}.
+        embeddings: (R, W).
+    """
+
+    names: tuple[str, ...]
+    plain_rows: dict[str, int]
+    embeddings: Tensor
+
+    def knows(self, name: str) -> bool:
+        """Whether a name can be read, as written or in plain form."""
 
 
 class TextBackend(nn.Module):
@@ -64,6 +82,10 @@ class TextBackend(nn.Module):
     def part_texts(self, prompts: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
         """What to read for parts with these prompts (Cp) and own names (Cp)."""
         return tuple(prompts)
+
+    def only_names(self) -> NameList | None:
+        """The names that can be read and no others; None = any text can."""
+        return None
 
 
 def mean_of_valid(states: Tensor, mask: Tensor) -> Tensor:

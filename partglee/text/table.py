@@ -90,6 +90,10 @@ class TableBackend(TextBackend):
         """Hash of the names and their vectors, for caches on disk."""
         return fingerprint_of("\n".join(self.names), {"": self.embeddings})
 
+    def only_names(self) -> TableBackend | None:
+        """The table itself; None without a file, which leaves nothing to choose from."""
+        return None if self.file is None else self
+
     def knows(self, name: str) -> bool:
         """Whether a name is in the table, as written or in plain form."""
         return name in self._exact or plain_name(name) in self.plain_rows

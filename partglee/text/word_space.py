@@ -80,18 +80,15 @@ class WordSpace:
         """(N, W) of length 1: where words would lie in the space of the table."""
         return unit(self.resemblance(words) @ self._weights + self._mean)
 
-    def likeness(self, words: Sequence[str]) -> Floats:
-        """(N, R) how like each word is to each name: 1 = the same direction from the mean of all names, since all names
-        of a text encoder lie in one narrow cone. A word that resembles nothing is like nothing."""
-        return self._likeness(self.resemblance(words))
-
     def nearness(self, words: Sequence[str]) -> Floats:
-        """(N, R) the mean of likeness and resemblance, which lands on the right name more often than either."""
-        resemblance = self.resemblance(words)
-        return (self._likeness(resemblance) + resemblance) / 2
+        """(N, R) the mean of likeness and resemblance, which lands on the right name more often than either.
 
-    def _likeness(self, resemblance: Floats) -> Floats:
-        return unit(resemblance @ self._weights) @ self._directions.T
+        Likeness is 1 where a word lies in the same direction from the mean of all names, since all names of a text
+        encoder lie in one narrow cone. A word that resembles nothing is like nothing.
+        """
+        resemblance = self.resemblance(words)
+        likeness = unit(resemblance @ self._weights) @ self._directions.T
+        return (likeness + resemblance) / 2
 
 
 def unit(vectors: Floats) -> Floats:

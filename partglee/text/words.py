@@ -15,8 +15,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from partglee.structures import Vocabulary
-from partglee.text.backend import TextBackend
-from partglee.text.table import TableBackend, plain_name
+from partglee.text.backend import NameList, TextBackend
+from partglee.text.table import plain_name
 from partglee.text.word_forms import PART_OF, forms, meanings
 from partglee.text.word_space import Floats, Resemblance, SentenceEncoder, WordSpace, sentence_encoder, unit
 
@@ -88,7 +88,7 @@ class WordReader:
         encoder: for words that no dictionary maps; None = they are placed by spelling alone.
     """
 
-    def __init__(self, table: TableBackend, *, encoder: SentenceEncoder | None) -> None:
+    def __init__(self, table: NameList, *, encoder: SentenceEncoder | None) -> None:
         self.encoder = encoder
         self.sure, self.sure_part = SURE[encoder is not None]
         self.known = {name: row for row, name in enumerate(table.plain_rows)}  # plain name -> row of `vectors`
@@ -230,10 +230,11 @@ def resolve(vocabulary: Vocabulary, backend: TextBackend, *, strict: bool = Fals
     Raises:
         ValueError: when strict and a word is not known, or when no object is left.
     """
-    if not isinstance(backend, TableBackend) or backend.file is None:
+    table = backend.only_names()
+    if table is None:
         return Resolved(vocabulary, ())
-    objects = _read_objects(vocabulary, backend)
-    parts = _read_parts(vocabulary, backend, objects)
+    objects = _read_objects(vocabulary, table)
+    parts = _read_parts(vocabulary, table, objects)
     changed = tuple(reading for reading in (*objects, *parts) if reading is not None and reading.why != "known")
     if strict and changed:
         raise ValueError(
@@ -243,7 +244,7 @@ def resolve(vocabulary: Vocabulary, backend: TextBackend, *, strict: bool = Fals
         )
     if all(reading is not None and reading.text is None for reading in objects):
         raise ValueError(
-            f"nothing is left of the vocabulary: the name table {backend.file} has nothing near "
+            f"nothing is left of the vocabulary: the name table has nothing near "
             f"{_listed(r for r in objects if r is not None)}. Use names that it has, or a model with a text tower"
         )
     if not changed:
@@ -255,17 +256,15 @@ def resolve(vocabulary: Vocabulary, backend: TextBackend, *, strict: bool = Fals
     return Resolved(vocabulary.reworded(texts[0], texts[1]), changed)
 
 
-def _read_objects(vocabulary: Vocabulary, backend: TableBackend) -> list[Reading | None]:
+def _read_objects(vocabulary: Vocabulary, table: NameList) -> list[Reading | None]:
     """How each object is read; None = by its prompt, which the table has."""
     return [
-        None if backend.knows(prompt) else reader_of(backend).read_object(name)
+        None if table.knows(prompt) else reader_of(table).read_object(name)
         for name, prompt in zip(vocabulary.object_names, vocabulary.object_prompts, strict=True)
     ]
 
 
-def _read_parts(
-    vocabulary: Vocabulary, backend: TableBackend, objects: Sequence[Reading | None]
-) -> list[Reading | None]:
+def _read_parts(vocabulary: Vocabulary, table: NameList, objects: Sequence[Reading | None]) -> list[Reading | None]:
     """How each part column is read, under the first of its objects that is not left out; None = by its prompt, which
     the table has, or not at all, with its objects."""
     as_read = [
@@ -275,21 +274,21 @@ def _read_parts(
     readings: list[Reading | None] = []
     for name, prompt, owners in zip(vocabulary.part_names, vocabulary.part_prompts, vocabulary.part_owner, strict=True):
         there = [(vocabulary.object_names[row], text) for row in owners if (text := as_read[row]) is not None]
-        if not there or backend.knows(prompt):
+        if not there or table.knows(prompt):
             readings.append(None)
         else:
-            readings.append(reader_of(backend).read_part(there[0][0], name, owner_as=there[0][1]))
+            readings.append(reader_of(table).read_part(there[0][0], name, owner_as=there[0][1]))
     return readings
 
 
-_READERS: WeakKeyDictionary[TableBackend, WordReader] = WeakKeyDictionary()
+_READERS: WeakKeyDictionary[NameList, WordReader] = WeakKeyDictionary()
 
 
-def reader_of(backend: TableBackend) -> WordReader:
+def reader_of(table: NameList) -> WordReader:
     """The reader of a table with the sentence encoder where it is installed; made once for each, and gone with it."""
-    if backend not in _READERS:
-        _READERS[backend] = WordReader(backend, encoder=sentence_encoder())
-    return _READERS[backend]
+    if table not in _READERS:
+        _READERS[table] = WordReader(table, encoder=sentence_encoder())
+    return _READERS[table]
 
 
 def _last_word(word: str) -> str:

@@ -39,7 +39,7 @@ def test_names_cross_a_bridge() -> None:
 def test_a_word_lies_by_those_it_is_spelled_like() -> None:
     vectors = np.repeat(np.eye(5), 12, axis=0)  # the first syllable decides
     space = WordSpace(NAMES, vectors, encoder=None)
-    likeness = space.likeness(["dogless", "hattery"])
+    likeness = space.nearness(["dogless", "hattery"])
     assert [NAMES[row][:3] for row in likeness.argmax(1)] == ["dog", "hat"]
     assert np.linalg.norm(space.place(["dogless"]), axis=1) == pytest.approx(1)
 
@@ -61,7 +61,7 @@ def test_the_encoder_counts_beside_the_spelling() -> None:
     space = WordSpace(
         NAMES, np.repeat(np.eye(5), 12, axis=0), encoder=lambda texts: np.array([meanings[text] for text in texts])
     )
-    assert NAMES[space.likeness(["wau"]).argmax()][:3] == "dog"
+    assert NAMES[space.nearness(["wau"]).argmax()][:3] == "dog"
 
 
 def test_a_table_is_enlarged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
