@@ -114,6 +114,8 @@ def get_cfg() -> CN:
     cfg.TEST.DETECTIONS = 300
     # What an expression means: all objects that reach SCORE_THRESHOLD, or nothing; False = the best object (released)
     cfg.TEST.EXPRESSION_UNION = False
+    # A vocabulary: expressions that mean one of its parts are answered by part queries; "" = all by objects
+    cfg.TEST.EXPRESSION_PARTS = ""
     cfg.TEST.PART_OVERLAP = 1.0  # of equally named parts whose boxes overlap more, the best stays; 1 = all (released)
     return cfg
 

@@ -25,13 +25,23 @@ class PartGLEEAnswers:
         multi_label: which queries and how many detections are scored.
         map_queries: part queries that a part map is made of.
         union: an expression means all objects that score enough, or nothing; False: the best one.
+        parts: expressions that mean one of its parts are answered by part queries; None: by objects, all of them.
     """
 
-    def __init__(self, *, predictor: Predictor, multi_label: MultiLabel, map_queries: int, union: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        predictor: Predictor,
+        multi_label: MultiLabel,
+        map_queries: int,
+        union: bool = False,
+        parts: Vocabulary | None = None,
+    ) -> None:
         self.predictor = predictor
         self.multi_label = multi_label
         self.map_queries = map_queries
         self.union = union
+        self.parts = parts
 
     def detect(self, pixels: NDArray[np.uint8], vocabulary: Vocabulary, *, masks: bool) -> Prediction:
         options = PostprocessOptions(multi_label=self.multi_label, masks=masks)
@@ -52,7 +62,7 @@ class PartGLEEAnswers:
         return labels
 
     def answer(self, image: NDArray[np.uint8], expressions: Sequence[str]) -> list[Grounding]:
-        answers: list[Grounding] = self.predictor.ground(image, expressions, union=self.union)
+        answers: list[Grounding] = self.predictor.ground(image, expressions, union=self.union, parts=self.parts)
         return answers
 
 
@@ -76,4 +86,5 @@ def partglee_answerer(cfg: CN, model: PartGLEE) -> PartGLEEAnswers:
         multi_label=multi_label,
         map_queries=cfg.TEST.PART_QUERIES,
         union=cfg.TEST.EXPRESSION_UNION,
+        parts=Vocabulary.parse(cfg.TEST.EXPRESSION_PARTS) if cfg.TEST.EXPRESSION_PARTS else None,
     )

@@ -17,11 +17,12 @@ from torch import Tensor
 from partglee.checkpoint import load_weights, read_metadata
 from partglee.config import load_config
 from partglee.data.images import MAX_PIXELS, ImageSource
+from partglee.engine.grounding import questions
 from partglee.engine.image_input import ImageInput, InputImage, frames, read_ahead, same_canvas, usable_device
 from partglee.engine.weight_files import TABLE_KEY, TABLE_NAMES, config_of, find_table, find_weights
 from partglee.modeling import PartGLEE, build_model
 from partglee.modeling.frame import Frame
-from partglee.modeling.postprocess import PostprocessOptions, ground, postprocess
+from partglee.modeling.postprocess import PostprocessOptions, postprocess
 from partglee.structures import (
     Grounding,
     ImageBatch,
@@ -32,9 +33,8 @@ from partglee.structures import (
     Vocabulary,
 )
 from partglee.text import backend_kind
+from partglee.text.phrases import PhraseParser, split_phrase
 from partglee.text.words import Resolved, resolve
-
-_EXPRESSIONS_PER_PASS = 8  # each has a memory of its own where early fusion joins it with the image
 
 
 @dataclass(kw_only=True, eq=False)
@@ -291,6 +291,8 @@ class Predictor:
         *,
         union: bool = False,
         score_threshold: float | None = None,
+        parts: Any = None,
+        parser: PhraseParser = split_phrase,
     ) -> Any:
         """Find what referring expressions mean ("the red car on the left").
 
@@ -299,6 +301,9 @@ class Predictor:
             union: False: the one object with the best score. True: generalized expressions ("both dogs", "the zebra"
                 where there is none), every object whose score reaches the threshold, so any number of them.
             score_threshold: what scores less is not meant; None = 0, or the predictor's own with `union`.
+            parts: a vocabulary, in any form that a prediction takes. Expressions that mean one of its parts ("left arm
+                of the man in red") are answered by all instances of that part of the one object that they describe.
+            parser: takes such expressions apart; None of it = the expression means objects.
 
         Returns:
             One `Grounding` (for a list of expressions a list): a `Prediction` with a `mask` of all its rows together,
@@ -313,10 +318,16 @@ class Predictor:
             score_threshold = self.score_threshold if union else 0.0
         PostprocessOptions(score_threshold=score_threshold)  # checks it
         encoded = self.encode_image(image)
-        answers = []
-        for some in (asked[i : i + _EXPRESSIONS_PER_PASS] for i in range(0, len(asked), _EXPRESSIONS_PER_PASS)):
-            answers += self._ground(encoded, some, union=union, score_threshold=score_threshold)
-        return answers[0] if isinstance(expressions, str) else answers
+        names = None if parts is None else Vocabulary.parse(parts)
+        frame, image = frames(encoded.images, encoded.batch)[0], encoded.images[0]
+        answers: dict[int, Grounding] = {}
+        for some in questions(asked, names, parser):
+            with torch.no_grad(), self.input.autocast(self.model.device):
+                text = some.embed(self.model.text_encoder)
+            output = self._output(encoded, text)
+            for place, answer in some.answers(output, frame, union=union, score_threshold=score_threshold):
+                answers[place] = replace(answer, image=image.pixels, file_name=image.file_name)
+        return answers[0] if isinstance(expressions, str) else [answers[place] for place in range(len(asked))]
 
     def raw(self, image: ImageSource | InputImage | EncodedImage, vocabulary: Vocabulary) -> tuple[ModelOutput, Frame]:
         """What the model says of one image, before any choice, and the way from its canvas back to the image."""
@@ -358,18 +369,3 @@ class Predictor:
             replace(prediction, image=image.pixels, file_name=image.file_name)
             for prediction, image in zip(predictions, encoded.images, strict=True)
         ]
-
-    def _ground(
-        self, encoded: EncodedImage, expressions: Sequence[str], *, union: bool, score_threshold: float
-    ) -> list[Grounding]:
-        """Expressions of one image, as a batch of their own."""
-        with torch.no_grad(), self.input.autocast(self.model.device):
-            text = self.model.text_encoder.embed_expressions(expressions)
-        output = self._output(encoded, text)
-        image, frame = encoded.images[0], frames(encoded.images, encoded.batch)[0]
-        with torch.no_grad():
-            answers = [
-                ground(output, row, expression, frame, union=union, score_threshold=score_threshold)
-                for row, expression in enumerate(expressions)
-            ]
-        return [replace(answer, image=image.pixels, file_name=image.file_name) for answer in answers]

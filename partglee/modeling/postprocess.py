@@ -97,6 +97,48 @@ def ground(
     return Grounding.of(prediction, expression=expression, no_target_score=1 - score)
 
 
+def ground_part(
+    output: ModelOutput,
+    i: int,
+    expression: str,
+    frame: Frame,
+    *,
+    columns: Sequence[int],
+    rivals: Sequence[int],
+    score_threshold: float,
+    share: float = 0.5,
+) -> Grounding:
+    """What the expression of row `i` means when it is a part of the object that the row's text describes: of the best
+    object query the part queries, one row for each instance of the part.
+
+    Args:
+        columns: part names that are meant.
+        rivals: names that compete for a query, `columns` among them.
+        score_threshold: what scores less is no part.
+        share: of the best row's score; what scores less is another instance in name alone.
+    """
+    queries = ImageQueries(output, i, frame)
+    if queries.parts is None or queries.parent is None or not columns:
+        raise ValueError("parts are grounded with an output that has part queries, and at least one of its part names")
+    owner = int(_best_name(queries.objects, part=False).query[0])
+    own = (queries.parent == owner).nonzero().flatten()
+    logits = queries.parts[own]
+    kept = torch.full_like(logits, float("-inf"))
+    kept[:, list(rivals)] = logits[:, list(rivals)]
+    meant = torch.zeros(logits.shape[-1], dtype=torch.bool, device=logits.device)
+    meant[list(columns)] = True
+    rows = _best_name(kept, part=True)
+    rows = rows.take(meant[rows.label])
+    if not len(rows.query):  # no query is called so first of all: the one that is called so most
+        rows = _best_name(kept.masked_fill(~meant, float("-inf")), part=True).take(slice(1))
+    rows = _final_scores(rows._replace(query=own[rows.query]), queries, 0.0)
+    score = float(rows.score.max()) if len(rows.query) else 0.0
+    rows = rows.take((rows.score >= score_threshold) & (rows.score >= share * score))
+    rows_named = rows._replace(label=torch.zeros_like(rows.label))
+    prediction = queries.prediction(rows_named, names=[[expression], [expression]], masks=queries.masks(rows))
+    return Grounding.of(prediction, expression=expression, no_target_score=1 - score)
+
+
 def _one_name_each(
     output: ModelOutput, i: int, vocabulary: Vocabulary, frame: Frame, options: PostprocessOptions
 ) -> Prediction:

@@ -22,7 +22,7 @@ from partglee.engine.evaluate import evaluate
 from partglee.engine.image_input import ImageInput, InputImage, predict_files, same_canvas
 from partglee.engine.partglee_answers import partglee_answerer
 from partglee.modeling import build_model
-from partglee.structures import Grounding, Prediction
+from partglee.structures import Grounding, Prediction, Vocabulary
 from partglee.testing import fill_weights, register_toy, tiny_model
 from partglee.text import TextBackend, TextEncoder
 
@@ -179,6 +179,43 @@ def test_the_best_object_alone_unless_asked(reader: Predictor) -> None:
     assert len(answer) == 1 and (answer.mask != masks[best]).float().mean() < 1e-3
     assert float(answer.scores[0]) == pytest.approx(float(scores[best]), abs=1e-4)
     assert reader.ground(photo(), EXPRESSIONS[0], score_threshold=1.0).no_target
+
+
+PARTS = "dog: head, tail; person: head, arm"
+
+
+def test_expressions_that_mean_parts(reader: Predictor) -> None:
+    """In any order beside others; parts are those of the object that the rest of the sentence describes."""
+    said = ["the dog on the left", "head of the left dog", "the cat", "the person's arm"]
+    answers = reader.ground(photo(), said, parts=PARTS)
+    assert [answer.expression for answer in answers] == said
+    for place in (0, 2):
+        alone = reader.ground(photo(), said[place])
+        assert torch.equal(answers[place].level, alone.level) and int(alone.level[0]) == 0
+        torch.testing.assert_close(answers[place].scores, alone.scores, atol=1e-4, rtol=1e-4)
+    for place, owner in ((1, "the left dog"), (3, "the person")):
+        answer = answers[place]
+        assert len(answer) >= 1 and set(answer.level.tolist()) == {1} and set(answer.names) == {said[place]}
+        # Written out: the best object query of the owner's sentence, its part queries, the best of them by name.
+        with torch.no_grad():
+            text = reader.model.text_encoder.embed_expressions([owner])
+            names = Vocabulary.parse(PARTS)
+            text = text._replace(parts=reader.model.text_encoder.embed(names, with_tokens=False).parts)
+            out = reader.model(reader.model.batch([reader.resize(photo())]), text)
+        assert out.parts is not None and out.parent is not None
+        best = int(out.objects.layers[-1].logits[0, :, 0].argmax())
+        own = out.parts.layers[-1].logits[0][out.parent[0] == best]
+        rivals, column = ([0, 1], 0) if place == 1 else ([2, 3], 3)
+        called = own[own[:, rivals].argmax(1) == rivals.index(column)]
+        top = called[:, column].max() if len(called) else own[:, column].max()
+        assert float(answer.scores.max()) <= float(top.sigmoid()) + 1e-4
+    asked: list[str] = []
+
+    def never(text: str, names: Sequence[str]) -> None:
+        asked.append(text)
+
+    reader.ground(photo(), said, parts=PARTS, parser=never)
+    assert asked == said
 
 
 def test_an_answer_as_a_line(reader: Predictor) -> None:

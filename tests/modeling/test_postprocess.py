@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from partglee.modeling.postprocess import PostprocessOptions, postprocess
+from partglee.modeling.frame import Frame
+from partglee.modeling.postprocess import PostprocessOptions, ground_part, postprocess
 from partglee.ops.masks import mask_logits, masks_to_image
 from partglee.structures import (
     DecoderOutput,
@@ -210,3 +211,38 @@ def test_early_stop_finds_the_same_rows(monkeypatch: pytest.MonkeyPatch) -> None
 def test_options_of_wrong_type(options: dict[str, object]) -> None:
     with pytest.raises(TypeError, match=next(iter(options))):
         PostprocessOptions(**options)  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------- parts of an expression's object
+
+
+def asked(out: ModelOutput, columns: list[int], rivals: list[int], **options: float) -> tuple[list[float], float]:
+    """Final scores of the rows that a part expression is answered by, and that nothing is meant."""
+    frame = Frame((32, 64), (32, 48), (64, 96))
+    told = ground_part(out, 0, "its head", frame, columns=columns, rivals=rivals, **{"score_threshold": 0.0, **options})
+    assert set(told.names) <= {"its head"} and told.masks is not None and bool(told.level.bool().all())
+    return [round(score / 0.9, 4) for score in told.scores.tolist()], told.no_target_score
+
+
+def test_all_instances_of_a_part_of_the_best_object() -> None:
+    # The best object is query 1 by 0.9; its part queries are 1, 2, 3, 4.
+    objects = [(0.2, 0.6), (0.9, 0.3)]
+    out = output(
+        objects,
+        [(0.99, 0.1, 0.1), (0.8, 0.3, 0.1), (0.5, 0.45, 0.9), (0.3, 0.1, 0.0001), (0.2, 0.7, 0.1)],
+        [0, 1, 1, 1, 1],
+    )
+    scores, nothing = asked(out, [0], [0, 1])
+    assert scores == [0.8, 0.5] and nothing == pytest.approx(1 - 0.8 * 0.9, abs=1e-4)  # 0.3 is less than half of 0.8
+    assert asked(out, [0], [0, 1], share=0.0)[0] == [0.8, 0.5, 0.3]
+    assert asked(out, [0], [0, 1], score_threshold=0.6)[0] == [0.8]
+    assert asked(out, [0], [0, 1], score_threshold=0.9) == ([], pytest.approx(1 - 0.8 * 0.9, abs=1e-4))
+    assert asked(out, [1], [0, 1])[0] == [0.7]
+    assert asked(out, [2], [0, 1, 2])[0] == [0.9]
+    # No query of the object is called an arm first of all: the one that is called so most.
+    calm = output(objects, [(0.9, 0.1, 0.8), (0.6, 0.1, 0.2), (0.5, 0.2, 0.3)], [0, 1, 1])
+    assert asked(calm, [2], [0, 1, 2])[0] == [0.3]
+    with pytest.raises(ValueError, match="at least one of its part names"):
+        asked(calm, [], [0])
+    with pytest.raises(ValueError, match="has part queries"):
+        asked(calm._replace(parts=None, parent=None), [0], [0])
