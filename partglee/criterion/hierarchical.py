@@ -236,14 +236,24 @@ class HierarchicalCriterion:
         }
 
 
-def summarise(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """For logs: sums over prediction sets, `level/term` and `level/denoising_term`, and the `total`; detached."""
-    summary: dict[str, Tensor] = {}
+def sum_terms(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Sums over prediction sets, `level/term` and `level/denoising_term`, with their gradients.
+
+    Args:
+        losses: of the criterion.
+    """
+    summed: dict[str, Tensor] = {}
     for name, loss in losses.items():
         level, term, *layer = name.split("/")
         noised = bool(layer) and layer[0].startswith("denoising")
         key = f"{level}/denoising_{term}" if noised else f"{level}/{term}"
-        summary[key] = summary[key] + loss.detach() if key in summary else loss.detach()
+        summed[key] = summed[key] + loss if key in summed else loss
+    return summed
+
+
+def summarise(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """For logs: `sum_terms` and the `total`; detached."""
+    summary = {name: loss.detach() for name, loss in sum_terms(losses).items()}
     if losses:
         summary["total"] = total(losses.values()).detach()
     return summary

@@ -99,8 +99,19 @@ class ImageInput:
 
     def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
         """The context to run the network in."""
-        dtype = PRECISIONS[self.precision]
-        return torch.autocast(device.type, dtype=dtype) if dtype else nullcontext()
+        return autocast(device, self.precision)
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """The context to run a network in: `float32`, or `bfloat16` / `float16` where that is enough.
+
+    Raises:
+        ValueError: for another precision.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    dtype = PRECISIONS[precision]
+    return torch.autocast(device.type, dtype=dtype) if dtype else nullcontext()
 
 
 def usable_device(device: str | torch.device | None) -> torch.device:
@@ -126,14 +137,25 @@ def frames(images: Sequence[InputImage], batch: ImageBatch) -> list[Frame]:
 
 
 def same_canvas(images: Sequence[InputImage], *, divisibility: int, batch_size: int) -> list[list[int]]:
+    """`rows_of_a_canvas` for images that have been read."""
+    sizes = [(int(image.resized.shape[1]), int(image.resized.shape[2])) for image in images]
+    return rows_of_a_canvas(sizes, divisibility=divisibility, batch_size=batch_size)
+
+
+def rows_of_a_canvas(
+    sizes: Sequence[tuple[int, int]], *, divisibility: int, batch_size: int | None = None
+) -> list[list[int]]:
     """Rows of at most `batch_size` images that need the same canvas, in order of their first.
 
     Networks without padding masks see the canvas; so an image gives the same in any batch that is made this way.
+
+    Args:
+        sizes: (h, w) of each image as the network sees it.
+        batch_size: None = any number.
     """
     batches: list[list[int]] = []
     open_batch: dict[tuple[int, int], list[int]] = {}
-    for row, image in enumerate(images):
-        height, width = image.resized.shape[1:]
+    for row, (height, width) in enumerate(sizes):
         canvas = -(-height // divisibility), -(-width // divisibility)
         if len(open_batch.get(canvas, ())) in (0, batch_size):
             open_batch[canvas] = []

@@ -54,15 +54,24 @@ class TrainingStep(nn.Module):
         self._tokens: OrderedDict[BatchNames, TextTokens] = OrderedDict()
 
     def forward(self, batch: TrainingBatch) -> StepOutput:
-        """Losses of one batch; everything in it may still be on the CPU."""
+        """Loss of one batch; everything in it may still be on the CPU."""
+        losses = self.losses(batch)
+        loss = total(losses.values()) if losses else self.nothing()
+        return StepOutput(loss, summarise(losses))
+
+    def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        """The weighted terms of one batch with their gradients, for loops that add them up by themselves.
+
+        Returns:
+            `level/term/prediction set` -> (), see `HierarchicalCriterion`; `sum_terms` makes fewer of them. Their sum
+            is the loss. Empty where the batch supervises nothing.
+        """
         device = self.model.device
         targets = [target.to(device) for target in batch.targets]
         supervision = tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, batch.supervision)
         images = self.model.batch(batch.images, batch.canvas)
         output = self.model(images, self.tokens(batch), targets)
-        losses = self.criterion(output, targets, supervision)
-        loss = total(losses.values()) if losses else self._nothing()
-        return StepOutput(loss, summarise(losses))
+        return self.criterion(output, targets, supervision)
 
     def tokens(self, batch: TrainingBatch) -> TextTokens:
         """The batch's names or expressions, tokenised; a vocabulary that comes again is looked up."""
@@ -78,7 +87,7 @@ class TrainingStep(nn.Module):
         self._tokens.move_to_end(batch.names)
         return self._tokens[batch.names]
 
-    def _nothing(self) -> Tensor:
+    def nothing(self) -> Tensor:
         """Zero, connected to one weight: a process without a loss still takes part in averaging the gradients."""
         return torch.zeros((), device=self.model.device) * self.model.object_decoder.heads.class_proj.sum()
 

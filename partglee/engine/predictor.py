@@ -10,44 +10,34 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from fvcore.common.config import CfgNode as CN
 from numpy.typing import NDArray
 from torch import Tensor
 
-from partglee.checkpoint import load_weights, read_metadata
-from partglee.config import load_config
 from partglee.data.images import MAX_PIXELS, ImageSource
 from partglee.engine.grounding import questions
 from partglee.engine.image_input import ImageInput, InputImage, frames, read_ahead, same_canvas, usable_device
-from partglee.engine.weight_files import TABLE_KEY, TABLE_NAMES, config_of, find_table, find_weights
+from partglee.engine.inference import EncodedBatch, decode_images, detect, encode_images
+from partglee.engine.pretrained import Pretrained, load_pretrained, pretrained_config
 from partglee.modeling import PartGLEE, build_model
 from partglee.modeling.frame import Frame
-from partglee.modeling.postprocess import PostprocessOptions, postprocess
+from partglee.modeling.multi_label import MultiLabel
+from partglee.modeling.postprocess import PostprocessOptions
 from partglee.structures import (
     Grounding,
-    ImageBatch,
     ModelOutput,
-    PixelFeatures,
     Prediction,
     TextEmbeddings,
     Vocabulary,
 )
-from partglee.text import backend_kind
 from partglee.text.phrases import PhraseParser, split_phrase
 from partglee.text.words import Resolved, resolve
 
 
 @dataclass(kw_only=True, eq=False)
-class EncodedImage:
-    """What the network says of an image before it reads any text. B images of one canvas, most often one.
-
-    The pixel decoder's output is kept as well once a vocabulary has asked for it, as long as no text is fused into it.
-    """
+class EncodedImage(EncodedBatch):
+    """`EncodedBatch` with the images themselves: B of one canvas, most often one."""
 
     images: Sequence[InputImage]  # B
-    batch: ImageBatch
-    maps: list[Tensor]  # the backbone's, (B, C_i, H/2^i, W/2^i), i = 2..5
-    pixels: PixelFeatures | None = None  # without text
 
     def __repr__(self) -> str:
         return f"EncodedImage({len(self.images)} of {self.batch.canvas[0]}x{self.batch.canvas[1]})"
@@ -121,23 +111,17 @@ class Predictor:
             device: None = a GPU when there is one.
             overrides: `[KEY, VALUE, ...]` on top of the configuration.
         """
-        if weights is None:
-            warnings.warn(f"{config} without weights: predictions will be random; pass weights=", stacklevel=2)
-        return cls._build(load_config(config, overrides), weights, device=device, precision=precision)
+        if weights is not None:
+            return cls._of(load_pretrained(weights, overrides, config=config, device=device), precision)
+        warnings.warn(f"{config} without weights: predictions will be random; pass weights=", stacklevel=2)
+        cfg = pretrained_config(None, overrides, config=config)
+        return cls._of(Pretrained(build_model(cfg).to(usable_device(device)), cfg), precision)
 
     @classmethod
-    def _build(
-        cls, cfg: CN, weights: str | Path | None, *, device: str | torch.device | None, precision: str
-    ) -> Predictor:
-        target = usable_device(device)
-        cfg.MODEL.TEXT.MODE = "frozen"  # what training adds to the text tower, such as its teacher, is not needed here
-        if backend_kind(cfg).reads_table and cfg.MODEL.TEXT.TABLE.FILE:
-            cfg.MODEL.TEXT.TABLE.FILE = str(find_table(cfg.MODEL.TEXT.TABLE.FILE))
-        model = build_model(cfg)
-        if weights is not None:
-            load_weights(model, weights, ignore=[TABLE_KEY])
+    def _of(cls, pretrained: Pretrained, precision: str) -> Predictor:
+        cfg = pretrained.cfg
         return cls(
-            model=model.to(target),
+            model=pretrained.model,
             short_side=cfg.INPUT.TEST.SHORT_SIDE,
             max_side=cfg.INPUT.TEST.MAX_SIDE,
             score_threshold=cfg.TEST.SCORE_THRESHOLD,
@@ -163,11 +147,7 @@ class Predictor:
                 `~/.cache/partglee`) as `NAME.safetensors`.
             device, precision, overrides: as for `from_config`.
         """
-        file = find_weights(name)
-        cfg = config_of(file, overrides)
-        if not cfg.MODEL.TEXT.TABLE.FILE and TABLE_NAMES in read_metadata(file):
-            cfg.MODEL.TEXT.TABLE.FILE = str(file)  # exported weights carry their names
-        return cls._build(cfg, file, device=device, precision=precision)
+        return cls._of(load_pretrained(name, overrides, device=device), precision)
 
     # ------------------------------------------------------------------ prediction
 
@@ -183,6 +163,7 @@ class Predictor:
         restrict_parts: bool = True,
         part_overlap: float | None = 0.7,
         masks: bool = True,
+        multi_label: MultiLabel | None = None,
         batch_size: int = 1,
         strict: bool = False,
     ) -> Any:
@@ -199,6 +180,8 @@ class Predictor:
                 names compete for every part, as the released code does.
             part_overlap: of equally named parts of one object whose boxes overlap more than this, keep the best.
             masks: False saves their cost.
+            multi_label: released evaluation: every name of every query is a candidate, and none of the options above
+                counts but `masks`.
             strict: a name that a name table lacks is an error, which tells all of them. Otherwise it is read as the
                 nearest one that the table has, or left out where none is near enough, with a warning, see `words`.
             batch_size: so many images of a list go through the network together where they need the same canvas; an
@@ -219,6 +202,7 @@ class Predictor:
             restrict_parts=restrict_parts,
             part_overlap=part_overlap,
             masks=masks,
+            multi_label=multi_label,
         )
         names = self.words(vocabulary, strict=strict).warn()
         if isinstance(images, (list, tuple)) and not isinstance(images, InputImage):
@@ -341,30 +325,16 @@ class Predictor:
     # ------------------------------------------------------------------ internals
 
     def _encode(self, images: Sequence[InputImage]) -> EncodedImage:
-        # Not inference_mode: the user may change what is returned in place.
-        with torch.no_grad():
-            batch = self.model.batch([image.resized for image in images])
-            with self.input.autocast(self.model.device):
-                return EncodedImage(images=images, batch=batch, maps=self.model.backbone(batch.tensor))
+        encoded = encode_images(self.model, [image.resized for image in images], precision=self.precision)
+        return EncodedImage(images=images, batch=encoded.batch, maps=encoded.maps)
 
     def _output(self, encoded: EncodedImage, text: TextEmbeddings) -> ModelOutput:
-        decoder = self.model.pixel_decoder
-        with torch.no_grad(), self.input.autocast(self.model.device):
-            if text.tokens is not None and decoder.fusion is not None:
-                pixels = decoder(encoded.maps, text.tokens, text.token_mask)
-            else:
-                if encoded.pixels is None:
-                    encoded.pixels = decoder(encoded.maps)
-                pixels = encoded.pixels
-            if text.expressions:
-                pixels = pixels.expand(len(text.objects))
-            return self.model.decode(pixels, text)
+        return decode_images(self.model, encoded, text, precision=self.precision)
 
     def _detect(self, encoded: EncodedImage, names: Vocabulary, options: PostprocessOptions) -> list[Prediction]:
         # Text stays in full precision: it is cached, and shared by every image.
-        output = self._output(encoded, self.model.embed(names))
-        with torch.no_grad():
-            predictions = postprocess(output, names, encoded.batch, [image.size for image in encoded.images], options)
+        text, sizes = self.model.embed(names), [image.size for image in encoded.images]
+        predictions = detect(self.model, encoded, text, names, sizes, options, self.precision)
         return [
             replace(prediction, image=image.pixels, file_name=image.file_name)
             for prediction, image in zip(predictions, encoded.images, strict=True)

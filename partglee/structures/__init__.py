@@ -1,6 +1,7 @@
 """What the stages of the library exchange: vocabularies, batches, targets, outputs and predictions."""
 
 from partglee.structures.batch import BatchNames, TrainingBatch
+from partglee.structures.class_list import ClassList
 from partglee.structures.features import DenoisingQueries, PartQueries, PixelFeatures
 from partglee.structures.grounding import Grounding
 from partglee.structures.images import ImageBatch, batch_images
@@ -15,6 +16,7 @@ from partglee.structures.vocabulary import Vocabulary
 
 __all__ = [
     "BatchNames",
+    "ClassList",
     "DecoderOutput",
     "DenoisingQueries",
     "Grounding",
