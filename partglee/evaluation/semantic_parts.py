@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion
 
@@ -65,6 +66,10 @@ class SemanticPartEvaluator(Evaluator):
             means background, and background on a part pixel is a miss.
         ignore_label: annotated pixels without a part.
         boundary_width: of the boundary band, as a share of the image diagonal; None = no boundary IoU.
+        resize_truth: short side that OV-PARTS' mapper gives its images (512 there): annotation and object mask are
+            brought to that size and back by the nearest pixel before they are compared, as its published numbers were;
+            None = they are compared as they are.
+        resize_truth_max: longest side of that size; None = any.
     """
 
     name = "semantic parts"
@@ -77,6 +82,8 @@ class SemanticPartEvaluator(Evaluator):
         mode: str = "oracle_obj",
         ignore_label: int = 255,
         boundary_width: float | None = 0.02,
+        resize_truth: int | None = None,
+        resize_truth_max: int | None = None,
         strict: bool = True,
     ) -> None:
         check_count("num_classes", num_classes)
@@ -85,6 +92,9 @@ class SemanticPartEvaluator(Evaluator):
         check_count("ignore_label", ignore_label, least=0)
         if boundary_width is not None:
             check_number("boundary_width", boundary_width, most=1)
+        for option, side in (("resize_truth", resize_truth), ("resize_truth_max", resize_truth_max)):
+            if side is not None:
+                check_count(option, side)
         if 0 <= ignore_label < num_classes:
             raise ValueError(f"ignore_label {ignore_label} is one of the {num_classes} classes")
         super().__init__(strict=strict)
@@ -93,6 +103,8 @@ class SemanticPartEvaluator(Evaluator):
         self.mode = mode
         self.ignore_label = ignore_label
         self.boundary_width = boundary_width
+        self.resize_truth = resize_truth
+        self.resize_truth_max = resize_truth_max
         self.reset()
 
     def reset(self) -> None:
@@ -136,6 +148,7 @@ class SemanticPartEvaluator(Evaluator):
         if self.mode == "oracle_obj":
             if object_mask is None:
                 raise ValueError("mode 'oracle_obj' needs object_mask, the annotated object")
+            object_mask = self._as_upstream(object_mask)
             predicted = np.where(object_mask, predicted, k)
             if (open_pixels := int((object_mask & (predicted == k) & (annotated < k)).sum())) > 0:
                 kind = "pixels without a predicted part"
@@ -175,12 +188,21 @@ class SemanticPartEvaluator(Evaluator):
         return key in self._samples
 
     def _annotated(self, key: Any, truth: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
-        """Classes, K where there is none."""
+        """Classes, K where there is none, at the resolution that is asked for."""
         k = self.num_classes
-        annotated = np.where(truth == self.ignore_label, k, truth).astype(np.int64)
+        annotated = self._as_upstream(np.where(truth == self.ignore_label, k, truth).astype(np.int64))
         if annotated.min() < 0 or annotated.max() > k:
             raise ValueError(f"sample {key!r}: annotated class {annotated.max()} is not below {k}")
         return annotated
+
+    def _as_upstream(self, image: NDArray[Any]) -> NDArray[Any]:
+        """(H, W) brought to the size of `resize_truth` and back."""
+        if self.resize_truth is None:
+            return image
+        scale = self.resize_truth / min(image.shape)
+        if self.resize_truth_max is not None:
+            scale = min(scale, self.resize_truth_max / max(image.shape))
+        return _nearest(_nearest(image, [int(side * scale + 0.5) for side in image.shape]), image.shape)
 
     def _add_boundary(self, predicted: NDArray[np.int64], annotated: NDArray[np.int64]) -> None:
         labelled = annotated < self.num_classes
@@ -246,6 +268,12 @@ class SemanticPartEvaluator(Evaluator):
             return everything
         base, novel = mean_defined(values[self.base]), mean_defined(values[~self.base])
         return {"base": base, "novel": novel, "h": harmonic_mean(base, novel), **everything}
+
+
+def _nearest(image: NDArray[Any], size: Sequence[int]) -> NDArray[Any]:
+    """(H, W) -> (h, w), each pixel the one above and to the left, as `torch.nn.functional.interpolate` has it."""
+    wide = torch.from_numpy(np.ascontiguousarray(image).astype(np.float64))[None, None]
+    return torch.nn.functional.interpolate(wide, size=tuple(size), mode="nearest")[0, 0].numpy().astype(image.dtype)
 
 
 def _band(mask: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:

@@ -16,6 +16,8 @@ from partglee.evaluation.instances import InstanceEvaluator
 
 WRONG: dict[str, tuple[tuple[Any, ...], str]] = {
     "base_classes": (("abc", [9], ["dog"], 3), "base_classes must be a list of whole numbers from 0 to 2"),
+    "resize_truth": ((0, 1.5, "512"), "resize_truth must be a whole number of at least 1"),
+    "resize_truth_max": ((0, 1.5, "512"), "resize_truth_max must be a whole number of at least 1"),
     "boundary_width": (("abc", -1, 2), "boundary_width must be a number from 0 to 1"),
     "containment": (("abc", -0.1, 1.1, [1]), "containment must be a number from 0 to 1"),
     "federated": (("yes", 2), "federated must be true or false"),

@@ -118,6 +118,29 @@ def test_bad_input():
         SemanticPartEvaluator(num_classes=3).process("a", truth, truth)
 
 
+@pytest.mark.parametrize(("short", "longest"), [(7, None), (7, 9), (37, None)])
+def test_truth_resized_there_and_back_pixel_by_pixel(short, longest):
+    rng = np.random.default_rng(3)
+    truth, predicted = rng.integers(0, 3, (10, 14)), rng.integers(0, 3, (10, 14))
+    mask = rng.random((10, 14)) < 0.8
+    scale = short / 10 if longest is None else min(short / 10, longest / 14)
+    size = int(10 * scale + 0.5), int(14 * scale + 0.5)
+
+    def back(image):
+        there = [[image[y * 10 // size[0], x * 14 // size[1]] for x in range(size[1])] for y in range(size[0])]
+        return np.array([[there[y * size[0] // 10][x * size[1] // 14] for x in range(14)] for y in range(10)])
+
+    expected = SemanticPartEvaluator(num_classes=3)
+    expected.process("a", predicted, back(truth), object_mask=back(mask))
+    found = SemanticPartEvaluator(num_classes=3, resize_truth=short, resize_truth_max=longest)
+    found.process("a", predicted, truth, object_mask=mask)
+    assert (back(truth) != truth).any()
+    assert all(np.array_equal(a, b) for a, b in zip(found.counts(), expected.counts(), strict=True))
+    missing = SemanticPartEvaluator(num_classes=3, resize_truth=short, resize_truth_max=longest)
+    missing.process_missing("a", truth)
+    assert missing.counts()[1].tolist() == np.bincount(back(truth).ravel(), minlength=3).tolist()
+
+
 def test_nothing_processed_is_nan_with_a_warning():
     with pytest.warns(UserWarning, match="no predictions"):
         results = SemanticPartEvaluator(num_classes=3, base_classes=[0]).evaluate()
