@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import struct
 import threading
 import zlib
@@ -18,6 +19,7 @@ from torch import Tensor
 MAX_PIXELS = 120_000_000  # a 108-megapixel phone photo passes; 840 MB while it is read, 360 MB as uint8 RGB
 _HUNGRY = {"WEBP": 70_000_000, "AVIF": 70_000_000, "JPEG2000": 40_000_000}  # pixels; their decoders take more for each
 _STRIP = 2_000_000  # pixels that are converted at a time
+_BLOCK = 1 << 20  # bytes that are read at a time
 IMAGE_SUFFIXES = frozenset(
     {
         ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".gif", ".jp2", ".ppm",
@@ -78,11 +80,11 @@ def image_size(source: ImageSource) -> tuple[int, int]:
         return pixels.shape[0], pixels.shape[1]
     try:
         with _open(Path(source).expanduser()) as image:
-            turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # stored on its side
+            turned = _orientation(image) >= 5  # stored on its side
             return (image.width, image.height) if turned else (image.height, image.width)
     except FileNotFoundError:
         raise
-    except (OSError, SyntaxError, EOFError, TypeError, struct.error, zlib.error) as error:
+    except DAMAGE as error:
         raise ValueError(f"'{source}' is not an image that Pillow can read ({error})") from error
 
 
@@ -147,6 +149,8 @@ def _read_file(source: str | Path, max_pixels: int, at_least: tuple[int, int] | 
             if max_pixels == MAX_PIXELS:
                 max_pixels = _HUNGRY.get(image.format or "", max_pixels)
             _check_size(image.size, max_pixels, what=f"image file '{source}'")
+            if image.format == "PNG":
+                check_png(path)
             if at_least is not None and image.format == "JPEG":
                 _decode_smaller(image, at_least)
             image.load()
@@ -165,7 +169,7 @@ def _read_file(source: str | Path, max_pixels: int, at_least: tuple[int, int] | 
 
 
 def _decode_smaller(image: Image.Image, at_least: tuple[int, int]) -> None:
-    turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # stored on its side: width and height swap
+    turned = _orientation(image) >= 5  # stored on its side: width and height swap
     height, width = reversed(at_least) if turned else at_least
     if image.width >= 2 * width and image.height >= 2 * height:
         image.draft(None, (width, height))
@@ -179,7 +183,7 @@ def open_image(path: Path, *, max_pixels: int, what: str) -> Image.Image:
 
     Raises:
         ValueError: for one of more than `max_pixels`.
-        OSError, UnidentifiedImageError, SyntaxError, EOFError, struct.error, zlib.error: for a damaged one.
+        `DAMAGE`: for a damaged one.
     """
     image = _open(path)
     try:
@@ -190,7 +194,32 @@ def open_image(path: Path, *, max_pixels: int, what: str) -> Image.Image:
     return image
 
 
-DAMAGE = (OSError, UnidentifiedImageError, SyntaxError, EOFError, TypeError, struct.error, zlib.error)  # of image files
+DAMAGE = (  # what Pillow's readers raise on damaged files; of a file within the limits, no memory means a wrong length
+    OSError, UnidentifiedImageError, SyntaxError, EOFError, TypeError, RuntimeError, ArithmeticError, LookupError,
+    AttributeError, AssertionError, MemoryError, struct.error, zlib.error,
+)  # fmt: skip
+_PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"IDAT")  # of a PNG, what its pixels come from
+
+
+def check_png(path: Path) -> None:
+    """Whether a PNG is as it was written, by its checksums: Pillow passes over those of the pixels.
+
+    Raises:
+        ValueError: for one that is not. Files of other kinds are not looked at.
+    """
+    with path.open("rb") as stream:
+        if stream.read(8) != b"\x89PNG\r\n\x1a\n":
+            return
+        while len(head := stream.read(8)) == 8:
+            length, kind = int.from_bytes(head[:4], "big"), head[4:]
+            if kind not in _PIXEL_CHUNKS:
+                stream.seek(length + 4, os.SEEK_CUR)
+                continue
+            checksum = zlib.crc32(kind)
+            while length and (block := stream.read(min(length, _BLOCK))):
+                checksum, length = zlib.crc32(block, checksum), length - len(block)
+            if checksum != int.from_bytes(stream.read(4), "big"):
+                raise ValueError(f"the checksum of its {kind.decode()} chunk is wrong")
 
 
 def _open(path: Path) -> Image.Image:
@@ -231,7 +260,7 @@ def _orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8; 1 where it is missing or cannot be read, which says nothing about the pixels."""
     try:
         turn = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except (OSError, SyntaxError, ValueError, TypeError, KeyError, ZeroDivisionError, struct.error):
+    except (*DAMAGE, ValueError):
         return 1
     return turn if isinstance(turn, int) and 1 <= turn <= 8 else 1
 

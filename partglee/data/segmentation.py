@@ -30,7 +30,7 @@ from partglee.basics.masks import (
     usable_polygons,
     wrong_run_list,
 )
-from partglee.data.images import DAMAGE, open_image
+from partglee.data.images import DAMAGE, check_png, open_image
 
 _MAX_LABELS = 60_000_000  # pixels of a label map, which takes 8 bytes for each and more while it is read
 
@@ -72,6 +72,7 @@ def read_label_map(file: Path) -> NDArray[np.int64]:
     try:
         with open_image(file, max_pixels=_MAX_LABELS, what=f"label map {file}") as image:
             mode = image.mode
+            check_png(file)
             image.load()
             labels: NDArray[Any] = np.asarray(image)
     except (*DAMAGE, ValueError) as error:

@@ -169,6 +169,8 @@ def _entries(path: str | Path) -> Iterator[tuple[dict[str, Any], str]]:
             hash((entry["file_name"], entry.get("image_id")))  # a list is no name of an image
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"{where} was not written by Prediction.to_json ({error!r}): {line[:60]!r}") from error
+        if not isinstance(entry["file_name"], (str, type(None))):
+            raise ValueError(f"{where}: file_name must be text, got {entry['file_name']!r:.40}")
         yield entry, where
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from partglee.basics.files import read_yaml
-from partglee.basics.names import clean_names, name_key, nearest
+from partglee.basics.names import clean_name, clean_names, name_key, nearest
 
 FOLDER = Path(__file__).parents[1] / "data" / "vocabularies"
 
@@ -84,6 +84,7 @@ def fields_of_mapping(content: Mapping[Any, Any], *, origin: str) -> VocabularyF
 
     Raises:
         ValueError: for parts under a name that is not in `objects`, or a key that the format does not have.
+        TypeError: for a value of another type than its key has.
     """
     if not isinstance(content.get("objects"), (Mapping, list, tuple)):
         return VocabularyFields(content)
@@ -97,12 +98,16 @@ def fields_of_mapping(content: Mapping[Any, Any], *, origin: str) -> VocabularyF
     parts = content.get("parts")
     if parts is not None:
         objects = _with_parts(objects, parts, origin=origin)
+    texts = {key: content.get(key) or {} for key in ("display", "prompts")}
+    for key, table in texts.items():
+        if not isinstance(table, Mapping):
+            raise TypeError(f"{origin}: {key!r} must map names to texts, got {table!r:.60}")
     return VocabularyFields(
         objects,
         content.get("part_format", content.get("part_name_style")),
         content.get("object_format"),
-        content.get("display") or {},
-        content.get("prompts") or {},
+        {part: clean_name(text, f"display of {part!r}") for part, text in texts["display"].items()},
+        texts["prompts"],
     )
 
 

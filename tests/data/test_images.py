@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from partglee.data import images
 from partglee.data.images import list_images, read_image
+from partglee.data.segmentation import read_label_map
 
 SHARED_PHOTOS = Path(__file__).parents[3] / "shared" / "data" / "pascal_part_18"
 
@@ -345,3 +348,52 @@ def test_decoders_that_take_more_memory_have_a_smaller_limit(
     with pytest.raises(ValueError, match="more than the limit of 10"):
         read_image(tmp_path / "a.webp")
     assert read_image(tmp_path / "a.webp", max_pixels=10**6).shape == rgb.shape
+
+
+# -- found by tests/fuzz
+
+
+def png(folder: Path, change: Callable[[bytearray, int], None]) -> Path:
+    """A PNG that was changed; the change is told where the data of its pixels begin."""
+    Image.fromarray(np.arange(24 * 40, dtype=np.uint8).reshape(24, 40)).save(folder / "a.png")
+    content = bytearray((folder / "a.png").read_bytes())
+    change(content, content.index(b"IDAT") + 4)
+    (folder / "a.png").write_bytes(content)
+    return folder / "a.png"
+
+
+def flip_a_pixel(content: bytearray, start: int) -> None:
+    """Stored pixels that still unpack: only the checksums know."""
+    length = int.from_bytes(content[start - 8 : start - 4], "big")
+    pixels = bytearray(zlib.decompress(content[start : start + length]))
+    pixels[30] ^= 1
+    packed = zlib.compress(bytes(pixels))
+    old = content[start + length : start + length + 4]
+    content[start - 8 :] = len(packed).to_bytes(4, "big") + b"IDAT" + packed + old + content[start + length + 4 :]
+
+
+def claim_gigabytes(content: bytearray, start: int) -> None:
+    content[start - 8 : start - 4] = b"\xf0\0\0\0"
+
+
+@pytest.mark.parametrize("change", [flip_a_pixel, claim_gigabytes])
+def test_checksums_of_png_are_verified(tmp_path: Path, change: Callable[[bytearray, int], None]) -> None:
+    """Pillow passes over those of the pixels, and would read what a chunk claims in one piece."""
+    file = png(tmp_path, change)
+    for read in (read_image, read_label_map):
+        with pytest.raises(ValueError, match=r"a\.png.*the checksum of its IDAT chunk is wrong"):
+            read(file)
+    assert read_image(png(tmp_path, lambda content, start: None)).shape == (24, 40, 3)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("frame 0"), IndexError("x"), OverflowError("x"), MemoryError()])
+def test_whatever_a_decoder_raises_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.bmp")
+
+    def fail(self: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(Image.Image, "load", fail)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
+    with pytest.raises(ValueError, match=r"a\.bmp' is damaged"):
+        read_image(tmp_path / "a.bmp")

@@ -64,6 +64,15 @@ def test_run_lengths_of_other_types(mask: Any, suffix: str, tmp_path: Path) -> N
         assert score_file(file, evaluator(strict=False))["segm/AP"] == 0
 
 
+@pytest.mark.parametrize("name", [2147483647, True, {"a": 1}])
+def test_a_file_name_that_is_no_text(name: Any, tmp_path: Path) -> None:
+    """Found by tests/fuzz."""
+    file = tmp_path / "found.jsonl"
+    file.write_text(json.dumps({"file_name": name, "height": 4, "width": 4, "results": []}))
+    with pytest.raises(ValueError, match=r"line 1 of .*(file_name must be text|was not written by)"):
+        score_file(file, evaluator())
+
+
 # -- annotations -----------------------------------------------------------------------------------------------------
 
 ABSENT = object()

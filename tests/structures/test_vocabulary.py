@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -258,3 +259,17 @@ class TestMistakes:
     def test_text_to_the_constructor(self) -> None:
         with pytest.raises(TypeError, match=r"use Vocabulary\.parse\('car'\)"):
             Vocabulary("car")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("display", ["head"], "'display' must map names to texts"), ("prompts", "head", "'prompts' must map names"),
+        ("display", {"head": 7}, "display of 'head' must be text, got 7"),
+        ("prompts", {"dog": 7}, "prompt for 'dog' must be text, got 7"),
+    ],
+)  # fmt: skip
+def test_texts_of_another_type_are_told(key: str, value: Any, said: str) -> None:
+    """Found by tests/fuzz."""
+    with pytest.raises(TypeError, match=said):
+        Vocabulary.parse({"objects": {"dog": ["head"]}, key: value})

@@ -8,18 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from PIL import Image, UnidentifiedImageError
-
 from partglee.basics.masks import is_finite
 from partglee.basics.names import name_key
 from partglee.data.annotations.categories import has_levels, image_file_name, is_part_category, part_pair
 from partglee.data.annotations.values import flag, plain_ids, text_of, whole
 from partglee.data.checks.expressions import check_expressions
 from partglee.data.checks.masks import check_segmentation
-from partglee.data.images import read_image
+from partglee.data.images import image_size, read_image
 from partglee.data.spec import Compared
-
-_ORIENTATION = 0x0112  # EXIF tag; 5 to 8 mean that the stored picture lies on its side
 
 MIN_CONTAINMENT = 0.5  # of a part box in the box of its object
 EXAMPLES = 3
@@ -357,13 +353,10 @@ def check_image_file(path: Path, size: tuple[int, int]) -> tuple[str, str]:
     if "\0" in str(path) or not path.is_file():
         return "image file that is missing", str(path)
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-            if image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8):
-                width, height = height, width
+        found = image_size(path)
         read_image(path, at_least=(1, 1))
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError) as error:
         return "image file that cannot be read", f"{path}: {error}"
-    if 0 not in size and size != (height, width):
-        return "image size that differs from the file", f"{size} said, {(height, width)} found (height, width)"
+    if 0 not in size and size != found:
+        return "image size that differs from the file", f"{size} said, {found} found (height, width)"
     return "", ""

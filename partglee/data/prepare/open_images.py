@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
+from partglee.data.images import image_size
 from partglee.data.prepare.command import Argv, run
 from partglee.data.prepare.files import streamed_file
 from partglee.data.spec import datasets_root
@@ -196,10 +196,8 @@ def _sizes(files: Sequence[Path], workers: int) -> Iterator[tuple[int, int] | No
 
 def _size(file: Path) -> tuple[int, int] | None:
     try:
-        with Image.open(file) as image:
-            turned = image.getexif().get(0x0112, 1) >= 5  # the stored picture lies on its side
-            return (image.width, image.height) if turned else (image.height, image.width)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
+        return image_size(file)
+    except (OSError, ValueError):
         return None
 
 
