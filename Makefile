@@ -8,7 +8,7 @@ PROJECTS_READY := .venv/.ready-projects
 FAST := not slow and not gpu and not detectron2 and not compile
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest
 
-.PHONY: test test-core test-projects test-compile test-all lint demo bench ops clean
+.PHONY: test test-core test-projects test-compile test-all fuzz lint demo bench ops clean
 
 test: $(PROJECTS_READY)  ## fast tests of the package and of all projects: 8 minutes on two cores
 	$(PYTEST) -m "$(FAST)" $(ARGS)
@@ -26,6 +26,9 @@ test-compile: $(PROJECTS_READY)  ## torch.compile, torch.export, ONNX, the nativ
 
 test-all: $(PROJECTS_READY)  ## also the slow ones, and those for a GPU or detectron2 where there is one
 	$(PYTEST) $(ARGS)
+
+fuzz: $(READY)  ## 20,000 damaged inputs, and a table of how they ended: half an hour; `ATTEMPTS=2000` for fewer
+	$(PY) tests/fuzz/fuzz_run.py --attempts $(or $(ATTEMPTS),20000) $(ARGS)
 
 lint: $(PROJECTS_READY)  ## style, types, and every file compiles; `pre-commit install` asks the same before a commit
 	$(PY) -m ruff check .

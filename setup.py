@@ -273,6 +273,7 @@ setup(
         "dev": [
             "pytest",
             "pytest-timeout",
+            "hypothesis",
             "ruff",
             "mypy",
             "types-PyYAML",

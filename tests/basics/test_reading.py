@@ -108,12 +108,6 @@ def test_the_base_of_a_configuration_is_read_by_the_same_rules(tmp_path: Path) -
         load_config(tmp_path / "c.yaml")
 
 
-def test_cases(shared: Path) -> None:
-    for name in ("deep_c.yaml", "laughs_c.yaml", "self_c.yaml", "py_c2.yaml"):
-        with pytest.raises(ValueError, match=name):
-            load_config(shared / "cases" / "damaged" / name)
-
-
 def test_a_vocabulary_file_may_hold_any_text_as_a_name(tmp_path: Path) -> None:
     (tmp_path / "v.yaml").write_text(
         """

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from partglee.cli import main
+from partglee.config import load_config
 from partglee.data import DatasetSpec
 from partglee.data.annotations.coco_json import CocoRecords, read_coco
 from partglee.data.annotations.values import flag, text_of, whole
@@ -50,9 +51,9 @@ def scores_of(folder: Path, predictions: str, *options: str) -> dict[str, float]
 
 
 @pytest.fixture
-def case(shared: Path, tmp_path: Path) -> Any:
+def case(cases: Path, tmp_path: Path) -> Any:
     def copy(start: str) -> Path:
-        (source,) = (shared / "cases").glob(f"{start}_*")
+        (source,) = cases.glob(f"{start}_*")
         for entry in source.iterdir():
             (shutil.copytree if entry.is_dir() else shutil.copy)(entry, tmp_path / entry.name)
         return tmp_path
@@ -299,8 +300,8 @@ def test_case_photos(case: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["deep.json", "deep.jsonl", "deep_ann.json", "big_int.json"])
-def test_case_damaged_text(shared: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    good, damaged = shared / "cases" / "damaged", tmp_path / name
+def test_case_damaged_text(cases: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    good, damaged = cases / "damaged", tmp_path / name
     shutil.copy(good / name, damaged)
     tries: list[list[Any]] = [["eval", "--predictions", damaged, "--annotations", good / "good_annotations.json"]]
     if damaged.suffix == ".json":
@@ -313,6 +314,22 @@ def test_case_damaged_text(shared: Path, tmp_path: Path, name: str, capsys: pyte
 
 
 @pytest.mark.parametrize("name", ["image_eval_label_CRASH_2.png", "image_label_map_memory_1.png"])
-def test_case_label_images(shared: Path, name: str) -> None:
+def test_case_label_images(cases: Path, name: str) -> None:
     with pytest.raises(ValueError, match=name):
-        read_label_map(shared / "cases" / "damaged" / name)
+        read_label_map(cases / "damaged" / name)
+
+
+@pytest.mark.parametrize("name", ["deep_c.yaml", "laughs_c.yaml", "self_c.yaml", "py_c2.yaml"])
+def test_case_configurations(cases: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        load_config(cases / "damaged" / name)
+
+
+def test_case_good_files(cases: Path, tmp_path: Path) -> None:
+    """The damaged files are damaged copies of these."""
+    for name in ("annotations", "predictions"):
+        shutil.copy(cases / "damaged" / f"good_{name}.json", tmp_path / f"{name}.json")
+    assert scores_of(tmp_path, "predictions.json")["object/box/AP"] == pytest.approx(100)
+    shutil.copy(cases / "damaged" / "segv_predictions.json", tmp_path / "predictions.json")
+    arguments = ["--predictions", tmp_path / "predictions.json", "--annotations", tmp_path / "annotations.json"]
+    assert main(["eval", *map(str, arguments)]) in (0, 2)

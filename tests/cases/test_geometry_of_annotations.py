@@ -1,6 +1,6 @@
 """Annotation files with odd geometry: the right value, or one line that names file and annotation.
 
-Each of the held cases has a small sibling made here, which needs no held data.
+Each of the cases has a small sibling made here.
 """
 
 from __future__ import annotations
@@ -60,10 +60,8 @@ def scores(folder: Path, truth: Any, rows: list[dict[str, Any]], key: str, *more
     return results
 
 
-def case(shared: Path, name: str) -> tuple[Any, list[dict[str, Any]]]:
-    folder = shared / "cases" / name
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is not here")
+def case(cases: Path, name: str) -> tuple[Any, list[dict[str, Any]]]:
+    folder = cases / name
     return tuple(json.loads((folder / file).read_text()) for file in ("annotations.json", "pred.json"))  # type: ignore[return-value]
 
 
@@ -104,8 +102,8 @@ def test_damaged_run_lengths_name_the_annotation(
     assert report.errors.total() == 1 and "annotation 7 of image 1" in report.text()
 
 
-def test_the_held_case_of_run_lengths(shared: Path, tmp_path: Path) -> None:
-    truth, _ = case(shared, "C01_rle_gt_hang")
+def test_the_case_of_run_lengths(cases: Path, tmp_path: Path) -> None:
+    truth, _ = case(cases, "C01_rle_gt_hang")
     with pytest.raises(ValueError, match="annotation 1 of image 1: its run lengths cover 409 pixels"):
         GroundTruth.from_dict(truth)
     with pytest.raises(ValueError, match="cover 409 pixels, the image has 6144"):
@@ -154,8 +152,8 @@ def test_a_two_point_polygon_loses_its_own_mask_alone(key: str, tmp_path: Path) 
     assert results[{"joint": "object/mask/AP", "coco": "segm/AP"}[key]] == pytest.approx(50.495, abs=1e-3)
 
 
-def test_the_held_case_of_bad_polygons(shared: Path, tmp_path: Path) -> None:
-    truth, rows = case(shared, "C24_bad_polygon_beside_good")
+def test_the_case_of_bad_polygons(cases: Path, tmp_path: Path) -> None:
+    truth, rows = case(cases, "C24_bad_polygon_beside_good")
     assert scores(tmp_path, truth, rows, "joint")["object/mask/AP"] == pytest.approx(50.495, abs=1e-3)
     results = scores(tmp_path, truth, rows, "coco")
     assert results["segm/AP"] == pytest.approx(50.495, abs=1e-3) and results["bbox/AP"] == pytest.approx(
@@ -182,8 +180,8 @@ def test_objects_outside_of_the_image_count(key: str, tmp_path: Path, caplog: py
 
 
 @pytest.mark.parametrize("key", ["joint", "coco"])
-def test_the_held_case_of_swapped_sizes(key: str, shared: Path, tmp_path: Path) -> None:
-    results = scores(tmp_path, *case(shared, "C06_swapped_size"), key)
+def test_the_case_of_swapped_sizes(key: str, cases: Path, tmp_path: Path) -> None:
+    results = scores(tmp_path, *case(cases, "C06_swapped_size"), key)
     assert results[{"joint": "object/box/AP", "coco": "bbox/AP"}[key]] == pytest.approx(50.495, abs=1e-3)
 
 
@@ -205,8 +203,8 @@ def test_an_area_of_another_type_is_refused(area: Any) -> None:
         GroundTruth.from_dict(content(annotation(4, (5, 5, 30, 20), area=area)))
 
 
-def test_the_held_case_of_areas(shared: Path, tmp_path: Path) -> None:
-    results = scores(tmp_path, *case(shared, "C21_area_null"), "coco")
+def test_the_case_of_areas(cases: Path, tmp_path: Path) -> None:
+    results = scores(tmp_path, *case(cases, "C21_area_null"), "coco")
     assert results["bbox/APs"] == pytest.approx(50.495, abs=1e-3)
     assert results["bbox/APm"] is None and results["bbox/APl"] is None
 
@@ -230,8 +228,8 @@ def test_an_image_without_a_size(key: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["joint", "coco"])
-def test_the_held_case_of_missing_sizes(key: str, shared: Path, tmp_path: Path) -> None:
-    results = scores(tmp_path, *case(shared, "C22_no_size"), key, "--kinds", "bbox")
+def test_the_case_of_missing_sizes(key: str, cases: Path, tmp_path: Path) -> None:
+    results = scores(tmp_path, *case(cases, "C22_no_size"), key, "--kinds", "bbox")
     assert results[{"joint": "object/box/AP", "coco": "bbox/AP"}[key]] == pytest.approx(100)
 
 
@@ -243,8 +241,8 @@ def test_masks_without_boxes_and_boxes_without_masks(key: str, tmp_path: Path) -
         assert results[metric] == pytest.approx(100), metric
 
 
-def test_the_held_case_of_missing_boxes(shared: Path, tmp_path: Path) -> None:
-    truth, rows = case(shared, "C23_masks_without_boxes")
+def test_the_case_of_missing_boxes(cases: Path, tmp_path: Path) -> None:
+    truth, rows = case(cases, "C23_masks_without_boxes")
     assert scores(tmp_path, truth, rows, "joint")["object/mask/AP"] == pytest.approx(100)
     assert scores(tmp_path, truth, rows, "coco", "--kinds", "segm")["segm/AP"] == pytest.approx(100)
 
@@ -260,11 +258,9 @@ DAMAGED = [
 
 @pytest.mark.parametrize("name", DAMAGED)
 def test_a_damaged_file_ends_in_a_result_or_one_line(
-    name: str, shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = shared / "cases" / "damaged" / name
-    if not file.is_file():
-        pytest.skip(f"{file} is not here")
+    file = cases / "damaged" / name
     (tmp_path / "truth.json").write_bytes(file.read_bytes())
     (tmp_path / "found.json").write_text("[]")
     truth = str(tmp_path / "truth.json")
