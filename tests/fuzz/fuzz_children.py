@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 SECONDS = 10  # of the processor, for one attempt
 BYTES = 1_500_000_000  # beyond what the warm process has
 _WAIT = 300  # seconds that an attempt may sleep
+_KILLED = f"ended by {-signal.SIGKILL}\n"
 _EACH = 300  # attempts of a child, which starts as its parent is: what one leaves behind ends with it
 
 
@@ -59,19 +60,23 @@ class Child:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __call__(self, given: Any) -> Outcome:
-        """One attempt."""
+        """One attempt; a second one when the system has killed the child, as it does where memory is short."""
+        outcome = self._try(given)
+        return self._try(given) if outcome.text.startswith(_KILLED) else outcome
+
+    def _try(self, given: Any) -> Outcome:
         if self._made == _EACH:
             self._end(signal.SIGKILL)
         if not self._pid:
             self._start()
         assert self._pipe is not None
         self._made += 1
-        self._pipe.send_bytes(pickle.dumps(given))
         try:
+            self._pipe.send_bytes(pickle.dumps(given))
             if self._pipe.poll(_WAIT):
                 return Outcome(*pickle.loads(self._pipe.recv_bytes()))
             os.kill(self._pid, signal.SIGXCPU)
-        except (EOFError, ConnectionResetError):
+        except (EOFError, ConnectionResetError, BrokenPipeError):
             pass
         return self._died()
 
