@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -83,6 +85,27 @@ def test_what_was_done_before_an_interruption_is_kept(
     assert predict([photos / "a.jpg", photos / "b.png"], weights, table, out, "--no-pictures") == 130
     assert len((out / "predictions.jsonl").read_text().splitlines()) == 1
     assert [path.name for path in out.iterdir()] == ["predictions.jsonl"]
+
+
+def test_sigterm_keeps_what_was_done(
+    photos: Path, weights: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    from partglee.engine import image_input
+
+    whole = image_input.predict_files
+
+    def terminated_after_one(*arguments: Any, **options: Any) -> Iterator[Any]:
+        for answer in whole(*arguments, **options):
+            yield answer
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(image_input, "predict_files", terminated_after_one)
+    out = tmp_path / "out"
+    assert predict([photos / "a.jpg", photos / "b.png"], weights, table, out, "--no-pictures") == 143
+    assert [Path(json.loads(line)["file_name"]).name for line in (out / "predictions.jsonl").open()] == ["a.jpg"]
+    assert [path.name for path in out.iterdir()] == ["predictions.jsonl"]
+    assert capsys.readouterr().err.strip().endswith("partglee: ended by SIGTERM")
 
 
 def test_nothing_to_predict(weights: Path, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

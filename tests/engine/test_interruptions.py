@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -19,12 +20,14 @@ from training_samples import losses, make_batch, run_small, small_config
 
 from partglee.basics import files
 from partglee.basics.files import DiskFull, check_room, locked_folder, naming_disk, whole_file
-from partglee.basics.signals import Terminated, asked, listening, patience
+from partglee.basics.signals import STATUS, Terminated, asked, listening, patience
+from partglee.engine.build import build_accelerator, build_trainer
 from partglee.engine.checkpointer import Checkpointer, fingerprint
 from partglee.engine.hooks import Evaluate
+from partglee.engine.launch import spawn
 from partglee.engine.logging import MetricsFile
 from partglee.engine.resume import DATA, changes
-from partglee.engine.trainer import Hook, Trainer
+from partglee.engine.trainer import Hook, Trainer, endless
 from partglee.engine.weight_files import CONFIG_TEXT
 
 
@@ -51,6 +54,25 @@ def test_the_step_is_finished_and_saved(tmp_path: Path) -> None:
     assert not asked()
     run_small(cfg, resume=True)
     assert losses(tmp_path / "a") == losses(tmp_path / "b")
+
+
+def one_of_two(folder: str) -> int:
+    """SIGTERM comes to the second process alone."""
+    torch.set_num_threads(1)
+    rank = int(os.environ["RANK"])
+    cfg = small_config(Path(folder), ["SOLVER.MAX_ITER", 50, "SOLVER.CHECKPOINT_PERIOD", 50])
+    accelerator = build_accelerator(cfg, cpu=torch.cuda.is_available())
+    hooks = [SignalAfter(2)] if rank else []
+    build_trainer(cfg, accelerator, endless([make_batch(rank)]), extra_hooks=hooks).train()
+    return 0
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without distributed")
+def test_all_processes_stop_after_the_same_step_and_one_saves(tmp_path: Path) -> None:
+    small_config(tmp_path)  # writes the table
+    assert spawn(one_of_two, (str(tmp_path),), num_processes=2) == STATUS
+    newest = Checkpointer(folder=tmp_path / "run" / "checkpoints", keep=3).latest()
+    assert newest is not None and newest.state["iteration"] == 3
 
 
 def test_an_evaluation_ends_at_once_and_the_step_is_saved(tmp_path: Path) -> None:
@@ -142,6 +164,30 @@ def test_a_disk_that_fills_while_a_checkpoint_is_written(
     assert [f.name for f in folder.iterdir()] == ["step_0000002"]
     assert run_small(cfg, resume=True).iteration == 4
     assert sorted(losses(tmp_path)) == [1, 2, 3, 4]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a process of its own")
+@pytest.mark.parametrize("limit", [1_000, 60_000, 400_000])
+def test_files_that_may_not_grow(tmp_path: Path, limit: int) -> None:
+    """A limit of the system on the size of a file, in a process of its own: every writer fails at another point."""
+    checkpointer = Checkpointer(folder=tmp_path, keep=2)
+    save = {"model": {"a": torch.zeros(20_000)}, "state": {"iteration": 1, "m": torch.zeros(100_000)}}
+    checkpointer.save(1, **save)
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+            checkpointer.save(2, **save)
+        except Exception:
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert [f.name for f in tmp_path.iterdir()] == ["step_0000001"]
+    newest = checkpointer.latest()
+    assert newest is not None and newest.state["iteration"] == 1
 
 
 def test_room_is_looked_for_before_a_checkpoint_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from evaluation_worlds import dataset, feed, image, rect, result
+from evaluation_worlds import dataset, feed, image, pycocotools_stats, random_world, rect, result
 
 from partglee.evaluation import HierarchicalEvaluator, PredictionError
 from partglee.evaluation.average_precision import RECALL_POINTS
@@ -188,3 +188,32 @@ def test_parents_that_are_no_result_are_told() -> None:
     with pytest.warns(UserWarning, match="1 x parent not found; first: image 1 has no result with id 77"):
         results = evaluator.evaluate()
     assert results["issues/parent not found"] == 1 and results["bbox/parent_accuracy"] == 50
+
+
+@pytest.mark.parametrize("kind", ["bbox", "segm"])
+@pytest.mark.parametrize("seed", range(3))
+def test_its_plain_ap_is_that_of_pycocotools(seed, kind):
+    """Parts that all have a parent, objects beside them; crowds and ties too."""
+    truth, rows = random_world(seed)
+    for entry in truth["categories"]:
+        entry["level"] = "part" if entry["id"] > 2 else "object"
+    parts = {entry["id"] for entry in truth["categories"] if entry["level"] == "part"}
+    owner = {  # a part of a crowd has no parent that could be found
+        entry["image_id"]: entry["id"]
+        for entry in truth["annotations"]
+        if entry["category_id"] not in parts and not entry["iscrowd"]
+    }
+    annotations = [a for a in truth["annotations"] if a["category_id"] not in parts or a["image_id"] in owner]
+    for entry in annotations:
+        if entry["category_id"] in parts:
+            entry["parent_id"] = owner[entry["image_id"]]
+    truth["annotations"] = annotations
+    found = feed(HierarchicalEvaluator(ground_truth=truth, kinds=(kind,)), rows)
+    alone = {
+        **truth, "annotations": [entry for entry in annotations if entry["category_id"] in parts],
+        "categories": [entry for entry in truth["categories"] if entry["id"] in parts],
+    }  # fmt: skip
+    expected = pycocotools_stats(alone, [row for row in rows if row["category_id"] in parts], kind)
+    assert 0 < expected[0] < 1
+    assert found[f"{kind}/AP"] == pytest.approx(100 * expected[0], abs=1e-9)
+    assert found[f"{kind}/AP50"] == pytest.approx(100 * expected[1], abs=1e-9)
