@@ -6,13 +6,8 @@ end, name themselves, multiply by aliases or hold numbers of thousands of digits
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import fcntl
 import json
 import os
-import shutil
-import socket
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,90 +17,10 @@ from typing import Any
 import yaml
 from PIL import Image
 
+from partglee.basics.disk import naming_disk
+
 _MOST_NESTED = 100  # levels of a YAML file
 _MOST_VALUES = 2_000_000  # of a YAML file, with what its aliases repeat
-
-
-class DiskFull(OSError):
-    """There is no room for a file; the message names it and the disk."""
-
-
-@contextmanager
-def naming_disk(path: Path) -> Iterator[None]:
-    """What is raised inside because the disk of `path` is full comes out as `DiskFull`, whichever library wrote."""
-    try:
-        yield
-    except DiskFull:
-        raise
-    except Exception as error:
-        number = error.errno if isinstance(error, OSError) else None
-        texts = ("No space left on device", "PytorchStreamWriter failed writing")  # of libraries that lose the number
-        if number in (errno.ENOSPC, errno.EDQUOT) or any(text in str(error) for text in texts):
-            raise DiskFull(_no_room(path)) from error
-        raise
-
-
-def check_room(path: Path, size: int) -> None:
-    """DiskFull when the disk of `path` has less than `size` bytes free."""
-    if shutil.disk_usage(_existing(path)).free < size:
-        raise DiskFull(_no_room(path, size))
-
-
-def _no_room(path: Path, size: int = 0) -> str:
-    there = _existing(path)
-    mount = there.resolve()
-    while not mount.is_mount():
-        mount = mount.parent
-    needed = f"it needs {size / 1e6:.1f} MB, " if size else ""
-    return f"no room for {path} on the disk of {mount}: {needed}{shutil.disk_usage(there).free / 1e6:.1f} MB are free"
-
-
-def _existing(path: Path) -> Path:
-    return next(parent for parent in (path, *path.absolute().parents) if parent.exists())
-
-
-@contextmanager
-def locked_folder(folder: Path, what: str) -> Iterator[None]:
-    """Inside, no other process gets into this block for the folder. A process that dies leaves no lock behind.
-
-    Args:
-        what: names the folder in the message, such as a configuration's key.
-
-    Raises:
-        ValueError: at once, when another process has it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.read(handle, 200).decode(errors="replace") or "another process"
-            raise ValueError(f"{what} {folder} is in use by {owner}; wait for it, or name another folder") from None
-        except OSError:
-            pass  # a file system without locks
-        _held.add(handle)
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
-        yield
-    finally:
-        if handle in _held:
-            _held.remove(handle)
-            with contextlib.suppress(OSError):
-                fcntl.flock(handle, fcntl.LOCK_UN)  # also for a worker that is being forked
-        os.close(handle)
-
-
-_held: set[int] = set()  # a worker that outlives this process must not keep the lock
-
-
-def _leave_locks_to_the_parent() -> None:
-    for handle in _held:
-        os.close(handle)
-    _held.clear()
-
-
-os.register_at_fork(after_in_child=_leave_locks_to_the_parent)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from partglee.basics.files import check_room, naming_disk
+from partglee.basics.disk import check_room, naming_disk
 from partglee.checkpoint import read_weights, write_weights
 from partglee.checkpoint.files import UNREADABLE
 

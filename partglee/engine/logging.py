@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from partglee.basics.files import naming_disk, whole_file
+from partglee.basics.disk import naming_disk
+from partglee.basics.files import whole_file
 
 LOGGER = logging.getLogger("partglee")
 

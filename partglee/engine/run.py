@@ -10,7 +10,8 @@ from typing import Any
 from accelerate import Accelerator
 from fvcore.common.config import CfgNode as CN
 
-from partglee.basics.files import locked_folder, whole_file
+from partglee.basics.files import whole_file
+from partglee.basics.locks import locked_folder
 from partglee.basics.plugins import load_plugins
 from partglee.config import load_config, recipe_in
 from partglee.config.values import check_values

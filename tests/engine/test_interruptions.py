@@ -18,8 +18,10 @@ import pytest
 import torch
 from training_samples import losses, make_batch, run_small, small_config
 
-from partglee.basics import files
-from partglee.basics.files import DiskFull, check_room, locked_folder, naming_disk, whole_file
+from partglee.basics import disk, locks
+from partglee.basics.disk import DiskFull, check_room, naming_disk
+from partglee.basics.files import whole_file
+from partglee.basics.locks import locked_folder
 from partglee.basics.signals import STATUS, Terminated, asked, listening, patience
 from partglee.engine.build import build_accelerator, build_trainer
 from partglee.engine.checkpointer import Checkpointer, fingerprint
@@ -109,7 +111,7 @@ def test_a_second_run_is_refused_and_a_dead_one_holds_nothing(tmp_path: Path) ->
     hold = """
 import os, sys, time
 from pathlib import Path
-from partglee.basics.files import locked_folder
+from partglee.basics.locks import locked_folder
 with locked_folder(Path(sys.argv[1]), "OUTPUT_DIR"):
     if not os.fork():
         print("worker", flush=True)
@@ -132,6 +134,12 @@ with locked_folder(Path(sys.argv[1]), "OUTPUT_DIR"):
                 pass
     finally:
         os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_without_locks_of_the_system_nothing_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "fcntl", None)
+    with locked_folder(tmp_path / "run", "OUTPUT_DIR"), locked_folder(tmp_path / "run", "OUTPUT_DIR"):
+        assert not (tmp_path / "run").exists()
 
 
 # -- a full disk
@@ -192,7 +200,7 @@ def test_files_that_may_not_grow(tmp_path: Path, limit: int) -> None:
 
 def test_room_is_looked_for_before_a_checkpoint_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(files.shutil, "disk_usage", lambda path: usage(9e9, 9e9, 3_000_000))
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: usage(9e9, 9e9, 3_000_000))
     checkpointer = Checkpointer(folder=tmp_path, keep=2)
     state = {"iteration": 1, "optimizer": {"state": {0: {"m": torch.zeros(100_000)}}}}  # 0.4 MB
     checkpointer.save(1, model={"a": torch.zeros(100_000)}, state=state)  # 0.8 MB and a little
