@@ -92,6 +92,7 @@ class MultiheadAttention(nn.Module):
         """(B, Q, E), (B, T, E), (B, T, E) -> (B, Q, E).
 
         Args:
+            query, key, value: one row where it serves all rows of the others; it is projected once.
             attn_mask: bool, True = blocked, (Q, T) or (B, Q, T); a row must leave at least one key open.
         """
         e = self.embed_dim
@@ -103,6 +104,8 @@ class MultiheadAttention(nn.Module):
             k = F.linear(key, weight[e : 2 * e], bias[e : 2 * e])
         v = F.linear(value, weight[2 * e :], bias[2 * e :])
         q, k, v = (t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in (q, k, v))
+        rows = max(q.shape[0], k.shape[0])
+        q, k, v = (t.expand(rows, -1, -1, -1) for t in (q, k, v))  # the fused kernel does not broadcast
         allowed = None
         if attn_mask is not None:
             allowed = ~attn_mask if attn_mask.ndim == 2 else ~attn_mask[:, None]

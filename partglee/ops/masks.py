@@ -10,8 +10,14 @@ from torch.nn import functional as F
 
 
 def mask_logits(mask_embed: Tensor, mask_features: Tensor) -> Tensor:
-    """(..., N, E) embeddings and (..., E, h, w) features -> (..., N, h, w) logits."""
+    """(..., N, E) embeddings and (..., E, h, w) features -> (..., N, h, w) logits.
+
+    Features (1, E, h, w) serve all B rows of embeddings (B, N, E), and are read once for all of them.
+    """
     h, w = mask_features.shape[-2:]
+    if mask_embed.ndim == 3 and mask_features.ndim == 4 and mask_features.shape[0] == 1:
+        rows = mask_embed.flatten(0, 1) @ mask_features[0].flatten(-2)
+        return rows.unflatten(-1, (h, w)).unflatten(0, mask_embed.shape[:2])
     return (mask_embed @ mask_features.flatten(-2)).unflatten(-1, (h, w))
 
 

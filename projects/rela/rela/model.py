@@ -17,7 +17,7 @@ from partglee.modeling.backbone import Backbone
 from partglee.modeling.pixel_decoder import PixelDecoder
 from partglee.structures import ImageBatch, PixelFeatures, batch_images
 from partglee.text import TextBackend
-from rela.fusion import Gate, PixelSide, WordFusion, Words
+from rela.fusion import Gate, PixelSide, WordFusion, WordMemory, Words
 from rela.region_decoder import RegionDecoder, RegionOutput
 
 FUSIONS = ("backbone", "memory", "none")
@@ -103,7 +103,9 @@ class ReLA(nn.Module):
 
     def read(self, expressions: Sequence[str]) -> Words:
         """E sentences -> their words."""
-        ids, mask = self.text_encoder.tokenize(list(expressions))
+        # Where padding takes part there is always as much of it, so that an answer is the same in any company.
+        length = self.text_encoder.context_length if self.region_decoder.attend_to_padding else None
+        ids, mask = self.text_encoder.tokenize(list(expressions), context_length=length)
         return self.words(ids.to(self.device), mask.to(self.device))
 
     def words(self, ids: Tensor, mask: Tensor) -> Words:
@@ -150,13 +152,15 @@ class ReLA(nn.Module):
         if encoded.pixels is None:
             maps = [f.transpose(1, 2).unflatten(2, size) for f, size in zip(fused, encoded.maps, strict=True)]
             return self.region_decoder(self.pixel_decoder(maps), words)
-        memory, features = encoded.pixels.memory, rows_of(encoded.pixels.mask_features, image_of)
-        if self.to_mask_features is not None:
-            finest = self.to_mask_features(fused[-1]).transpose(1, 2).unflatten(2, encoded.maps[-1])
-            size = (features.shape[-2], features.shape[-1])
-            features = features + F.interpolate(finest, size=size, mode="bilinear", align_corners=False)
-        memory = rows_of(memory, image_of) + (torch.cat(fused, dim=1) if fused else 0)
-        return self.region_decoder(encoded.pixels._replace(memory=memory, mask_features=features), words)
+        shared = encoded.pixels._replace(
+            memory=rows_of(encoded.pixels.memory, image_of),
+            mask_features=rows_of(encoded.pixels.mask_features, image_of),
+        )
+        if self.to_mask_features is None:
+            return self.region_decoder(shared, words)
+        linear = self.to_mask_features
+        added = WordMemory(tuple(fused), encoded.maps[-1], linear.weight, linear.bias)
+        return self.region_decoder(shared, words, added)
 
     def _backbone_maps(self, tensor: Tensor) -> list[Tensor]:
         if not self.hard_split:

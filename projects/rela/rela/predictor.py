@@ -19,16 +19,21 @@ from partglee.config import config_from_text
 from partglee.data.images import MAX_PIXELS, ImageSource
 from partglee.engine.image_input import ImageInput, InputImage, frames, usable_device
 from partglee.engine.weight_files import CONFIG_TEXT, find_weights
-from partglee.modeling.frame import Frame
-from partglee.ops.masks import mask_logits, masks_to_image
+from partglee.modeling.frame import Frame, mask_confidence
+from partglee.ops.masks import masks_to_image
 from partglee.structures import Prediction
 from rela.answer import Answer
 from rela.config import build_model, load_config, rela_defaults
+from rela.fusion import Words
 from rela.model import EncodedImages, ReLA
+from rela.region_decoder import RegionOutput
 from rela.words import WORDS_TEXT
 
 NO_TARGET_RULES = ("classifier", "pixels", "either")
 FindsObjects = Callable[[NDArray[np.uint8]], Prediction]
+# glibc's malloc keeps what is smaller for the next tensor; what is larger goes back to the system and returns page by
+# page, which costs more than the arithmetic on it.
+_KEPT_BYTES = 2**25
 _PRECISIONS = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -261,33 +266,54 @@ class Predictor:
 
     @torch.no_grad()
     def _answers(self, encoded: EncodedImage, expressions: list[str], options: AnswerOptions) -> list[Answer]:
-        device, frame = self.model.device, encoded.frame
+        """Words are read together, then decoded in pieces."""
+        device = self.model.device
         with self.input.autocast(device):
-            image_of = torch.zeros(len(expressions), dtype=torch.long, device=device)
-            output = self.model.decode(encoded.features, self.model.read(expressions), image_of)
+            words = self.model.read(expressions)
+        piece = self._piece(encoded.frame)
+        answers = []
+        for first in range(0, len(expressions), piece):
+            some = slice(first, first + piece)
+            with self.input.autocast(device):
+                image_of = torch.zeros(len(expressions[some]), dtype=torch.long, device=device)
+                output = self.model.decode(encoded.features, Words(words.states[some], words.mask[some]), image_of)
+            answers += self._said(output, encoded, expressions[some], options)
+        return answers
+
+    def _piece(self, frame: Frame) -> int:
+        """Expressions that are decoded together: on a CPU so few that no map of stride 4 is too large to be kept."""
+        if self.model.device.type != "cpu" or self.model.fused == "none":
+            return self.expressions_at_once
+        height, width = frame.canvas
+        size = height // 4 * (width // 4) * self.model.region_decoder.content[0].nbytes
+        return min(self.expressions_at_once, max(1, _KEPT_BYTES // size))
+
+    def _said(
+        self, output: RegionOutput, encoded: EncodedImage, expressions: list[str], options: AnswerOptions
+    ) -> list[Answer]:
+        frame = encoded.frame
         # Target against background, which is what an argmax over the two compares.
-        embed = output.merged_embed[:, 1:] - output.merged_embed[:, :1]
+        small = output.mask_logits(output.merged_embed[:, 1:] - output.merged_embed[:, :1]).float()
         none = output.no_target.float().softmax(dim=-1)[:, 1].tolist()
         cells = self.model.region_decoder.num_regions
-        minimaps = output.minimap.float().softmax(dim=-1)[..., 1].unflatten(1, (cells, cells))
+        minimaps = output.minimap.float().softmax(dim=-1)[..., 1].unflatten(1, (cells, cells)).cpu()
         answers = []
         for row, text in enumerate(expressions):
-            features = output.mask_features[row if len(output.mask_features) > 1 else 0]
-            logits = mask_logits(embed[row].float(), features.float())
-            size = {"canvas": frame.canvas, "padded_from": frame.resized, "image_size": frame.original}
-            logits = masks_to_image(logits, **size)[0].cpu()
-            mask = logits > 0
-            rejected = options.rejects(none[row], int(mask.sum()))
-            if rejected and options.clear:
-                mask = torch.zeros_like(mask)
+            logits = masks_to_image(
+                small[row], canvas=frame.canvas, padded_from=frame.resized, image_size=frame.original
+            ).cpu()
+            mask = logits[0] > 0
+            count = int(mask.count_nonzero())
+            rejected = options.rejects(none[row], count)
+            cleared = rejected and options.clear
             answers.append(
                 Answer(
                     expression=text,
-                    mask=mask,
+                    mask=torch.zeros_like(mask) if cleared else mask,
                     no_target=rejected,
                     no_target_score=none[row],
-                    confidence=float(logits[mask].sigmoid().mean()) if mask.any() else 0.0,
-                    minimap=minimaps[row].cpu(),
+                    confidence=float(mask_confidence(logits)) if count and not cleared else 0.0,
+                    minimap=minimaps[row],
                     pixels=encoded.image.pixels,
                     file_name=encoded.image.file_name,
                     find_objects=self.objects,
