@@ -34,6 +34,21 @@ def test_attention_equals_torchs(same: bool) -> None:
     torch.testing.assert_close(ours(query, key, value, each)[1], theirs(query, key, value)[0][1])
 
 
+@pytest.mark.parametrize("one", ["query", "keys", "both"])
+def test_one_row_serves_all(one: str) -> None:
+    """Of queries or of keys, as if it were repeated; each row has its own mask."""
+    ours, theirs = attention_pair()
+    query = torch.randn(1 if one != "keys" else 3, 5, 16)
+    key, value = (torch.randn(1 if one != "query" else 3, 4, 16) for _ in range(2))
+    blocked = torch.rand(3 if one != "both" else 1, 5, 4) < 0.4
+    blocked[..., 0] = False
+    found = ours(query, key, value, blocked)
+    assert len(found) == len(blocked)
+    for row in range(len(blocked)):
+        q, k, v = (x[row % len(x)][None] for x in (query, key, value))
+        torch.testing.assert_close(found[row], theirs(q, k, v, attn_mask=blocked[row])[0][0])
+
+
 def test_single_key_equals_attention_to_one_key() -> None:
     ours, theirs = attention_pair()
     query, value = torch.randn(3, 7, 16), torch.randn(3, 16)

@@ -172,6 +172,8 @@ def test_mask_logits_are_the_dot_product() -> None:
                 for x in range(6):
                     expected[b, n, y, x] = sum(embed[b, n, c] * features[b, c, y, x] for c in range(4))
     torch.testing.assert_close(mask_logits(embed, features), expected)
+    shared = torch.einsum("bne,ehw->bnhw", embed, features[0])
+    torch.testing.assert_close(mask_logits(embed, features[:1]), shared)  # one image, many rows of embeddings
 
 
 def test_masks_to_image_cuts_the_padding() -> None:

@@ -33,8 +33,8 @@ class PixelSide(NamedTuple):
 class WordMemory(NamedTuple):
     """What the words of each expression add to what all expressions of an image share.
 
-    The mask features gain `weight` times the finest map plus `bias`, brought to their size. That is linear, as are masks
-    in the features, so that it can be kept apart until it is small: (E, C, H, W) is never made.
+    The mask features gain `weight` times the finest map plus `bias`, brought to their size. That is linear, as masks
+    are in the features, so that it stays apart until masks are made: (E, C, H, W) is not needed for them.
     """
 
     levels: tuple[Tensor, ...]  # (E, h*w, C) for each level of the memory, coarse to fine

@@ -158,6 +158,20 @@ def tiny_rela_with_fusion(place: str) -> ReLA:
     )  # fmt: skip
 
 
+@torch.no_grad()
+def test_padding_that_takes_part_is_always_the_same() -> None:
+    """As released: otherwise an answer would depend on the longest expression that is asked with it."""
+    made = tiny_rela(["MODEL.REGIONS.ATTEND_TO_PADDING", True])
+    texts = ["car", "the red car on the left"]
+    words = made.read(texts)
+    assert words.states.shape[1] == made.text_encoder.context_length == 20
+    batch = made.batch(images(1))
+    together = made(batch, words, torch.tensor([0, 0]))
+    alone = made(batch, made.read(texts[:1]), torch.tensor([0]))
+    torch.testing.assert_close(together.minimap[0], alone.minimap[0], atol=1e-4, rtol=1e-4)
+    assert tiny_rela().read(texts).states.shape[1] == 8
+
+
 def test_expressions_of_other_lengths_pad_each_other() -> None:
     made = tiny_rela()
     words: Words = made.read(["car", "the red car on the left"])

@@ -81,6 +81,39 @@ def test_a_few_at_once_are_the_same(predictor: rela.Predictor, photo: np.ndarray
         predictor.expressions_at_once = before
 
 
+@pytest.mark.parametrize(("kept", "pieces"), [(2**25, [3]), (2 * 16 * 16 * 32 * 4, [2, 1]), (1, [1, 1, 1])])
+def test_large_maps_are_decoded_in_pieces(
+    predictor: rela.Predictor, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch, kept: int, pieces: list[int]
+) -> None:
+    """16 x 16 maps of 32 channels: as many together as fit, words read once for all."""
+    together = predictor(photo, EXPRESSIONS)
+    monkeypatch.setattr("rela.predictor._KEPT_BYTES", kept)
+    asked: list[int] = []
+    read: list[int] = []
+    decode, words = predictor.model.decode, predictor.model.read
+    monkeypatch.setattr(predictor.model, "decode", lambda e, w, i: (asked.append(len(i)), decode(e, w, i))[1])
+    monkeypatch.setattr(predictor.model, "read", lambda texts: (read.append(len(texts)), words(texts))[1])
+    for one, other in zip(together, predictor(photo, EXPRESSIONS), strict=True):
+        assert one.expression == other.expression
+        assert one.no_target_score == pytest.approx(other.no_target_score, abs=1e-4)
+        torch.testing.assert_close(one.minimap, other.minimap, atol=1e-4, rtol=1e-4)
+        assert (one.mask != other.mask).float().mean() < 0.01
+    assert asked == pieces and read == [3]
+
+
+def test_confidence_is_the_mean_probability_inside(predictor: rela.Predictor, photo: np.ndarray) -> None:
+    answer = predictor(photo, EXPRESSIONS[0], clear=False)
+    model, encoded = predictor.model, predictor.encode_image(photo)
+    with torch.no_grad():
+        logits = model.decode(encoded.features, model.read(EXPRESSIONS[:1]), torch.tensor([0])).masks
+    up = torch.nn.functional.interpolate(logits, size=(64, 64), mode="bilinear", align_corners=False)
+    up = torch.nn.functional.interpolate(up, size=(50, 70), mode="bilinear", align_corners=False)[0]
+    inside = (up[1] - up[0]).sigmoid()[up[1] > up[0]]
+    assert answer.confidence == pytest.approx(float(inside.mean()), abs=1e-5) and answer.confidence > 0.5
+    cleared = predictor(photo, EXPRESSIONS[0], no_target="pixels", min_pixels=50 * 70 + 1)
+    assert cleared.confidence == 0 and not cleared.mask.any()
+
+
 def test_mask_is_the_argmax_at_native_resolution(predictor: rela.Predictor, photo: np.ndarray) -> None:
     """Squashed to 64 x 64, two channels brought back to the image, the larger one wins."""
     answer = predictor(photo, EXPRESSIONS[0], clear=False)

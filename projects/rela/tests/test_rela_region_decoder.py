@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from rela.fusion import Words
+from rela.fusion import WordMemory, Words
 from rela.region_decoder import LanguageAttention, RegionDecoder, RegionLayer, RegionOutput
 from rela_helpers import DIM, WORD_DIM, decoder, some_pixels, some_words
 from torch import Tensor, nn
@@ -84,6 +84,41 @@ def test_against_torch_layers() -> None:
             for channel in range(2):
                 merged[channel] += minimap[r, channel] * masks[r]
         torch.testing.assert_close(output.masks[e], merged)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("split", ["soft", "decoder"])
+def test_what_words_add_is_as_if_it_were_added_at_once(shared: bool, split: str) -> None:
+    """To memory and mask features of each expression, made whole, against kept apart until masks are made."""
+    own = decoder(split=split).double()
+    pixels, words = some_pixels(1 if shared else 3, dtype=torch.float64), some_words(3, dtype=torch.float64)
+    torch.manual_seed(5)
+    levels = tuple(torch.randn(3, h * w, DIM, dtype=torch.float64) for h, w in pixels.level_sizes)
+    linear = nn.Linear(DIM, DIM).double()
+    features = []
+    for e in range(3):
+        finest = linear(levels[-1][e]).T.reshape(1, DIM, *pixels.level_sizes[-1])
+        up = F.interpolate(finest, size=(12, 16), mode="bilinear", align_corners=False)
+        features.append(pixels.mask_features[0 if shared else e] + up[0])
+    whole = pixels._replace(memory=pixels.memory + torch.cat(levels, dim=1), mask_features=torch.stack(features))
+    expected = own(whole, words)
+    found = own(pixels, words, WordMemory(levels, pixels.level_sizes[-1], linear.weight, linear.bias))
+    for name in ("masks", "region_masks", "minimap", "no_target"):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name))
+    plain = own(pixels._replace(memory=whole.memory), words)
+    assert not torch.allclose(found.masks, plain.masks, atol=1e-2)  # mask features do gain from the words
+
+
+@torch.no_grad()
+def test_one_image_serves_all_expressions() -> None:
+    own, pixels, words = decoder(), some_pixels(1), some_words(3)
+    found = own(pixels, words)
+    repeated = own(pixels._replace(memory=pixels.memory.expand(3, -1, -1),
+                                   mask_features=pixels.mask_features.expand(3, -1, -1, -1)), words)  # fmt: skip
+    assert found.mask_embed.shape == (3, 9, DIM)
+    for name in ("masks", "region_masks", "minimap", "no_target"):
+        torch.testing.assert_close(getattr(found, name), getattr(repeated, name), atol=1e-5, rtol=1e-5)
 
 
 def test_merge_scale() -> None:
@@ -205,6 +240,7 @@ def test_the_earlier_form() -> None:
     words = some_words(1)
     other = Words(words.states.flip(-1), words.mask)
     one, two = own(pixels, words), own(pixels, other)
+    assert own(pixels, some_words(3)).region_masks.shape == (3, 9, 12, 16)
     torch.testing.assert_close(one.region_masks, two.region_masks)
     assert not torch.allclose(one.minimap, two.minimap)
     assert not torch.allclose(one.no_target, two.no_target)
