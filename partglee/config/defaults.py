@@ -22,6 +22,7 @@ def get_cfg() -> CN:
     cfg.MODEL.BACKBONE = CN()
     cfg.MODEL.BACKBONE.NAME = "resnet50"  # any timm feature extractor with strides 4, 8, 16, 32
     cfg.MODEL.BACKBONE.FROZEN_NORM = True  # batch norms as constants
+    cfg.MODEL.BACKBONE.FREEZE_AT = 0  # all up to the map at stride 2^FREEZE_AT does not learn: 2 to 5; 0 = all learns
     cfg.MODEL.BACKBONE.OUTPUT_NORMS = False  # layer norm on every map (released Swin)
     cfg.MODEL.BACKBONE.DROP_PATH = 0.0  # stochastic depth; 0 = timm's default
     cfg.MODEL.BACKBONE.OPTIONS = CN(new_allowed=True)  # more keyword arguments for timm.create_model
@@ -150,10 +151,14 @@ def run_defaults() -> CN:
     # whatever its shape | letterbox: whole image as large as fits into SIZE
     cfg.INPUT.TRAIN.MODE = "jitter"
     cfg.INPUT.TRAIN.SIZE = [1024, 1024]  # jitter: (height, width) of the crop; squash, letterbox: of the image
+    cfg.INPUT.TRAIN.SIZE_FACTORS = []  # a batch has SIZE times one of these, drawn with equal chances
     cfg.INPUT.TRAIN.SCALE = [0.1, 2.0]  # jitter: range of the image's size relative to SIZE
     cfg.INPUT.TRAIN.SHORT_SIDES = [480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800]  # resize: one is drawn
     cfg.INPUT.TRAIN.MAX_SIDE = 1333  # resize
     cfg.INPUT.TRAIN.FLIP = 0.5  # chance of a horizontal flip
+    cfg.INPUT.TRAIN.MOSAIC = (
+        0.0  # chance that an image comes beside three others of its data set, each in a quarter of SIZE
+    )
     cfg.INPUT.TRAIN.COLOR = 0.0  # strength of brightness, contrast and saturation changes; 0 = off (released)
     cfg.INPUT.TRAIN.MAX_INSTANCES = 500  # of an image; the largest objects and their parts stay
     cfg.INPUT.TRAIN.MIN_AREA = 1.0  # pixels of a mask (or box) below which an instance is dropped after the crop

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,13 @@ from partglee.data.augmentation import Augmentation, build_augmentation
 from partglee.data.catalog import DataSets, get_dataset, register_custom
 from partglee.data.collate import collate
 from partglee.data.expression_views import single_target_view
-from partglee.data.loader import BatchMaker, Collate, Mapping, Source, TestLoader, TrainingLoader
+from partglee.data.loader import BatchMaker, Collate, Mapping, OneOf, Source, TestLoader, TrainingLoader
 from partglee.data.mapper import Mapper
+from partglee.data.mosaic import MosaicMapper
 from partglee.data.records import Records
 from partglee.data.samplers import ImageStream, MixtureSampler, repeat_factors
 from partglee.data.spec import DatasetSpec
+from partglee.data.transforms import Size
 
 __all__ = ["build_augmentation", "build_test_loader", "build_train_loader", "register_custom"]
 
@@ -73,24 +76,22 @@ def build_train_loader(
             f"SOLVER.BATCH_SIZE {cfg.SOLVER.BATCH_SIZE} leaves no image for each of {world_size} processes"
         )
 
-    augmentation = augmentation or build_augmentation(cfg)
     data = data or DataSets()
-    sources = []
-    for name in names:
-        spec = get_dataset(name)
-        records = (view or _single_targets)(spec, data.records(name))
-        made = _mapper(cfg, spec, records, augmentation) if mapper is None else mapper(spec, records, augmentation)
-        sources.append(Source(spec, records, made))
+    specs = [get_dataset(name) for name in names]
+    read = [(spec, (view or _single_targets)(spec, data.records(spec.name))) for spec in specs]
+    sized = _sizes(cfg) if augmentation is None else [(cfg, augmentation)]
+    if len(sized) > 1 and sized[0][1].canvas is None:
+        raise ValueError(f"INPUT.TRAIN.SIZE_FACTORS needs a mode with a SIZE, and {cfg.INPUT.TRAIN.MODE!r} has none")
     seed = int(cfg.SOLVER.SEED)
     streams = [
         ImageStream(
-            len(source.records),
+            len(records),
             seed=(seed, number),
             batch=images_per_process,
-            repeats=repeat_factors(source.records, threshold) if threshold else None,
-            groups=_upright(source.records) if augmentation.canvas is None else None,
+            repeats=repeat_factors(records, threshold) if threshold else None,
+            groups=_upright(records) if sized[0][1].canvas is None else None,
         )
-        for number, (source, threshold) in enumerate(zip(sources, thresholds, strict=True))
+        for number, ((_, records), threshold) in enumerate(zip(read, thresholds, strict=True))
     ]
     draws = MixtureSampler(
         streams,
@@ -101,30 +102,70 @@ def build_train_loader(
         world_size=world_size,
         same_dataset=cfg.DATALOADER.SAME_DATASET,
     )
-    maker = BatchMaker(
-        sources,
-        collate=collate,
-        seed=seed,
-        rank=rank,
-        divisibility=cfg.MODEL.SIZE_DIVISIBILITY,
-        min_canvas=augmentation.canvas or (1, 1),
+    makers = [
+        BatchMaker(
+            [
+                Source(spec, records, (mapper or partial(_mapper, one))(spec, records, augmentation))
+                for spec, records in read
+            ],
+            collate=collate,
+            seed=seed,
+            rank=rank,
+            divisibility=cfg.MODEL.SIZE_DIVISIBILITY,
+            min_canvas=augmentation.canvas or (1, 1),
+        )
+        for one, augmentation in sized
+    ]
+    return TrainingLoader(
+        makers[0] if len(makers) == 1 else OneOf(makers, seed=seed), draws, num_workers=cfg.DATALOADER.NUM_WORKERS
     )
-    return TrainingLoader(maker, draws, num_workers=cfg.DATALOADER.NUM_WORKERS)
+
+
+def _sizes(cfg: CN) -> list[tuple[CN, Augmentation]]:
+    """The configuration with each of the sizes that batches have, and where images go there."""
+    factors = list(cfg.INPUT.TRAIN.SIZE_FACTORS)
+    if not factors:
+        return [(cfg, build_augmentation(cfg))]
+    height, width = cfg.INPUT.TRAIN.SIZE
+    sized = [_at_size(cfg, (max(1, round(height * factor)), max(1, round(width * factor)))) for factor in factors]
+    return [(one, build_augmentation(one)) for one in sized]
+
+
+def _at_size(cfg: CN, size: Size) -> CN:
+    one = cfg.clone()
+    one.defrost()
+    one.INPUT.TRAIN.SIZE = list(size)
+    return one
 
 
 def _single_targets(spec: DatasetSpec, records: Records) -> Records:
     return single_target_view(records, name=spec.name)
 
 
-def _mapper(cfg: CN, spec: DatasetSpec, records: Records, augmentation: Augmentation) -> Mapper:
-    return Mapper(
+def _mapper(cfg: CN, spec: DatasetSpec, records: Records, augmentation: Augmentation) -> Mapping:
+    train = cfg.INPUT.TRAIN
+    made = partial(
+        Mapper,
         vocabulary=records.vocabulary,
-        augmentation=augmentation,
-        color=cfg.INPUT.TRAIN.COLOR,
-        max_instances=cfg.INPUT.TRAIN.MAX_INSTANCES,
-        min_area=cfg.INPUT.TRAIN.MIN_AREA,
+        color=train.COLOR,
+        min_area=train.MIN_AREA,
         boxes_from_masks=spec.boxes_from_masks,
         left_right=spec.left_right,
+    )
+    single = made(augmentation=augmentation, max_instances=train.MAX_INSTANCES)
+    if not train.MOSAIC:
+        return single
+    if augmentation.canvas is None:
+        raise ValueError(f"INPUT.TRAIN.MOSAIC needs a mode with a SIZE, and {train.MODE!r} has none; set it to 0")
+    height, width = augmentation.canvas
+    quarter = build_augmentation(_at_size(cfg, (height // 2, width // 2)))
+    return MosaicMapper(
+        records,
+        single=single,
+        quarter=made(augmentation=quarter, max_instances=max(1, train.MAX_INSTANCES // 4)),
+        chance=train.MOSAIC,
+        canvas=augmentation.canvas,
+        fill=cfg.MODEL.PIXEL_MEAN,
     )
 
 

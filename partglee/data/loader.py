@@ -100,6 +100,21 @@ class BatchMaker(Dataset[Any]):
         )
 
 
+class OneOf(Dataset[Any]):
+    """Each batch comes from one of several makers, all equally often; of one step from the same one in all processes.
+
+    Args:
+        makers: of the same data sets, that differ in how large their batches are.
+    """
+
+    def __init__(self, makers: Sequence[BatchMaker], *, seed: int) -> None:
+        self.makers = tuple(makers)
+        self.seed = seed
+
+    def __getitem__(self, draw: Draw) -> Any:
+        return self.makers[int(np.random.default_rng([self.seed, draw.step]).integers(len(self.makers)))][draw]
+
+
 class _Caught(Dataset[Any]):
     """A data set whose errors come back as values: raised in a worker, they would arrive as the text of a traceback."""
 
@@ -129,7 +144,7 @@ class TrainingLoader(Iterable[Any]):
         num_workers: processes that make batches ahead of time; 0 = make them when they are asked for.
     """
 
-    def __init__(self, maker: BatchMaker, draws: Iterable[Draw], *, num_workers: int) -> None:
+    def __init__(self, maker: BatchMaker | OneOf, draws: Iterable[Draw], *, num_workers: int) -> None:
         self.maker = maker
         self.draws = draws
         self.num_workers = num_workers

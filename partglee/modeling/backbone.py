@@ -54,6 +54,7 @@ def build_timm_backbone(
     output_norms: bool = False,
     drop_path: float = 0.0,
     checkpoint_stages: bool = False,
+    freeze_at: int = 0,
     options: dict[str, Any] | None = None,
 ) -> Backbone:
     """Build any timm feature extractor that has maps at strides 4, 8, 16 and 32.
@@ -62,10 +63,12 @@ def build_timm_backbone(
         name: timm's model name; pretrained weights are loaded by the checkpoint code, never from here.
         frozen_norm: turn batch norms into constants.
         drop_path: stochastic depth, where the architecture has it (0 = leave timm's default).
+        freeze_at: 2 to 5: all up to the map at stride 2^freeze_at stays as it is loaded (as detectron2's FREEZE_AT
+            counts); 0 = all learns.
         options: more keyword arguments for timm.
 
     Raises:
-        ValueError: for a name that timm does not know, or an architecture without those strides.
+        ValueError: for a name that timm does not know, an architecture without those strides, or another `freeze_at`.
     """
     if not timm.is_model(name):
         near = timm.list_models(f"*{name.split('_')[0]}*")[:5] or timm.list_models("resnet*")[:5]
@@ -90,9 +93,25 @@ def build_timm_backbone(
     for module in body.modules():
         if isinstance(module, SwinTransformerBlock):
             pad_before_roll(module)
+    if freeze_at:
+        _freeze(body, freeze_at)
     if checkpoint_stages:
         body.set_grad_checkpointing(True)
     return Backbone(body=body, channels=body.feature_info.channels(), output_norms=output_norms)
+
+
+def _freeze(body: Any, freeze_at: int) -> None:
+    """Nothing up to the map at stride 2^freeze_at learns. timm registers layers in the order of the forward."""
+    last = dict(zip(STRIDES, body.feature_info.module_name(), strict=True)).get(1 << freeze_at)
+    if last is None:
+        raise ValueError(
+            f"MODEL.BACKBONE.FREEZE_AT must be 0, or 2 to 5 for the maps at strides {list(STRIDES)}, got {freeze_at}"
+        )
+    inside = (f"{last}.", f"{last.replace('.', '_')}.")  # timm's list of layers spells "layers.0" as "layers_0"
+    parameters = list(body.named_parameters())
+    end = max(place for place, (name, _) in enumerate(parameters) if name.startswith(inside))
+    for _, parameter in parameters[: end + 1]:
+        parameter.requires_grad_(False)
 
 
 _ANY_SIZE = {"strict_img_size": False, "always_partition": True}  # Swin takes images of one size alone otherwise

@@ -80,6 +80,7 @@ def build_backbone(cfg: CN) -> Backbone:
         output_norms=b.OUTPUT_NORMS,
         drop_path=b.DROP_PATH,
         checkpoint_stages=cfg.MODEL.ACTIVATION_CHECKPOINTING,
+        freeze_at=b.FREEZE_AT,
         options=dict(b.OPTIONS),
     )
 

@@ -312,3 +312,36 @@ def _large(images: int, each: int, ring: list[float]) -> dict:
         "images": [{"id": i + 1, "file_name": f"{i}.jpg", "height": 480, "width": 640} for i in range(images)],
         "annotations": list(entries()),
     }
+
+
+def test_batches_of_several_sizes(cfg: CfgNode) -> None:
+    cfg.INPUT.TRAIN.SIZE_FACTORS = [1.0, 2.0, 2.0]
+    batches = first(cfg, 60)
+    sizes = [batch.canvas for batch in batches]
+    assert set(sizes) == {(32, 64), (64, 96)} and 28 < sizes.count((64, 96)) < 52  # two in three
+    for batch in batches:
+        for image in batch.images:
+            height, width = image.shape[1:]
+            assert batch.canvas == (64, 96) or (height <= 32 and width <= 48)
+    later = first(cfg, 10, start_step=5)
+    assert all(same(a, b) for a, b in zip(later, batches[5:], strict=False))
+    other = first(cfg, 20, rank=1, world_size=2, images_per_process=3)
+    assert [batch.canvas for batch in other] == sizes[:20]
+    cfg.INPUT.TRAIN.MODE = "resize"
+    with pytest.raises(ValueError, match="SIZE_FACTORS needs a mode with a SIZE, and 'resize' has none"):
+        first(cfg, 1)
+
+
+def test_mosaics_by_the_configuration(cfg: CfgNode) -> None:
+    cfg.INPUT.TRAIN.MOSAIC = 1.0
+    cfg.INPUT.TRAIN.SCALE = [1.0, 1.0]
+    batches = first(cfg, 4)
+    for batch in batches:
+        assert batch.canvas == (32, 64) and all(image.shape == (3, 32, 48) for image in batch.images)
+        assert all(len(target.objects) == 4 for target in batch.targets)
+        for target in batch.targets:
+            assert (target.objects.boxes[:, 2:] * torch.tensor([64, 32]) <= torch.tensor([24, 16])).all()
+    assert all(same(a, b) for a, b in zip(first(cfg, 4), batches, strict=True))
+    cfg.INPUT.TRAIN.MODE = "resize"
+    with pytest.raises(ValueError, match=r"INPUT\.TRAIN\.MOSAIC needs a mode with a SIZE, and 'resize' has none"):
+        first(cfg, 1)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from partglee.layers import MLP, MultiheadAttention, inverse_sigmoid, sine_position_boxes, sine_position_map
+from partglee.layers.blocks import _attention as fused_attention
 from partglee.modeling.early_fusion import EarlyFusion
 from partglee.modeling.part_decoder import QFormer
 
@@ -20,6 +21,16 @@ def attention_pair() -> tuple[MultiheadAttention, nn.MultiheadAttention]:
     theirs = nn.MultiheadAttention(16, 4, batch_first=True)
     theirs.load_state_dict(ours.state_dict())
     return ours, theirs
+
+
+def test_attention_is_float32_under_autocast_on_a_cpu() -> None:
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 4, 7, 8).bfloat16() for _ in range(3))
+    with torch.autocast("cpu", torch.bfloat16):
+        out = fused_attention(q, k, v, None)
+    weights = (q.float() @ k.float().transpose(-1, -2) / 8**0.5).softmax(-1)
+    assert out.dtype == torch.float32
+    torch.testing.assert_close(out, weights @ v.float(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("same", [False, True])

@@ -101,14 +101,9 @@ def _by_teacher(scores: NDArray[np.float64], teacher: NDArray[np.int64], count: 
 
 
 def look_at(
-    pixels: Pixels,
-    teachers: Sequence[Teacher],
-    segment: Segmenter,
-    *,
-    names: Sequence[str],
-    objectness: Objectness | None = None,
+    pixels: Pixels, teachers: Sequence[Teacher], *, names: Sequence[str], objectness: Objectness | None = None
 ) -> list[dict[str, Any]]:
-    """One photo -> its entries: name, box (xyxy), score, the names' soft scores, and the mask of what is likely.
+    """One photo -> its entries: name, box (xyxy), score, and the names' soft scores.
 
     Args:
         names: C.
@@ -124,12 +119,19 @@ def look_at(
         entries.append({**entry, "box": fused.boxes[row].tolist()})
     if objectness is not None:
         entries += _main_thing(pixels, *objectness(pixels))
-    wanted = [entry for entry in entries if not entry["name"] or entry["score"] >= _MASKED]
-    masks = segment(pixels, np.array([entry["box"] for entry in wanted]).reshape(-1, 4)) if wanted else []
-    for entry, mask in zip(wanted, masks, strict=True):
-        if mask.any():
-            entry["segmentation"] = region_from_mask(entry["name"] or "thing", mask).segmentation
     return [{**entry, "box": [round(value, 1) for value in entry["box"]]} for entry in entries]
+
+
+def add_masks(pixels: Pixels, entries: Sequence[dict[str, Any]], segment: Segmenter) -> list[dict[str, Any]]:
+    """The entries of `look_at`, those that are likely or have no name with the mask of their box."""
+    wanted = [row for row, entry in enumerate(entries) if not entry["name"] or entry["score"] >= _MASKED]
+    masks = segment(pixels, np.array([entries[row]["box"] for row in wanted]).reshape(-1, 4)) if wanted else []
+    found = list(entries)
+    for row, mask in zip(wanted, masks, strict=True):
+        if mask.any():
+            name = entries[row]["name"] or "thing"
+            found[row] = {**entries[row], "segmentation": region_from_mask(name, mask).segmentation}
+    return found
 
 
 def _main_thing(pixels: Pixels, boxes: NDArray[np.float64], sure: NDArray[np.float64]) -> list[dict[str, Any]]:
@@ -145,27 +147,37 @@ def _main_thing(pixels: Pixels, boxes: NDArray[np.float64], sure: NDArray[np.flo
 
 
 def make_lines(
-    files: Sequence[Path], root: Path, lines: Path, look: Callable[[Pixels], list[dict[str, Any]]]
+    files: Sequence[Path],
+    root: Path,
+    lines: Path,
+    look: Callable[[Pixels], list[dict[str, Any]]],
+    segment: Segmenter | None = None,
 ) -> Iterator[Path]:
     """Look at the photos that `lines` does not have yet; one line is written for each, at once. Yields each photo.
 
-    A line that was cut off by an end of the program is taken away, and its photo looked at again.
+    A line that was cut off by an end of the program is taken away, and its photo looked at again. With `segment` the
+    photos whose line has no masks get a second line with them, which counts.
     """
-    done = set(read_lines(lines, repair=True))
+    done = read_lines(lines, repair=True)
     lines.parent.mkdir(parents=True, exist_ok=True)
     with lines.open("a", encoding="utf-8") as stream:
         for file in files:
             name = file.relative_to(root).as_posix()
-            if name not in done:
+            line = done.get(name)
+            if line is None or (segment is not None and not line.get("masks")):
                 pixels = read_image(file)
-                entry = {"file": name, "size": [pixels.shape[0], pixels.shape[1]], "entries": look(pixels)}
-                stream.write(json.dumps(entry, separators=(",", ":")) + "\n")
+                entries = look(pixels) if line is None else line["entries"]
+                if segment is not None:
+                    entries = add_masks(pixels, entries, segment)
+                size = [pixels.shape[0], pixels.shape[1]]
+                line = {"file": name, "size": size, "masks": segment is not None, "entries": entries}
+                stream.write(json.dumps(line, separators=(",", ":")) + "\n")
                 stream.flush()
             yield file
 
 
 def read_lines(lines: Path, *, repair: bool = False) -> dict[str, dict[str, Any]]:
-    """What `make_lines` has written: {file: line}.
+    """What `make_lines` has written: {file: line}, the last one of each.
 
     Raises:
         ValueError: for a line that is not JSON, with its number; the last one is left out instead, as its end may be
@@ -209,6 +221,7 @@ def write_pseudo_labels(
     """Lines -> a COCO file of positive objects and regions to ignore (`iscrowd`); `info` says where it comes from.
 
     Each object keeps its `score` and the `soft_scores` of its names, see `judge`. A box without a mask stays a box.
+    Photos without an object are left out: as their background is not labelled, nothing is learned from them.
 
     Returns:
         How many photos, photos with objects, objects and regions to ignore there are, and how many objects and regions
@@ -229,8 +242,9 @@ def write_pseudo_labels(
         name = told.get(Path(file).name.partition("_")[0])
         judged = list(judge(line["entries"], name, positive=positive, ignored=ignored))
         regions = [_region(entry, verdict) for entry, verdict in judged]
-        images.append((number, AnnotatedImage(file, line["size"][0], line["size"][1], tuple(regions))))
         crowds = sum(region.crowd for region in regions)
+        if len(regions) > crowds:
+            images.append((number, AnnotatedImage(file, line["size"][0], line["size"][1], tuple(regions))))
         counts["photos"] += 1
         counts["photos with objects"] += len(regions) > crowds
         counts["objects"] += len(regions) - crowds
@@ -305,6 +319,10 @@ def main(argv: Argv = None) -> int:
         help="of the teachers' files; those that are there take part (%(default)s)",
     )  # fmt: skip
     parser.add_argument("--output", type=Path, default=root / "pseudo_labels.json", help="(%(default)s)")
+    parser.add_argument(
+        "--boxes", action="store_true",
+        help="look without the segmenter, which takes most of the time; a run without this option adds the masks",
+    )  # fmt: skip
     parser.add_argument("--assemble", action="store_true", help="write the file from the photos looked at so far")
     return run(parser, argv, _prepare)
 
@@ -329,7 +347,8 @@ def _prepare(arguments: argparse.Namespace) -> Iterator[str]:
         if not folders:
             raise ValueError(f"no photos in folders of {arguments.photos}; put each source into a folder of its own")
         photos = list_images([str(one) for one in folders])
-        for number, _ in enumerate(make_lines(photos, arguments.photos, lines, _looker(files)), 1):
+        segment = None if arguments.boxes else BoxSegmenter(files["segmenter"].parent)
+        for number, _ in enumerate(make_lines(photos, arguments.photos, lines, _looker(files), segment), 1):
             if number % 100 == 0 or number == len(photos):
                 yield f"{number} of {len(photos)} photos"
     counts = write_pseudo_labels(lines, arguments.output, teachers=files)
@@ -346,7 +365,6 @@ def _looker(files: dict[str, Path]) -> Callable[[Any], list[dict[str, Any]]]:
     return partial(
         look_at,
         teachers=list(teachers.values()),
-        segment=BoxSegmenter(files["segmenter"].parent),
         names=list(read_builtin("coco").objects),
         objectness=(lambda pixels: yolox.raw(pixels)[:2]) if isinstance(yolox, YoloxNano) else None,
     )

@@ -15,6 +15,7 @@ from partglee.data.annotations.coco_json import read_coco
 from partglee.data.checks.content import validate
 from partglee.data.prepare.pseudo_labels import (
     PhotoName,
+    add_masks,
     fuse,
     judge,
     look_at,
@@ -102,12 +103,14 @@ PIXELS = np.zeros((40, 60, 3), np.uint8)
 def test_a_photo_becomes_entries() -> None:
     teachers = [Seen(([0, 0, 20, 20], 0.8, 2), ([30, 0, 50, 20], 0.12, 1)), Seen(([0, 0, 20, 20], 0.6, 2))]
     thing = np.array([[0, 20, 60, 40], [0, 0, 5, 5]], float), np.array([0.4, 0.9])
-    entries = look_at(PIXELS, teachers, inside, names=["dog", "cup", "car"], objectness=lambda pixels: thing)
+    entries = look_at(PIXELS, teachers, names=["dog", "cup", "car"], objectness=lambda pixels: thing)
     assert [(entry["name"], round(entry["score"], 2)) for entry in entries] == [("car", 0.7), ("", 0.4)]
     assert entries[0]["soft"] == {"car": 0.7} and entries[1]["box"] == [0, 20, 60, 40], (
         "too small to be the photo's thing"
     )
-    assert all("segmentation" in entry for entry in entries)
+    assert all("segmentation" in entry for entry in add_masks(PIXELS, entries, inside))
+    unsure = [entry("car", 0.2, [0, 0, 10, 10])]
+    assert add_masks(PIXELS, unsure, inside) == unsure
 
 
 def entry(name: str, score: float, box: list[float]) -> dict[str, Any]:
@@ -167,11 +170,28 @@ def test_a_run_that_was_stopped_goes_on(tmp_path: Path) -> None:
         read_lines(lines)
 
 
+def test_masks_are_added_later(tmp_path: Path) -> None:
+    files, lines, looked = photos(tmp_path, 2), tmp_path / "out.jsonl", []
+
+    def look(pixels: Any) -> list[dict[str, Any]]:
+        looked.append(len(looked))
+        return [entry("car", 0.5, [0, 0, 10, 10])]
+
+    list(make_lines(files, tmp_path, lines, look))
+    assert not any("segmentation" in line["entries"][0] for line in read_lines(lines).values())
+    list(make_lines(files[:1], tmp_path, lines, look, inside))
+    assert ["segmentation" in line["entries"][0] for line in read_lines(lines).values()] == [True, False]
+    written = lines.read_bytes()
+    list(make_lines(files, tmp_path, lines, look))  # without a segmenter nothing is left to do
+    list(make_lines(files[:1], tmp_path, lines, look, inside))
+    assert lines.read_bytes() == written and len(looked) == 2
+
+
 def test_the_file_is_read_as_any_other(tmp_path: Path) -> None:
     files, lines, output = photos(tmp_path, 2), tmp_path / "out.jsonl", tmp_path / "out.json"
     teachers = [Seen(([0, 0, 20, 20], 0.8, 2), ([30, 0, 50, 20], 0.2, 0))]
     names = ["person", "bicycle", "car"]
-    list(make_lines(files, tmp_path, lines, lambda pixels: look_at(pixels, teachers, inside, names=names)))
+    list(make_lines(files, tmp_path, lines, lambda pixels: look_at(pixels, teachers, names=names), inside))
     weights = tmp_path / "teacher.onnx"
     weights.write_bytes(b"weights")
     counts = write_pseudo_labels(lines, output, teachers={"seen": weights})

@@ -1,0 +1,123 @@
+"""Mosaics: four images of one data set on one canvas (Bochkovskiy et al., YOLOv4, arXiv 2004.10934).
+
+Objects come with their parts, smaller than alone and beside what they are seldom beside. All four images have one
+vocabulary and one meaning of what is unlabelled, so that what a mosaic supervises is what they supervise together.
+
+H x W the canvas, N instances of one level in all four images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from partglee.data.mapper import LevelSample, Sample
+from partglee.data.records import ImageRecord, Records
+from partglee.data.transforms import Size
+
+SampleMapper = Callable[[ImageRecord, np.random.Generator], Sample]
+
+
+class MosaicMapper:
+    """Samples of single images, and with a chance mosaics of an image and three others.
+
+    Args:
+        records: that the others are drawn from.
+        single: a record to a sample that fills the canvas.
+        quarter: a record to a sample of at most a quarter of it, (H // 2, W // 2).
+        chance: of a mosaic, 0..1. A record with referring expressions is always shown alone: they speak of one image.
+        canvas: (H, W).
+        fill: (R, G, B) 0..255 where a quarter is not filled; what padding becomes is the mean colour.
+    """
+
+    def __init__(
+        self,
+        records: Records,
+        *,
+        single: SampleMapper,
+        quarter: SampleMapper,
+        chance: float,
+        canvas: Size,
+        fill: Sequence[float] = (0.0, 0.0, 0.0),
+    ) -> None:
+        self.records = records
+        self.single = single
+        self.quarter = quarter
+        self.chance = chance
+        self.canvas = canvas
+        self.fill = tuple(round(value) for value in fill)
+
+    def __call__(self, record: ImageRecord, rng: np.random.Generator) -> Sample:
+        """A sample, the same one for the same state of `rng`.
+
+        Raises:
+            FileNotFoundError, ValueError: for an image that cannot be read, be it one of the other three.
+        """
+        if record.expressions or rng.random() >= self.chance:
+            return self.single(record, rng)
+        others = [self.records[int(row)] for row in rng.integers(len(self.records), size=3)]
+        pieces = [self.quarter(one, rng) for one in (record, *others)]
+        order = rng.permutation(4)
+        return mosaic([pieces[place] for place in order], self.canvas, self.fill, file=pieces[0].file)
+
+
+def mosaic(pieces: Sequence[Sample], canvas: Size, fill: Sequence[int], *, file: str) -> Sample:
+    """Four samples of at most (H // 2, W // 2) to one: top left, top right, bottom left, bottom right.
+
+    Args:
+        pieces: without expressions.
+        file: that the mosaic is called by.
+
+    Raises:
+        ValueError: for a piece that is larger than its quarter.
+    """
+    half = canvas[0] // 2, canvas[1] // 2
+    image = torch.tensor(fill, dtype=torch.uint8)[:, None, None].repeat(1, *canvas)
+    corners = [(top, left) for top in (0, half[0]) for left in (0, half[1])]
+    for piece, (top, left) in zip(pieces, corners, strict=True):
+        height, width = piece.image.shape[1:]
+        if height > half[0] or width > half[1]:
+            raise ValueError(f"a piece of a mosaic of {canvas} must be at most {half}, got {(height, width)}")
+        image[:, top : top + height, left : left + width] = piece.image
+    first = np.cumsum([0, *(len(piece.objects.labels) for piece in pieces[:-1])])
+    parents = [np.where(piece.parent >= 0, piece.parent + row, -1) for piece, row in zip(pieces, first, strict=True)]
+    return Sample(
+        image,
+        _together([piece.objects for piece in pieces], corners, canvas),
+        _together([piece.parts for piece in pieces], corners, canvas),
+        np.concatenate(parents).astype(np.int64),
+        file,
+    )
+
+
+def _together(levels: Sequence[LevelSample], corners: Sequence[tuple[int, int]], canvas: Size) -> LevelSample:
+    """One level of the four; masks stay where all instances have one."""
+    boxes = [level.boxes + np.array([left, top] * 2) for level, (top, left) in zip(levels, corners, strict=True)]
+    masks: NDArray[np.bool_] | None = None
+    labels = np.concatenate([level.labels for level in levels]).astype(np.int64)
+    if len(labels) and all(level.masks is not None for level in levels if len(level.labels)):
+        masks = np.zeros((len(labels), *canvas), bool)
+        row = 0
+        for level, (top, left) in zip(levels, corners, strict=True):
+            if level.masks is not None:
+                count, height, width = level.masks.shape
+                masks[row : row + count, top : top + height, left : left + width] = level.masks
+                row += count
+    negative, not_exhaustive = _looked_for(levels, set(labels.tolist()))
+    return LevelSample(labels, np.concatenate(boxes), masks, negative, not_exhaustive)
+
+
+def _looked_for(levels: Sequence[LevelSample], shown: set[int]) -> tuple[frozenset[int] | None, frozenset[int]]:
+    """(negative, not exhaustive) of the whole: a name is annotated in full where it is so in each of the four."""
+    if all(level.negative is None for level in levels):
+        return None, frozenset[int]().union(*(level.not_exhaustive for level in levels))
+    each = [
+        (set(level.labels.tolist()) | level.negative) - level.not_exhaustive
+        for level in levels
+        if level.negative is not None
+    ]
+    exhaustive = set[int].intersection(*each)
+    return frozenset(exhaustive - shown), frozenset(shown - exhaustive)
