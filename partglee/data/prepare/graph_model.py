@@ -57,17 +57,18 @@ def run_graph(
         ValueError: for a kind of node that is not known.
     """
     values: dict[str, Tensor] = {**constants, **inputs}
+    return [_value(name, values, nodes) for name in outputs]
 
-    def value(name: str) -> Tensor:
-        if name not in values:
-            node = nodes[name]
-            operation = _OPERATIONS.get(node["op"])
-            if operation is None:
-                raise ValueError(f"node {name!r} is a {node['op']}; known are {', '.join(_OPERATIONS)}")
-            values[name] = operation(node.get("attr", {}), *[value(source) for source in node["input"]])
-        return values[name]
 
-    return [value(name) for name in outputs]
+def _value(name: str, values: dict[str, Tensor], nodes: Mapping[str, Node]) -> Tensor:
+    """Of one node, kept in `values`. A closure that calls itself would keep all maps until the next collection."""
+    if name not in values:
+        node = nodes[name]
+        operation = _OPERATIONS.get(node["op"])
+        if operation is None:
+            raise ValueError(f"node {name!r} is a {node['op']}; known are {', '.join(_OPERATIONS)}")
+        values[name] = operation(node.get("attr", {}), *[_value(source, values, nodes) for source in node["input"]])
+    return values[name]
 
 
 def _convolve(attributes: Mapping[str, Any], x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:

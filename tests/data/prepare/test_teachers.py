@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import gc
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +103,25 @@ def test_a_graph_is_what_its_nodes_say(tmp_path: Path) -> None:
             expected = (scaled[..., y0, x0] * (1 - u) + scaled[..., y0, x1] * u) * (1 - v)
             expected = expected + (scaled[..., y1, x0] * (1 - u) + scaled[..., y1, x1] * u) * v
             torch.testing.assert_close(large[..., row, column], expected)
+
+
+def test_a_graph_keeps_nothing_of_a_photo(tmp_path: Path) -> None:
+    """Not even until the next collection: the maps of a photo are hundreds of megabytes."""
+    k = np.ones((1, 1, 2, 2), np.float32)
+    read, constants = read_graph(
+        graph_file(
+            tmp_path, [convolution("c", ["x", "k"], "Conv2D", 1), convolution("y", ["c", "k"], "Conv2D", 1)], {"k": k}
+        )
+    )
+    x = torch.ones(1, 2, 4, 4)
+    gone = weakref.ref(x)
+    gc.disable()
+    try:
+        run_graph(read, constants, {"x": x}, ("y",))
+        del x
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_what_is_no_graph_is_told(tmp_path: Path) -> None:
