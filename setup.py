@@ -247,7 +247,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["partglee", "partglee.*"]),
     package_data={
-        "partglee": ["py.typed", "weights/*.safetensors", "text/word_lists/*"],
+        "partglee": ["py.typed", "weights/*.safetensors", "text/word_lists/*", "text/vocabularies/*"],
         "partglee.data": ["vocabularies/*", "mappings/*"],
     },
     exclude_package_data={"partglee": ["_lib/*"]},

@@ -8,6 +8,7 @@ from partglee.config.zoo import (
     list_models,
     load_config,
     merge_overrides,
+    project_config,
     recipe_in,
 )
 
@@ -20,6 +21,7 @@ __all__ = [
     "list_models",
     "load_config",
     "merge_overrides",
+    "project_config",
     "recipe_in",
     "run_defaults",
 ]

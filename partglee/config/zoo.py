@@ -91,6 +91,17 @@ def load_config(name: str | Path, overrides: Sequence[Any] = (), *, defaults: Ca
     return _filled(defaults(), _read(file), overrides, source=str(file))
 
 
+def project_config(name: str | Path, overrides: Sequence[Any] = (), *, folder: Path, defaults: Callable[[], CN]) -> CN:
+    """`load_config` of a file, or of a project's configuration by its name.
+
+    Args:
+        folder: of the project's configurations.
+    """
+    inside = folder / f"{name}.yaml"
+    file = inside if Path(name).suffix == "" and inside.is_file() else name
+    return load_config(file, overrides, defaults=defaults)
+
+
 def recipe_in(name: str | Path, overrides: Sequence[Any] = ()) -> str:
     """Which recipe a configuration is for: its `RECIPE`, or that of the `KEY VALUE` pairs.
 

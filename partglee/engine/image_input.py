@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
+from fvcore.common.config import CfgNode as CN
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -112,6 +113,11 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     dtype = PRECISIONS[precision]
     return torch.autocast(device.type, dtype=dtype) if dtype else nullcontext()
+
+
+def precision_of(cfg: CN) -> str:
+    """What `SOLVER.PRECISION` is called here."""
+    return {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}[cfg.SOLVER.PRECISION]
 
 
 def usable_device(device: str | torch.device | None) -> torch.device:

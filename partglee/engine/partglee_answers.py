@@ -8,14 +8,13 @@ import numpy as np
 from fvcore.common.config import CfgNode as CN
 from numpy.typing import NDArray
 
+from partglee.engine.image_input import precision_of
 from partglee.engine.predictor import Predictor
 from partglee.modeling import PartGLEE
 from partglee.modeling.multi_label import MultiLabel
 from partglee.modeling.part_maps import part_map
 from partglee.modeling.postprocess import PostprocessOptions
 from partglee.structures import Grounding, Prediction, Vocabulary
-
-_PRECISIONS = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 class PartGLEEAnswers:
@@ -73,7 +72,7 @@ def partglee_answerer(cfg: CN, model: PartGLEE) -> PartGLEEAnswers:
         short_side=cfg.INPUT.TEST.SHORT_SIDE,
         max_side=cfg.INPUT.TEST.MAX_SIDE,
         score_threshold=cfg.TEST.SCORE_THRESHOLD,
-        precision=_PRECISIONS[cfg.SOLVER.PRECISION],
+        precision=precision_of(cfg),
     )
     multi_label = MultiLabel(
         object_queries=cfg.TEST.OBJECT_QUERIES,

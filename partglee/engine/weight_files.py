@@ -13,8 +13,9 @@ from partglee.checkpoint import CONFIG_NAME as CONFIG_NAME
 from partglee.checkpoint import read_metadata
 from partglee.config import config_from_text, get_cfg, list_models, load_config
 
-# Metadata of weight files beside CONFIG_NAME: the text of their configuration; the names of a name table.
-CONFIG_TEXT, TABLE_NAMES = "partglee_config_text", "names"
+# Metadata of weight files beside CONFIG_NAME: the text of their configuration; the names of a name table; the tokenizer
+# of a BERT, as `tokenizer.json` has it.
+CONFIG_TEXT, TABLE_NAMES, WORDS = "partglee_config_text", "names", "partglee_words"
 TABLE_KEY = "embeddings"  # tensor of a name table, in a file of its own or among weights
 _SHIPPED = Path(__file__).resolve().parents[1] / "weights"
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from fvcore.common.config import CfgNode as CN
+from torch import Tensor
 
 from partglee.checkpoint import LoadReport, load_weights, read_weights
 from partglee.engine.logging import LOGGER
@@ -15,12 +18,19 @@ from partglee.modeling.backbone import Backbone
 _CLASSIFIER = ("classifier.", "fc.", "head.", "head_", "conv_head.", "bn2.", "norm.", "norm_pre.")
 
 
-def load_initial_weights(cfg: CN, model: Any, complete: bool = False) -> None:
+def load_initial_weights(
+    cfg: CN,
+    model: Any,
+    complete: bool = False,
+    *,
+    rename: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None,
+) -> None:
     """`MODEL.BACKBONE.WEIGHTS`, then `MODEL.WEIGHTS`, each where given; what stayed as initialised is logged.
 
     Args:
         model: any; with `MODEL.BACKBONE.WEIGHTS` its `backbone` is a `Backbone`.
         complete: every weight must be in `MODEL.WEIGHTS`.
+        rename: the tensors of that file, which may be of another model, under the names that they have here.
 
     Raises:
         ValueError: for a file that is missing, damaged, incomplete where it must not be, or fits nothing.
@@ -28,9 +38,10 @@ def load_initial_weights(cfg: CN, model: Any, complete: bool = False) -> None:
     if "BACKBONE" in cfg.MODEL and cfg.MODEL.BACKBONE.WEIGHTS:
         LOGGER.info(str(load_backbone(model.backbone, cfg.MODEL.BACKBONE.WEIGHTS)))
     if cfg.MODEL.WEIGHTS:
-        report = load_weights(
-            model, find_weights(cfg.MODEL.WEIGHTS), allow_missing=not complete, ignore=[TABLE_KEY], verbose=False
-        )
+        file = find_weights(cfg.MODEL.WEIGHTS)
+        weights = file if rename is None else rename(read_weights(file))
+        report = load_weights(model, weights, allow_missing=not complete, ignore=[TABLE_KEY], verbose=False)
+        report = replace(report, source=str(file))
         if not report.loaded:
             raise ValueError(f"{report}\nno tensor of MODEL.WEIGHTS fits this model; is it of another configuration?")
         LOGGER.info(str(report))

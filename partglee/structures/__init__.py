@@ -6,6 +6,7 @@ from partglee.structures.features import DenoisingQueries, PartQueries, PixelFea
 from partglee.structures.grounding import Grounding
 from partglee.structures.images import ImageBatch, batch_images
 from partglee.structures.known_parts import known_parts
+from partglee.structures.mask_answer import MaskAnswer
 from partglee.structures.outputs import DecoderOutput, LayerPrediction, ModelOutput
 from partglee.structures.prediction import Level, Prediction
 from partglee.structures.referring import ReferringBatch
@@ -26,6 +27,7 @@ __all__ = [
     "Level",
     "LevelSupervision",
     "LevelTargets",
+    "MaskAnswer",
     "ModelOutput",
     "PartQueries",
     "PixelFeatures",

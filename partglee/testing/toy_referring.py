@@ -69,19 +69,21 @@ def register_toy_referring(
     size: tuple[int, int] = (128, 128),
     rules: ExpressionRules | None = None,
     num_val: int = NUM_VAL,
+    evaluator: str = "referring",
 ) -> tuple[DatasetSpec, DatasetSpec]:
     """Register `NAME_train`, endless, and `NAME_val`; names that are taken are replaced.
 
     Args:
         rules: which sentences; None = objects alone, eight an image. `ExpressionRules(parts=0.5)` speaks of parts too.
         num_val: scenes for validation, never seen in training.
+        evaluator: `referring_parts` scores parts apart from objects.
     """
     rules = replace(rules or ExpressionRules(), clothes=False)  # figures are of a colour themselves
     made = []
     for split, seed, count in (("train", TRAIN_SEED, 1_000_000), ("val", VAL_SEED, num_val)):
         spec = DatasetSpec(
             name=f"{name}_{split}", annotations="", images="", reader=_read, vocabulary=TOY_VOCABULARY,
-            evaluator="referring", options={"num_images": count, "seed": seed, "size": size}, expressions=rules,
+            evaluator=evaluator, options={"num_images": count, "seed": seed, "size": size}, expressions=rules,
         )  # fmt: skip
         made.append(register(spec, replace=True))
     return made[0], made[1]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from partglee.text.backend import TextBackend, fingerprint_of
+from partglee.text.word_pieces import vocabulary_file
 
 _SPECIAL = _BEGIN, _END, _PAD, _UNKNOWN = "[CLS]", "[SEP]", "[PAD]", "[UNK]"
 _FILES = ("tokenizer.json", "vocab.txt")
@@ -150,7 +151,8 @@ def read_word_pieces(file: str | Path) -> Any:
     """A WordPiece tokenizer that adds `[CLS]` and `[SEP]` and neither cuts nor pads.
 
     Args:
-        file: a `tokenizer.json`, or a `vocab.txt`, one WordPiece a line, whose words are lower case if they all are.
+        file: a `tokenizer.json`, or a `vocab.txt`, one WordPiece a line, whose words are lower case if they all are; or
+            the name of a vocabulary that comes with the library (`toy`).
 
     Raises:
         ValueError: for a file that is neither.
@@ -158,7 +160,7 @@ def read_word_pieces(file: str | Path) -> Any:
     _transformers()
     from tokenizers import BertWordPieceTokenizer, Tokenizer
 
-    file = Path(file)
+    file = vocabulary_file(file)
     if not file.is_file():
         raise ValueError(f"no vocabulary {file}; pass BERT's vocab.txt or tokenizer.json")
     try:

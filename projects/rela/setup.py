@@ -8,7 +8,7 @@ setup(
     description="ReLA: generalized referring segmentation (GRES, CVPR 2023) on partglee",
     packages=["rela", "rela.configs"],
     package_dir={"rela.configs": "configs"},
-    package_data={"rela": ["vocabularies/*.txt"], "rela.configs": ["*.yaml"]},
+    package_data={"rela.configs": ["*.yaml"]},
     python_requires=">=3.10",
     install_requires=["partglee", "transformers>=4.40"],
     entry_points={"partglee.plugins": ["rela = rela"], "console_scripts": ["rela = rela.cli:main"]},

@@ -9,14 +9,13 @@ Importing this makes the recipe `rela` known to every command of partglee.
 from rela.answer import Answer
 from rela.config import build_model, list_configs, load_config
 from rela.model import ReLA
-from rela.predictor import AnswerOptions, EncodedImage, Predictor
+from rela.predictor import AnswerOptions, Predictor
 from rela.recipe import RELA
 
 __all__ = [
     "RELA",
     "Answer",
     "AnswerOptions",
-    "EncodedImage",
     "Predictor",
     "ReLA",
     "build_model",

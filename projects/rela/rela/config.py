@@ -9,8 +9,7 @@ from typing import Any
 from fvcore.common.config import CfgNode as CN
 from torch import nn
 
-import partglee.config
-from partglee.config import get_cfg
+from partglee.config import get_cfg, project_config
 from partglee.config.values import BELOW_ONE, COUNT, FROM_ZERO, POSITIVE, SHARE, Numbers, Range, Words
 from partglee.modeling import build_backbone
 from partglee.modeling.pixel_decoder import PixelDecoder
@@ -19,7 +18,6 @@ from rela.criterion import MINIMAP_RULES, ReLACriterion
 from rela.fusion import Gate, WordFusion
 from rela.model import FUSIONS, ReLA
 from rela.region_decoder import FORMS, SPLITS, RegionDecoder
-from rela.words import vocabulary_file
 
 _HERE = Path(__file__).resolve().parent
 CONFIGS = next((folder for folder in (_HERE / "configs", _HERE.parent / "configs") if folder.is_dir()), _HERE)
@@ -121,9 +119,7 @@ RANGES: dict[str, Range] = {
 
 def load_config(name: str | Path, overrides: Sequence[Any] = ()) -> CN:
     """Defaults, then a YAML file or one of this project by name (`rela_swint`), then `KEY VALUE` pairs."""
-    inside = CONFIGS / f"{name}.yaml"
-    file = inside if Path(name).suffix == "" and inside.is_file() else name
-    return partglee.config.load_config(file, overrides, defaults=rela_defaults)
+    return project_config(name, overrides, folder=CONFIGS, defaults=rela_defaults)
 
 
 def list_configs() -> list[str]:
@@ -192,8 +188,7 @@ def build_model(cfg: CN | str | Path, *, text_encoder: TextBackend | None = None
 
 def build_text(cfg: CN) -> TextBackend:
     """The words' side; what `MODEL.TEXT` keeps from learning does not require gradients."""
-    text = cfg.MODEL.TEXT.clone()
-    text.BERT.VOCABULARY = vocabulary_file(text.BERT.VOCABULARY)
+    text = cfg.MODEL.TEXT
     backend = backend_kind(cfg).build(text)
     if hasattr(backend, "keep_end"):
         backend.keep_end = text.BERT.KEEP_END

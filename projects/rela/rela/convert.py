@@ -13,13 +13,11 @@ import torch
 from fvcore.common.config import CfgNode as CN
 from torch import Tensor
 
-from partglee.checkpoint import ConversionReport, apply_rules, read_metadata, read_weights, write_weights
+from partglee.checkpoint import ConversionReport, apply_rules, read_weights, write_weights
 from partglee.checkpoint.rules import DROPPED, PIXEL_DECODER, RESNET, SWIN, drop, rule
-from partglee.config import config_from_text
-from partglee.engine.weight_files import CONFIG_TEXT
+from partglee.engine.weight_files import CONFIG_TEXT, WORDS
 from partglee.text import read_word_pieces
-from rela.config import build_model, load_config, rela_defaults
-from rela.words import WORDS_TEXT, vocabulary_file
+from rela.config import build_model, load_config
 
 CLOSED = "gates into the next stage of the backbone: zero, so that words never pass them"
 _FUSION = r"backbone\.layers\.(\d)\.fusion\."
@@ -121,7 +119,7 @@ def convert_file(
         _as_released(cfg, state)
     metadata = {"partglee_source": "rela"}
     if vocabulary is not None:
-        metadata[WORDS_TEXT] = read_word_pieces(vocabulary).to_str()
+        metadata[WORDS] = read_word_pieces(vocabulary).to_str()
     cfg.MODEL.TEXT.BERT.PRETRAINED = ""  # the weights hold the words
     with torch.device("meta"):
         ours = {key: tuple(value.shape) for key, value in build_model(cfg).state_dict().items()}
@@ -135,25 +133,6 @@ def convert_file(
     metadata[CONFIG_TEXT] = cfg.dump()
     write_weights(state, target, metadata)
     return report, name
-
-
-def export_file(source: str | Path, target: str | Path) -> None:
-    """Weights of a run with their vocabulary inside, so that they need no other file.
-
-    Raises:
-        ValueError: for weights that do not say their configuration, or whose vocabulary is gone.
-    """
-    metadata = read_metadata(source)
-    state = read_weights(source)
-    if CONFIG_TEXT not in metadata:
-        raise ValueError(f"{source} does not say its configuration; is it of `python -m rela train`?")
-    if WORDS_TEXT not in metadata:
-        cfg = config_from_text(metadata[CONFIG_TEXT], source=str(source), defaults=rela_defaults)
-        words = cfg.MODEL.TEXT.BERT.VOCABULARY
-        if not words:
-            raise ValueError(f"{source} names no vocabulary file (MODEL.TEXT.BERT.VOCABULARY)")
-        metadata[WORDS_TEXT] = read_word_pieces(vocabulary_file(words)).to_str()
-    write_weights(state, target, {key: value for key, value in metadata.items() if key != "format"})
 
 
 def _fitting_config(state: Mapping[str, Tensor]) -> str:

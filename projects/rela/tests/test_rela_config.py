@@ -9,9 +9,9 @@ import rela
 import torch
 import yaml
 from rela.config import CONFIGS, RANGES, rela_defaults
-from rela.words import word_list
 
 from partglee.config.values import check_values, leaves
+from partglee.text.word_pieces import word_list
 
 
 @pytest.mark.parametrize("name", rela.list_configs())

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from partglee.checkpoint import read_metadata, write_weights
+from partglee.text.word_pieces import vocabulary_file
 
 NATURAL = ("relative_position_index", "position_ids", "num_batches_tracked")
 
@@ -210,7 +211,7 @@ def test_a_file_that_lacks_a_tensor(small_swin: rela.ReLA, tmp_path: Path, capsy
     assert "1 missing or of another shape (region_decoder.language.0.gate)" in capsys.readouterr().err
     released["sem_seg_head.predictor.lang_weight"] = torch.zeros(())
     write_weights(released, tmp_path / "in.safetensors")
-    words = Path(rela.__file__).parent / "vocabularies" / "toy.txt"
+    words = vocabulary_file("toy")
     assert main([*arguments, "--vocabulary", str(words)]) == 0
-    assert "rela_vocabulary" in read_metadata(tmp_path / "out.safetensors")
+    assert "partglee_words" in read_metadata(tmp_path / "out.safetensors")
     assert len(load_file(tmp_path / "out.safetensors")) == len(small_swin.state_dict())

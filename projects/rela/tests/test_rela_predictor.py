@@ -17,6 +17,7 @@ from rela_helpers import save_tiny, tiny_config, tiny_rela
 
 from partglee.engine.answers import AnswersExpressions
 from partglee.structures import Level, Prediction
+from partglee.text.word_pieces import vocabulary_file
 
 EXPRESSIONS = ["the red car", "all boats", "a zebra"]
 
@@ -222,7 +223,9 @@ def test_wrong_options(predictor: rela.Predictor, photo: np.ndarray) -> None:
     with pytest.raises(ValueError, match="no_target must be one of"):
         predictor(photo, "a car", no_target="maybe")
     with pytest.raises(ValueError, match="expressions_at_once"):
-        rela.Predictor(model=predictor.model, expressions_at_once=0)
+        rela.Predictor(
+            model=predictor.model, image_input=predictor.input, options=AnswerOptions(), expressions_at_once=0
+        )
 
 
 def test_weights_that_know_their_configuration(tmp_path: Path, photo: np.ndarray) -> None:
@@ -235,7 +238,7 @@ def test_weights_that_know_their_configuration(tmp_path: Path, photo: np.ndarray
 
 def test_exported_weights_carry_their_words(tmp_path: Path, photo: np.ndarray) -> None:
     words = tmp_path / "words.txt"
-    words.write_text((Path(rela.__file__).parent / "vocabularies" / "toy.txt").read_text())
+    words.write_text(vocabulary_file("toy").read_text())
     file = save_tiny(tmp_path / "tiny.safetensors", ["MODEL.TEXT.BERT.VOCABULARY", str(words)])
     assert main(["export", str(file), str(tmp_path / "whole.safetensors")]) == 0
     said = rela.Predictor.from_pretrained(file, device="cpu")(photo, EXPRESSIONS)

@@ -8,9 +8,8 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-WORDS_TEXT = "rela_vocabulary"  # in weight files: the tokenizer, so that they need no other file
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-SHIPPED = Path(__file__).parent / "vocabularies"
+_SHIPPED = Path(__file__).parent / "vocabularies"
 _TOKEN = re.compile(r"[^\W_]+|[^\w\s]|_")
 
 
@@ -30,7 +29,8 @@ def word_list(expressions: Iterable[str], *, most: int = 30522) -> list[str]:
     return [*pieces, *words][:most]
 
 
-def vocabulary_file(name: str) -> str:
-    """A path as it is; the file of a vocabulary that ships with this project by its name (`toy`)."""
-    shipped = SHIPPED / f"{name}.txt"
-    return str(shipped) if name and not Path(name).suffix and shipped.is_file() else name
+def vocabulary_file(name: str | Path) -> Path:
+    """The file of a vocabulary that comes with the library by its name (`toy`, `photos`: words of expressions made by
+    rule), else the path as it is."""
+    shipped = _SHIPPED / f"{name}.txt"
+    return shipped if str(name) and not Path(name).suffix and shipped.is_file() else Path(name)
