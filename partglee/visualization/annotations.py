@@ -13,6 +13,7 @@ from partglee.basics.files import write_jpeg
 from partglee.data.annotations.categories import has_levels, image_file_name, is_part_category, part_pair
 from partglee.data.annotations.entries import as_content
 from partglee.data.annotations.expressions import is_old_form
+from partglee.data.annotations.values import flag
 from partglee.data.images import read_image
 from partglee.data.records import Records
 from partglee.data.segmentation import decode, encode_segmentation, is_finite
@@ -150,7 +151,7 @@ def annotated_prediction(
     for entry in entries:
         category = categories.get(entry.get("category_id"))
         box = entry.get("bbox")
-        if category is None or entry.get("iscrowd") or "id" not in entry or not _is_box(box):
+        if category is None or _is_crowd(entry) or "id" not in entry or not _is_box(box):
             continue
         box = _inside(box, size)
         if box is None:
@@ -205,3 +206,11 @@ def _is_box(value: Any) -> TypeGuard[Sequence[float]]:
     """Whether something is four finite numbers."""
     numbers = isinstance(value, (list, tuple)) and all(isinstance(number, (int, float)) for number in value)
     return numbers and len(value) == 4 and all(map(is_finite, value))
+
+
+def _is_crowd(entry: Mapping[str, Any]) -> bool:
+    """What is neither yes nor no is drawn: the check of the file names it."""
+    try:
+        return flag(entry.get("iscrowd"), "iscrowd")
+    except ValueError:
+        return False

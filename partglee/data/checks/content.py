@@ -306,7 +306,7 @@ def _expressions(
     levels: dict[Any, dict[Any, bool]] = {}
     for key, entry in good.items():
         levels.setdefault(entry["image_id"], {})[key] = categories[entry["category_id"]].is_part
-    crowds = {key: bool(entry.get("iscrowd")) for key, entry in good.items()}
+    crowds = {key: _is_crowd(entry) for key, entry in good.items()}
     report.summary.update(check_expressions(images, levels, crowds, error=report.error, warn=report.warn))
 
 

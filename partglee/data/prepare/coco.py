@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from partglee.basics.files import read_json
+from partglee.data.annotations.values import flag
 from partglee.data.prepare.command import Argv, add_output, run, write_apart, write_shares
 from partglee.data.prepare.files import AnnotatedImage
 from partglee.data.prepare.regions import Region
@@ -29,32 +30,45 @@ def read_coco(sources: Sequence[tuple[Path, str]]) -> tuple[list[dict[str, Any]]
     contents = [read_json(path, "COCO instances file") for path, _ in sources]
     if not contents:
         raise ValueError("no COCO instances file was given")
-    names = {entry["id"]: str(entry["name"]) for entry in contents[0]["categories"]}
-    for (path, _), content in zip(sources, contents, strict=True):
-        if {entry["id"]: str(entry["name"]) for entry in content["categories"]} != names:
+    found = [_names(content, path) for content, (path, _) in zip(contents, sources, strict=True)]
+    names = found[0]
+    for (path, _), others in zip(sources, found, strict=True):
+        if others != names:
             raise ValueError(f"the categories of {path} are not those of {sources[0][0]}; prepare them apart")
     categories = [{"id": key, "name": names[key], "level": "object"} for key in sorted(names)]
-    return categories, _images(contents, [folder for _, folder in sources], names)
+    return categories, _images(contents, sources, names)
+
+
+_WRONG = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
+
+
+def _names(content: Any, path: Path) -> dict[int, str]:
+    try:
+        for key in ("images", "annotations"):
+            iter(content[key])
+        return {entry["id"]: str(entry["name"]) for entry in content["categories"]}
+    except _WRONG as error:
+        raise ValueError(f"{path} is no COCO instances file ({error!r:.80}); see docs/datasets.md") from error
 
 
 def _images(
-    contents: Sequence[dict[str, Any]], folders: Sequence[str], names: dict[int, str]
+    contents: Sequence[dict[str, Any]], sources: Sequence[tuple[Path, str]], names: dict[int, str]
 ) -> Iterator[AnnotatedImage]:
     seen: set[str] = set()
-    for content, folder in zip(contents, folders, strict=True):
+    for content, (path, folder) in zip(contents, sources, strict=True):
         of_image: dict[int, list[Region]] = defaultdict(list)
-        sizes = {image["id"]: (int(image["height"]), int(image["width"])) for image in content["images"]}
+        sizes: dict[int, tuple[int, int]] = {}
+        for image in content["images"]:
+            try:
+                sizes[image["id"]] = int(image["height"]), int(image["width"])
+                str(image["file_name"]), int(image["id"])
+            except _WRONG as error:
+                raise ValueError(f"{path}: the entry of an image, {image!s:.80}, is not readable: {error!r}") from error
         for entry in content["annotations"]:
-            what = f"annotation {entry.get('id')} of image {entry['image_id']}"
-            of_image[entry["image_id"]].append(
-                Region(
-                    names[entry["category_id"]],
-                    tuple(float(value) for value in entry["bbox"]),  # type: ignore[arg-type]
-                    float(entry["area"]),
-                    _compressed(entry.get("segmentation"), sizes.get(entry["image_id"], (0, 0)), what),
-                    crowd=bool(entry.get("iscrowd", 0)),
-                )
-            )
+            try:
+                of_image[entry["image_id"]].append(_region(entry, names, sizes))
+            except _WRONG as error:
+                raise ValueError(f"{path}: an annotation, {entry!s:.80}, is not readable: {error!r:.200}") from error
         for image in content["images"]:
             name = Path(str(image["file_name"])).name
             if name in seen:
@@ -64,6 +78,16 @@ def _images(
                 f"{folder}/{image['file_name']}" if folder else str(image["file_name"]),
                 int(image["height"]), int(image["width"]), tuple(of_image[image["id"]]), image_id=int(image["id"]),
             )  # fmt: skip
+
+
+def _region(entry: dict[str, Any], names: dict[int, str], sizes: dict[int, tuple[int, int]]) -> Region:
+    what = f"annotation {entry.get('id')} of image {entry['image_id']}"
+    x, y, width, height = (float(value) for value in entry["bbox"])
+    return Region(
+        names[entry["category_id"]], (x, y, width, height), float(entry["area"]),
+        _compressed(entry.get("segmentation"), sizes.get(entry["image_id"], (0, 0)), what),
+        crowd=flag(entry.get("iscrowd"), f"{what}: iscrowd"),
+    )  # fmt: skip
 
 
 def _compressed(segmentation: Any, size: tuple[int, int], what: str) -> Any:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from partglee.basics.files import read_json, write_json
 from partglee.data.annotations.expressions import count_expressions
+from partglee.data.annotations.values import flag
 from partglee.data.prepare.command import Argv, run
 from partglee.data.prepare.raw_files import load_plain_pickle
 from partglee.data.spec import datasets_root
@@ -134,7 +135,9 @@ class _Split:
                     f"{what} means annotation {key} of image {self._annotations[key]['image_id']}, but is a ref of "
                     f"image {ref['image_id']}; take both files from one download"
                 )
-        kept = [key for key in ids if not (self._skip_crowds and self._annotations[key].get("iscrowd"))]
+        kept = [
+            key for key in ids if not (self._skip_crowds and flag(self._annotations[key].get("iscrowd"), "iscrowd"))
+        ]
         self._note("targets that are crowds", len(ids) - len(kept))
         if ids and not kept:
             self._note("expressions of crowds alone", len(ref["sentences"]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -154,6 +155,43 @@ def test_coco_keeps_its_ids_and_takes_an_image_once(tmp_path: Path) -> None:
         for name in ("train", "val")
     }
     assert ids == {"train": [7], "val": [9, 3]}, "an image of both is kept from training"
+
+
+SQUARE = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 4, 4], "area": 16, "iscrowd": 0}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"segmentation": {"size": [8, 8], "counts": [5]}}, {"segmentation": {"size": [8, 8], "counts": "PPP"}},
+        {"segmentation": {"size": [80, 8], "counts": [640]}}, {"bbox": [1, 2]}, {"bbox": None}, {"area": None},
+        {"area": 10**400}, {"image_id": [1]}, {"category_id": 7}, {"iscrowd": "maybe"}, {"iscrowd": [0]},
+    ],
+)  # fmt: skip
+def test_coco_names_an_annotation_that_is_damaged(
+    change: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = {
+        "images": [{"id": 1, "file_name": "1.png", "height": 8, "width": 8}],
+        "categories": [{"id": 1, "name": "car"}], "annotations": [{**SQUARE, **change}],
+    }  # fmt: skip
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    assert coco.main([f"{tmp_path / 'a.json'}=a", "--output", str(tmp_path), "--val-share", "0"]) == 2
+    said = capsys.readouterr().err
+    assert "a.json" in said and said.count("\n") == 1
+    assert not (tmp_path / "train.json").exists()
+
+
+@pytest.mark.parametrize(("written", "crowd"), [("0", 0), ("false", 0), (None, 0), ("1", 1), (True, 1)])
+def test_coco_reads_crowds_as_they_are_meant(written: Any, crowd: int, tmp_path: Path) -> None:
+    content = {
+        "images": [{"id": 1, "file_name": "1.png", "height": 8, "width": 8}],
+        "categories": [{"id": 1, "name": "car"}], "annotations": [{**SQUARE, "iscrowd": written}],
+    }  # fmt: skip
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    assert coco.main([f"{tmp_path / 'a.json'}=a", "--output", str(tmp_path), "--val-share", "0"]) == 0
+    (entry,) = json.loads((tmp_path / "train.json").read_text())["annotations"]
+    assert entry["iscrowd"] == crowd
 
 
 @pytest.mark.parametrize("count, share, expected", [(400, 0.1, 40), (18, 0.1, 2), (3, 0.1, 1), (1, 0.5, 0), (9, 0, 0)])
