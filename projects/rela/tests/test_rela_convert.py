@@ -129,6 +129,8 @@ def in_released_form(model: rela.ReLA) -> dict[str, Tensor]:
             out[f"sem_seg_head.pixel_decoder.input_proj.{2 - int(match[1])}.{int(match[2] == 'norm')}.{match[3]}"] = (
                 value
             )
+        elif match := re.fullmatch(r"backbone\.body\.(conv1|bn1|layer\d)\.(.+)", key):
+            out[_released_resnet(match[1], match[2])] = value
         elif key == "pixel_decoder.level_embed":
             out["sem_seg_head.pixel_decoder.transformer.level_embed"] = value[[2, 1, 0]]
         elif match := re.fullmatch(
@@ -147,6 +149,17 @@ def in_released_form(model: rela.ReLA) -> dict[str, Tensor]:
             else:
                 raise AssertionError(f"{key} has no released name")
     return out
+
+
+def _released_resnet(head: str, rest: str) -> str:
+    """Names of detectron2's ResNet."""
+    if head in ("conv1", "bn1"):
+        return f"backbone.stem.conv1.{'norm.' if head == 'bn1' else ''}{rest}"
+    block, name, *end = rest.split(".")
+    stage = f"backbone.res{int(head[-1]) + 1}.{block}"
+    if name == "downsample":
+        return f"{stage}.shortcut.{'norm.' if end[0] == '1' else ''}{end[-1]}"
+    return f"{stage}.{name.replace('bn', 'conv')}.{'norm.' if name.startswith('bn') else ''}{'.'.join(end)}"
 
 
 SMALL = [
@@ -178,6 +191,29 @@ def test_other_sizes_come_back_as_they_were(small_swin: rela.ReLA) -> None:
     assert all(torch.equal(converted[key], ours[key]) for key in ours)
     told = str(report)
     assert "gates into the next stage of the backbone: zero" in told and "dropped 2" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "num_backbone"),
+    [
+        # 87,903,584 of the classifier less its head of 1,025,000 and the norm before it.
+        ("rela_swinb", (), 86_876_536),
+        # Without the classifier of 2,049,000; its norms are constants, not parameters.
+        ("rela_r50", ("MODEL.BACKBONE.FROZEN_NORM", False), 23_508_032),
+    ],
+)
+def test_other_backbones_come_back_as_they_were(
+    name: str, more: tuple[object, ...], num_backbone: int, tmp_path: Path
+) -> None:
+    """As large as timm's and torchvision's classifiers without their heads; every tensor has a released name and comes
+    back. Names of the released ResNet are detectron2's, as those of its pixel decoder are."""
+    torch.manual_seed(0)
+    model = rela.build_model(rela.load_config(name, [*SMALL, *more]))
+    assert sum(p.numel() for p in model.backbone.parameters()) == num_backbone
+    converted, report = convert_state_dict(in_released_form(model))
+    ours = {key: value for key, value in model.state_dict().items() if not key.endswith(NATURAL)}
+    assert {key for key in converted if not key.endswith(NATURAL)} == set(ours) and not report.unknown
+    assert all(torch.equal(converted[key], ours[key]) for key in ours)
 
 
 def test_open_gates_are_kept() -> None:
