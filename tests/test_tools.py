@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
+import benchmark_questions
 import benchmark_train
 import pytest
 
@@ -23,3 +25,13 @@ def test_the_parts_of_a_training_step(tmp_path: Path, monkeypatch: pytest.Monkey
     assert list(sample) == list(benchmark_train.PARTS)
     for part in ("data", "forward", "matching", "losses", "backward", "optimiser"):
         assert sample[part] > 0, part
+
+
+def test_ten_questions_are_timed_against_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["partglee", "partglee-tiny", "--repeat", "1", "--size", "48x64", "--threads", "1"]
+    monkeypatch.setattr("sys.argv", ["benchmark_questions.py", *arguments])
+    benchmark_questions.main()
+    told = capsys.readouterr().out
+    assert re.search(r"partglee-tiny +processor: one \d+ ms .*, ten \d+ ms .*, ratio \d", told)
