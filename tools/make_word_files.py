@@ -149,7 +149,10 @@ def main() -> None:
 
 
 def write_imagenet(wordnet: WordNet, known: dict[int, str], photos: Path, coco: Path) -> None:
-    """Class -> name of COCO above it, the nearest known name at most a step above it, whether it is an animal."""
+    """Class -> name of COCO above it, the nearest object's name at most a step above it, whether it is an animal."""
+    objects = {
+        plain_name(name) for one in ("coco", "lvis", "objects365") for name in Vocabulary.builtin(one).object_names
+    }
     of_coco = {wordnet.synset(entry["synset"]): name for name, entry in json.loads(coco.read_text()).items()}
     animal = wordnet.synset("animal.n.01")
     classes = {}
@@ -160,7 +163,7 @@ def write_imagenet(wordnet: WordNet, known: dict[int, str], photos: Path, coco: 
             ups += level
             level = [up for one in level for up in wordnet.synsets[one].above]
         hit = depth_to_known(wordnet, int(wnid[1:]), known)
-        near = hit[1] if hit and hit[0] <= 1 else None
+        near = hit[1] if hit and hit[0] <= 1 and hit[1] in objects else None
         classes[wnid] = [next((of_coco[one] for one in ups if one in of_coco), None), near, animal in ups]
     write_json(classes, ROOT / "data" / "mappings" / "imagenet_names.json")
     told = [sum(bool(entry[column]) for entry in classes.values()) for column in range(3)]

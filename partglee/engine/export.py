@@ -15,9 +15,11 @@ from partglee.config import config_from_text
 from partglee.config.values import check_values
 from partglee.engine.weight_files import CONFIG_TEXT, TABLE_KEY, TABLE_NAMES, find_table
 from partglee.text import TableBackend, backend_kind
+from partglee.text.table import read_table
 
 PROJECTION_KEY = "text_encoder.projection"
 TEACHER = "text_encoder.teacher."  # of training with distillation; nothing else reads it
+_RIDGE = 5e-6  # of the mean square of a column: below it the rounding of half precision is fitted
 _KEPT_SECTIONS = ("MODEL", "INPUT", "TEST")
 _FREE_KEYS = ("INPUT.TEST.", "TEST.", "MODEL.OBJECT_DECODER.NUM_PARSED")  # no weight depends on these
 
@@ -73,6 +75,44 @@ def export_weights(
             raise ValueError(f"{lost[0]} does not fit into float16; export with half=False")
     write_weights(state, out, told)
     return Path(out)
+
+
+def unproject_weights(weights: str | Path, table: str | Path, out: str | Path, *, without: Sequence[str] = ()) -> float:
+    """Exported weights -> weights that training with the original name table starts from.
+
+    The text projection, which exported weights have no more, is the linear map that takes the vectors of `table` to the
+    embeddings of the same names in the file, by ridge regression. Further names of `table` go the same way.
+
+    Args:
+        weights: a file of `export_weights` with a name table.
+        table: the name table that it was trained with, or one with those names and more.
+        out: a `.safetensors` file.
+        without: beginnings of keys that are left out, such as "backbone.".
+
+    Returns:
+        How far the mapped embeddings are from those of the file, relative to their norm.
+
+    Raises:
+        ValueError: for weights without a name table, or without a name of `table`.
+    """
+    file = _weights_file(Path(weights))
+    metadata, state = read_metadata(file), read_weights(file)
+    if TABLE_KEY not in state or TABLE_NAMES not in metadata:
+        raise ValueError(f"{file} has no name table; expected a file that `partglee export` wrote")
+    names, embeddings = read_table(find_table(str(table)))
+    rows = {name: row for row, name in reversed(list(enumerate(names)))}
+    known = [(place, rows[name]) for place, name in enumerate(metadata[TABLE_NAMES].split("\n")) if name in rows]
+    if not known:
+        raise ValueError(f"{table} has none of the names of {file}; expected the table that it was trained with")
+    places, chosen = zip(*known, strict=True)
+    wanted = state.pop(TABLE_KEY)[list(places)].double()
+    vectors = embeddings[list(chosen)].double()
+    gram = vectors.T @ vectors
+    ridge = _RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
+    projection = torch.linalg.solve(gram + ridge, vectors.T @ wanted)
+    kept = {key: value for key, value in state.items() if not key.startswith(tuple(without))}
+    write_weights({**kept, PROJECTION_KEY: projection.float().contiguous()}, out, {"format": "pt"})
+    return float((vectors @ projection - wanted).norm() / wanted.norm())
 
 
 def _weights_file(path: Path) -> Path:

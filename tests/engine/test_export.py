@@ -15,7 +15,7 @@ from partglee.cli import main
 from partglee.config import config_from_text, load_config
 from partglee.engine import Predictor
 from partglee.engine.build import build_initial_model
-from partglee.engine.export import export_weights
+from partglee.engine.export import export_weights, unproject_weights
 from partglee.testing import fill_weights, tiny_model
 
 VOCABULARY = {"dog": ["head", "tail"], "person": ["arm"]}
@@ -62,6 +62,22 @@ def test_the_table_is_projected_and_clip_vectors_stay_out(checkpoint: Path, tabl
     torch.testing.assert_close(state["embeddings"], raw @ model.text_encoder.projection.detach())
     assert "text_encoder.projection" not in state
     assert all(value.shape != raw.shape for value in state.values())
+
+
+def test_what_is_unprojected_has_the_projection_again(checkpoint: Path, table: Path, tmp_path: Path) -> None:
+    trained = tiny_model(table=table).state_dict()
+    file = export_weights(checkpoint, tmp_path / "mine.safetensors", half=False)
+    error = unproject_weights(file, table, tmp_path / "start.safetensors", without=["backbone."])
+    start = load_file(tmp_path / "start.safetensors")
+    raw = tiny_model(table=table).text_encoder.backend.embeddings
+    projected = raw @ start["text_encoder.projection"]
+    torch.testing.assert_close(projected, raw @ trained["text_encoder.projection"], rtol=1e-3, atol=1e-3)
+    assert error < 1e-3 and set(start) == {key for key in trained if not key.startswith("backbone.")}
+    with pytest.raises(ValueError, match="has no name table"):
+        unproject_weights(tmp_path / "start.safetensors", table, tmp_path / "again.safetensors")
+    np.savez(tmp_path / "other.npz", names=np.array(["nothing"]), embeddings=np.ones((1, 4), np.float32))
+    with pytest.raises(ValueError, match=r"other\.npz has none of the names"):
+        unproject_weights(file, tmp_path / "other.npz", tmp_path / "again.safetensors")
 
 
 def test_a_teacher_of_the_text_tower_stays_out(checkpoint: Path, tmp_path: Path) -> None:
