@@ -27,6 +27,7 @@ class ConversionReport:
     aliases: int = 0  # further names of a tensor already converted, checked for equality
     unknown: list[str] = field(default_factory=list)  # keys that no rule knows
     config: str | None = None  # the zoo's configuration that the weights fit
+    config_text: str | None = None  # the configuration that they say themselves, as YAML
     absent: tuple[str, ...] = ()  # patterns of our keys that no weights of the source have
 
     def __str__(self) -> str:

@@ -15,7 +15,8 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("convert", help="convert released PartGLEE, GLEE or MaskDINO weights")
     parser.add_argument(
         "--from", dest="source", required=True, metavar="NAME",
-        help="what wrote them: partglee, glee, maskdino, or a form that the recipe of a project converts",
+        help="what wrote them: partglee, glee, maskdino, detectron2 (its trainer, of this model), or a form that the "
+        "recipe of a project converts",
     )  # fmt: skip
     parser.add_argument(
         "--config-file", metavar="FILE",
@@ -34,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     from partglee.basics.names import nearest
     from partglee.checkpoint import read_weights, write_weights
     from partglee.checkpoint.convert import check_fit
-    from partglee.config import load_config
+    from partglee.config import config_from_text, load_config
     from partglee.engine.recipe import converters
     from partglee.engine.weight_files import CONFIG_NAME, CONFIG_TEXT
 
@@ -51,6 +52,9 @@ def run(arguments: argparse.Namespace) -> int:
     metadata = {"partglee_source": arguments.source}
     if cfg is not None:
         metadata[CONFIG_TEXT] = cfg.dump()
+    elif report.config_text:
+        metadata[CONFIG_TEXT], file = report.config_text, "the configuration that the weights say"
+        cfg = config_from_text(report.config_text, source=arguments.input, defaults=recipe.defaults)
     elif report.config:
         metadata[CONFIG_NAME], file = report.config, report.config
         cfg = load_config(report.config, defaults=recipe.defaults)

@@ -26,7 +26,8 @@ def get_cfg() -> CN:
     cfg.MODEL.BACKBONE.OUTPUT_NORMS = False  # layer norm on every map (released Swin)
     cfg.MODEL.BACKBONE.DROP_PATH = 0.0  # stochastic depth; 0 = timm's default
     cfg.MODEL.BACKBONE.OPTIONS = CN(new_allowed=True)  # more keyword arguments for timm.create_model
-    cfg.MODEL.BACKBONE.WEIGHTS = ""  # timm state dict (.safetensors or .pth) to start training from
+    # timm state dict (.safetensors or .pth), or a ResNet of detectron2's model zoo (.pkl), to start training from
+    cfg.MODEL.BACKBONE.WEIGHTS = ""
 
     cfg.MODEL.TEXT = CN()
     cfg.MODEL.TEXT.BACKEND = "clip"  # clip | table | bert, or what a project adds to `partglee.text.BACKENDS`

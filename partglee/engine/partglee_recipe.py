@@ -11,7 +11,7 @@ from fvcore.common.config import CfgNode as CN
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from partglee.checkpoint import convert_state_dict, read_metadata
+from partglee.checkpoint import convert_state_dict, convert_trained, read_metadata
 from partglee.checkpoint.convert import SOURCES
 from partglee.config import config_from_text, get_cfg
 from partglee.criterion import HierarchicalCriterion, build_criterion, summarise, total
@@ -165,6 +165,9 @@ PARTGLEE = register_recipe(
         group_of=group_of,
         embeddings=("level_embed", "qformer.content", "qformer.position"),
         check=check_names,
-        convert={source: partial(convert_state_dict, source=source) for source in SOURCES},
+        convert={
+            **{source: partial(convert_state_dict, source=source) for source in SOURCES},
+            "detectron2": convert_trained,  # what its trainer saved of our model
+        },
     )
 )

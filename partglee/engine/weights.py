@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from fvcore.common.config import CfgNode as CN
 from torch import Tensor
 
-from partglee.checkpoint import LoadReport, load_weights, read_weights
+from partglee.checkpoint import LoadReport, load_weights, read_detectron2_resnet, read_weights
+from partglee.checkpoint.detectron2 import convert_resnet, is_detectron2_resnet
 from partglee.engine.logging import LOGGER
 from partglee.engine.weight_files import TABLE_KEY, find_weights
 from partglee.modeling.backbone import Backbone
@@ -48,14 +50,21 @@ def load_initial_weights(
 
 
 def load_backbone(backbone: Backbone, file: str) -> LoadReport:
-    """Fill the timm feature extractor from a timm state dict (of the whole classifier, or of the extractor).
+    """Fill the timm feature extractor from a timm state dict (of the whole classifier, or of the extractor), or from a
+    ResNet of detectron2's model zoo (`.pkl`).
 
     The classifier is dropped; half-precision files are widened.
 
     Raises:
-        ValueError: when a weight of the extractor is missing or of another shape.
+        ValueError: when a weight of the extractor is missing or of another shape, and for a ResNet of detectron2 that
+            would give other numbers here.
     """
-    state = read_weights(file)
+    if Path(file).suffix == ".pkl":
+        state = read_detectron2_resnet(file)
+    else:
+        state = read_weights(file)
+        if is_detectron2_resnet(state):
+            state = convert_resnet({"model": state}, source=file)
     body = backbone.body
     own = body.state_dict()
     renamed = {}
