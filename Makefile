@@ -4,11 +4,12 @@ PY := .venv/bin/python
 READY := .venv/.ready
 PROJECTS := $(patsubst projects/%/setup.py,%,$(wildcard projects/*/setup.py))
 PROJECTS_READY := .venv/.ready-projects
+DETECTRON2 := .venv-detectron2
 # A test runs without network, weights or GPU; what compiles, exports or builds has a target of its own.
 FAST := not slow and not gpu and not detectron2 and not compile
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest
 
-.PHONY: test test-core test-projects test-compile test-all fuzz lint demo bench ops clean
+.PHONY: test test-core test-projects test-compile test-detectron2 test-all fuzz lint demo bench ops clean
 
 test: $(PROJECTS_READY)  ## fast tests of the package and of all projects: 8 minutes on two cores
 	$(PYTEST) -m "$(FAST)" $(ARGS)
@@ -23,6 +24,9 @@ $(PROJECTS:%=test-%): test-%: $(PROJECTS_READY)
 
 test-compile: $(PROJECTS_READY)  ## torch.compile, torch.export, ONNX, the native build
 	$(PYTEST) -m "compile and not slow and not gpu" $(ARGS)
+
+test-detectron2: $(DETECTRON2)/.ready  ## the plug-in inside the real detectron2 0.6, which is set up in an environment of its own
+	PARTGLEE_NEEDS_DETECTRON2=1 OMP_NUM_THREADS=1 $(DETECTRON2)/bin/python -m pytest tests/integrations/detectron2 $(ARGS)
 
 test-all: $(PROJECTS_READY)  ## also the slow ones, and those for a GPU or detectron2 where there is one
 	$(PYTEST) $(ARGS)
@@ -57,5 +61,9 @@ $(PROJECTS_READY): $(READY) $(PROJECTS:%=projects/%/setup.py)  # what projects n
 	$(if $(PROJECTS),$(PY) -m pip install -q $(PROJECTS:%=-e projects/%))
 	touch $(PROJECTS_READY)
 
+$(DETECTRON2)/.ready: $(READY) tools/install_detectron2.sh
+	bash tools/install_detectron2.sh $(PY) $(DETECTRON2)
+	touch $@
+
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv $(DETECTRON2) build *.egg-info

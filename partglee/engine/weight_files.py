@@ -25,6 +25,11 @@ def weights_dir() -> Path:
     return Path(os.environ.get("PARTGLEE_WEIGHTS", Path.home() / ".cache" / "partglee"))
 
 
+def named_weights() -> tuple[str, ...]:
+    """Names of weights that are there: those that ship with the library, and those of `weights_dir`."""
+    return tuple(sorted({file.stem for folder in (_SHIPPED, weights_dir()) for file in folder.glob("*.safetensors")}))
+
+
 def find_weights(name: str | Path) -> Path:
     """The weights file for a path or for a model's name."""
     path = Path(name)

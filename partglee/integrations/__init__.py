@@ -1,0 +1,1 @@
+"""PartGLEE inside other programs; the core imports none of this."""

@@ -1,0 +1,106 @@
+"""Each mistake is one clear error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from detectron2.config import get_cfg
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.modeling import build_model
+from detectron2.structures import Boxes, Instances
+
+from partglee.data import DatasetSpec, read_coco, register
+from partglee.integrations.detectron2 import (
+    PartGLEE,
+    PartMapReplay,
+    add_partglee_config,
+    register_from_detectron2,
+    register_in_detectron2,
+)
+
+
+@pytest.mark.parametrize("input_format", ["L", "YUV-BT.601"])
+def test_colours_that_the_weights_were_not_trained_with(cfg: Any, input_format: str) -> None:
+    cfg.INPUT.FORMAT = input_format
+    with pytest.raises(ValueError, match=f"INPUT.FORMAT must be RGB or BGR, got '{input_format}'.*trained with RGB"):
+        build_model(cfg)
+
+
+def test_classes_without_a_place_in_the_vocabulary(cfg: Any) -> None:
+    MetadataCatalog.get("zoo").thing_classes = ["dog", "zebra", "dog:wing"]
+    cfg.DATASETS.TEST = ("zoo",)
+    with pytest.raises(ValueError, match=r"data set 'zoo': 2 of 3 classes have no place.*'zebra', 'dog:wing'"):
+        build_model(cfg)
+    MetadataCatalog.get("strange").thing_classes = ["dog", "qqqqxxzz"]
+    cfg.DATASETS.TEST, cfg.MODEL.PARTGLEE.VOCABULARY = ("strange",), ""
+    with pytest.raises(ValueError, match=r"1 classes have no place in the model's name table.*qqqqxxzz"):
+        build_model(cfg)
+
+
+def test_sets_of_different_lists(cfg: Any) -> None:
+    MetadataCatalog.get("one").thing_classes = ["dog", "cat"]
+    MetadataCatalog.get("two").thing_classes = ["dog", "person"]
+    cfg.DATASETS.TEST = ("one", "two")
+    with pytest.raises(ValueError, match=r"DATASETS.TEST: one and two have different lists.*class 1 is 'cat'"):
+        build_model(cfg)
+
+
+def test_nothing_to_look_for_and_nothing_to_build(cfg: Any, tmp_path: Path) -> None:
+    cfg.MODEL.PARTGLEE.VOCABULARY = ""
+    with pytest.raises(ValueError, match=r"no names to look for.*MODEL.PARTGLEE.VOCABULARY"):
+        build_model(cfg)
+    cfg.MODEL.WEIGHTS = ""
+    with pytest.raises(ValueError, match=r"set MODEL.WEIGHTS to weights of PartGLEE, or MODEL.PARTGLEE.CONFIG"):
+        build_model(cfg)
+    cfg.MODEL.WEIGHTS = str(tmp_path / "none.safetensors")
+    with pytest.raises(ValueError, match=r"does not exist"):
+        build_model(cfg)
+    cfg.MODEL.WEIGHTS = "no-such-name"
+    with pytest.raises(ValueError, match=r"no weights for 'no-such-name'"):
+        build_model(cfg)
+    torch.save({"model": {"a": torch.ones(1)}}, tmp_path / "silent.pth")
+    cfg.MODEL.WEIGHTS = str(tmp_path / "silent.pth")
+    with pytest.raises(ValueError, match=r"does not say its configuration; set MODEL.PARTGLEE.CONFIG"):
+        build_model(cfg)
+
+
+def test_one_import_is_enough(tiny_weights: Path, catalogs: None) -> None:
+    cfg = get_cfg()  # without our keys
+    MetadataCatalog.get("pets").thing_classes = ["dog", "dog:head"]
+    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.DEVICE, cfg.MODEL.WEIGHTS = "PartGLEE", "cpu", str(tiny_weights)
+    cfg.DATASETS.TEST = ("pets",)
+    assert build_model(cfg).classes.names == ("dog", "dog:head")
+
+
+def test_training_inputs(tiny_weights: Path) -> None:
+    model = PartGLEE.from_weights(str(tiny_weights), "dog: head", training=True)
+    image = torch.zeros(3, 64, 64)
+    with pytest.raises(ValueError, match=r"a.jpg: training needs 'instances'; is the mapper one for training"):
+        model([{"image": image, "file_name": "a.jpg"}])
+    wrong = Instances((64, 64), gt_classes=torch.tensor([5]), gt_boxes=Boxes(torch.tensor([[0.0, 0, 9, 9]])))
+    with pytest.raises(ValueError, match=r"class 5 is none of 2 classes; the metadata lists others"):
+        model([{"image": image, "instances": wrong}])
+    model.criterion = None
+    with pytest.raises(ValueError, match=r"has no criterion"):
+        model([{"image": image, "instances": wrong}])
+
+
+def test_names_that_are_taken_or_not_there(catalogs: None, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"detectron2 has a data set 'coco_2017_val' already; pass as_name="):
+        register_in_detectron2("coco_2017_val")
+    with pytest.raises(ValueError, match=r"detectron2 has no data set 'nowhere'"):
+        register_from_detectron2("nowhere")
+    DatasetCatalog.register("nameless", list)
+    with pytest.raises(ValueError, match=r"lists no thing_classes"):
+        register_from_detectron2("nameless")
+    MetadataCatalog.get("nameless").thing_classes = ["dog"]
+    register(DatasetSpec(name="nameless", annotations="a", images="", reader=read_coco))
+    with pytest.raises(ValueError, match=r"registered already"):
+        register_from_detectron2("nameless")
+    assert register_from_detectron2("nameless", as_name="other").name == "other"
+    with pytest.raises(ValueError, match=r"a replay needs a folder of part maps"):
+        PartMapReplay(folder=tmp_path / "none", num_classes=3)
+    add_partglee_config(get_cfg())
