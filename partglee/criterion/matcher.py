@@ -107,7 +107,9 @@ class Matcher:
             cost = self.cost(predictions, i, targets.labels[rows], targets.boxes[rows])
             masks = targets.masks[i]
             if mask_features is not None and predictions.mask_embed is not None and masks is not None and len(masks):
-                cost += self.mask_cost(predictions.mask_embed[:, i], full_precision(mask_features[i]), masks)
+                own = self.mask_cost(predictions.mask_embed[:, i], full_precision(mask_features[i]), masks)
+                with_mask = targets.with_mask[i]
+                cost += own if with_mask is None else own.masked_fill(~with_mask, 0.0)
             cost = cost.nan_to_num(0.0, 0.0, 0.0)  # as released
             if allowed is not None:
                 cost = cost.masked_fill(~allowed[i], float("inf"))

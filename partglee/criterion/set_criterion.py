@@ -141,18 +141,22 @@ class SetCriterion:
     def _mask_losses(
         self, mask_embed: Tensor, targets: TargetBatch, matches: Matches, mask_features: Tensor
     ) -> dict[str, Tensor]:
-        """Images without masks have no part in it."""
+        """Images without masks have no part in it, nor have instances that have a box alone."""
         embeds, features, masks, rows, layers = [], [], [], [], []
         bounds = [0, *itertools.accumulate(matches.counts)]
         for i, target in enumerate(targets.masks):
             if target is None or len(target) == 0:
                 continue
             pairs = slice(bounds[i], bounds[i + 1])
-            embeds.append(mask_embed[matches.layer[pairs], i, matches.query[pairs]])
+            layer, query, row = matches.layer[pairs], matches.query[pairs], matches.target[pairs]
+            if (with_mask := targets.with_mask[i]) is not None:
+                kept = with_mask[row]
+                layer, query, row = layer[kept], query[kept], row[kept]
+            embeds.append(mask_embed[layer, i, query])
             features.append(full_precision(mask_features[i]))
             masks.append(target)
-            rows.append(matches.target[pairs])
-            layers.append(matches.layer[pairs])
+            rows.append(row)
+            layers.append(layer)
         if not masks:
             return {}
         logits, wanted = sampled_mask_logits(

@@ -30,6 +30,7 @@ class TargetBatch(NamedTuple):
     labels: Tensor  # (N,) long
     boxes: Tensor  # (N, 4) cxcywh in [0, 1]
     masks: tuple[Tensor | None, ...]  # B times (n_b, H, W) bool, or None where an image has no masks
+    with_mask: tuple[Tensor | None, ...]  # B times (n_b,) bool, whose masks count; None = those of all
     sizes: tuple[int, ...]  # n_b
     offsets: Tensor  # (B,) long, first row of each image
 
@@ -77,6 +78,7 @@ def batch_targets(
         labels=torch.cat([target.labels.to(device) for target in targets]),
         boxes=full_precision(torch.cat([target.boxes.to(device=device, dtype=dtype) for target in targets])),
         masks=tuple(None if target.masks is None else target.masks.to(device) for target in targets),
+        with_mask=tuple(None if target.with_mask is None else target.with_mask.to(device) for target in targets),
         sizes=sizes,
         offsets=torch.tensor(offsets, dtype=torch.long).to(device),
     )

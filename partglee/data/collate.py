@@ -128,12 +128,14 @@ def _targets(
 
 def _level_targets(level: LevelSample, chosen: NDArray[np.int64], canvas: Size) -> LevelTargets:
     labels = to_tensor(np.searchsorted(chosen, level.labels).astype(np.int64))
-    masks = None
+    masks = with_mask = None
     if level.masks is not None:
         _, height, width = level.masks.shape
         masks = torch.zeros(len(labels), *canvas, dtype=torch.bool)
         masks[:, :height, :width] = to_tensor(level.masks)
-    return LevelTargets(labels, relative_boxes(level.boxes, canvas), masks)
+        there: NDArray[np.bool_] = np.asarray(level.masks.any((1, 2)))
+        with_mask = None if there.all() else to_tensor(there)
+    return LevelTargets(labels, relative_boxes(level.boxes, canvas), masks, with_mask)
 
 
 def relative_boxes(boxes: NDArray[np.float64], canvas: Size) -> Tensor:

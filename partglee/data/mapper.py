@@ -28,7 +28,7 @@ class LevelSample(NamedTuple):
 
     labels: NDArray[np.int64]  # (N,)
     boxes: NDArray[np.float64]  # (N, 4) xyxy pixels of the sample
-    masks: NDArray[np.bool_] | None  # (N, h, w); None where an instance has only a box
+    masks: NDArray[np.bool_] | None  # (N, h, w), empty of an instance that has only a box; None where all have
     negative: frozenset[int] | None = None  # as in `ImageRecord`
     not_exhaustive: frozenset[int] = frozenset()
 
@@ -134,8 +134,10 @@ class Mapper:
             if area > 0 and area >= self.min_area:
                 kept.append(place)
                 masks.append(mask)
-        found = [mask for mask in masks if mask is not None]
-        stacked = np.stack(found) if found and len(found) == len(kept) else None
+        stacked = None
+        if any(mask is not None for mask in masks):
+            nothing = np.zeros(geometry.size, bool)
+            stacked = np.stack([nothing if mask is None else mask for mask in masks])
         labels = np.array([instances[place].label for place in kept], np.int64)
         return kept, LevelSample(labels, boxes[kept], stacked)
 

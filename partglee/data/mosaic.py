@@ -94,18 +94,18 @@ def mosaic(pieces: Sequence[Sample], canvas: Size, fill: Sequence[int], *, file:
 
 
 def _together(levels: Sequence[LevelSample], corners: Sequence[tuple[int, int]], canvas: Size) -> LevelSample:
-    """One level of the four; masks stay where all instances have one."""
+    """One level of the four."""
     boxes = [level.boxes + np.array([left, top] * 2) for level, (top, left) in zip(levels, corners, strict=True)]
     masks: NDArray[np.bool_] | None = None
     labels = np.concatenate([level.labels for level in levels]).astype(np.int64)
-    if len(labels) and all(level.masks is not None for level in levels if len(level.labels)):
+    if any(level.masks is not None for level in levels):
         masks = np.zeros((len(labels), *canvas), bool)
         row = 0
         for level, (top, left) in zip(levels, corners, strict=True):
             if level.masks is not None:
                 count, height, width = level.masks.shape
                 masks[row : row + count, top : top + height, left : left + width] = level.masks
-                row += count
+            row += len(level.labels)
     negative, not_exhaustive = _looked_for(levels, set(labels.tolist()))
     return LevelSample(labels, np.concatenate(boxes), masks, negative, not_exhaustive)
 

@@ -18,6 +18,7 @@ class LevelTargets:
     labels: Tensor  # (N,) long, positions in the batch vocabulary of this level
     boxes: Tensor  # (N, 4) cxcywh in [0, 1] of the padded canvas
     masks: Tensor | None = None  # (N, H, W) bool
+    with_mask: Tensor | None = None  # (N,) bool, False: the instance has a box alone, its mask says nothing; None = all
 
     def __post_init__(self) -> None:
         if self.labels.ndim != 1 or self.labels.dtype != torch.long:
@@ -28,13 +29,21 @@ class LevelTargets:
             )
         if self.masks is not None and (self.masks.ndim != 3 or len(self.masks) != len(self.labels)):
             raise ValueError(f"masks must be ({len(self.labels)}, H, W), got {tuple(self.masks.shape)}")
+        if self.with_mask is not None and (
+            self.masks is None or self.with_mask.shape != self.labels.shape or self.with_mask.dtype != torch.bool
+        ):
+            raise ValueError(
+                f"with_mask must be ({len(self.labels)},) bool and goes with masks, got {tuple(self.with_mask.shape)} "
+                f"{self.with_mask.dtype}{'' if self.masks is not None else ' without masks'}"
+            )
 
     def __len__(self) -> int:
         return int(self.labels.shape[0])
 
     def to(self, device: torch.device | str) -> LevelTargets:
         masks = None if self.masks is None else self.masks.to(device)
-        return LevelTargets(self.labels.to(device), self.boxes.to(device), masks)
+        with_mask = None if self.with_mask is None else self.with_mask.to(device)
+        return LevelTargets(self.labels.to(device), self.boxes.to(device), masks, with_mask)
 
     @staticmethod
     def empty(*, device: torch.device | str = "cpu") -> LevelTargets:

@@ -161,3 +161,57 @@ def test_gradient_of_denoising() -> None:
 
     inputs = (stack.logits.detach().requires_grad_(), stack.boxes.detach().requires_grad_())
     assert torch.autograd.gradcheck(loss, inputs, fast_mode=True)
+
+
+@pytest.mark.parametrize("known", [[True, False, True], [False, False, False]])
+def test_the_mask_of_an_instance_that_has_a_box_alone_says_nothing(known: list[bool]) -> None:
+    """Whatever it holds, pairs and losses are the same; the masks of the others count as before."""
+    decoder = random_decoder(1, 6, 3)
+    stack = stack_predictions(decoder.layers, layer_names(3))
+    features = torch.randn(1, decoder.layers[0].mask_embed.shape[-1], 8, 8, dtype=DTYPE)  # type: ignore[union-attr]
+    level = random_level(3, 3)
+    assert level.masks is not None
+    told = []
+    for content in (False, True):
+        masks = level.masks.clone()
+        masks[~torch.tensor(known)] = content
+        batch = batch_targets([replace(level, masks=masks, with_mask=torch.tensor(known))], num_names=3, device=CPU)
+        torch.manual_seed(1)
+        matches = Matcher(num_points=50).start(stack, batch, mask_features=features).result()
+        losses = SetCriterion(num_points=40, importance=0.0).losses(
+            stack, batch, matches, normaliser=torch.tensor(1.0), mask_features=features
+        )
+        told.append((matches, losses))
+    (one, terms), (other, others) = told
+    assert torch.equal(one.query, other.query) and torch.equal(one.target, other.target)
+    assert all(torch.equal(terms[term], others[term]) for term in terms)
+    # Against a batch of the instances that have a mask, with the same pairs.
+    kept = torch.tensor(known)
+    pairs = kept[one.target]
+    if not pairs.any():
+        assert terms["mask_bce"].tolist() == terms["mask_dice"].tolist() == [0, 0, 0]
+        return
+    fewer = batch_targets(
+        [LevelTargets(level.labels[kept], level.boxes[kept], level.masks[kept])], num_names=3, device=CPU
+    )
+    place = kept.cumsum(0) - 1
+    matches = one._replace(
+        layer=one.layer[pairs], image=one.image[pairs], query=one.query[pairs], target=place[one.target[pairs]],
+        counts=(int(pairs.sum()),),
+    )  # fmt: skip
+    options = {"normaliser": torch.tensor(1.0), "mask_features": features}
+    whole = batch_targets([replace(level, with_mask=kept)], num_names=3, device=CPU)
+    torch.manual_seed(2)
+    ours = SetCriterion(num_points=40).losses(stack, whole, one, **options)  # type: ignore[arg-type]
+    torch.manual_seed(2)
+    theirs = SetCriterion(num_points=40).losses(stack, fewer, matches, **options)  # type: ignore[arg-type]
+    for term in ("mask_bce", "mask_dice"):
+        torch.testing.assert_close(ours[term], theirs[term])
+
+
+def test_which_instances_have_masks_is_checked() -> None:
+    level = random_level(2, 3)
+    with pytest.raises(ValueError, match=r"with_mask must be \(2,\) bool and goes with masks, got \(3,\)"):
+        replace(level, with_mask=torch.ones(3, dtype=torch.bool))
+    with pytest.raises(ValueError, match="without masks"):
+        replace(level, masks=None, with_mask=torch.ones(2, dtype=torch.bool))

@@ -180,3 +180,16 @@ def test_images_without_masks() -> None:
     one = sample([1], [2])
     made = batch(one._replace(objects=level([1], masks=False)), one)
     assert made.targets[0].objects.masks is None and made.targets[1].objects.masks is not None
+
+
+def test_an_instance_without_mask() -> None:
+    one = sample([1, 2], [2])
+    assert one.objects.masks is not None
+    masks = one.objects.masks.copy()
+    masks[0] = False
+    made = batch(one._replace(objects=one.objects._replace(masks=masks)), one)
+    assert made.targets[0].objects.with_mask is not None
+    assert made.targets[0].objects.with_mask.tolist() == [False, True]
+    assert made.targets[1].objects.with_mask is None and made.targets[0].parts.with_mask is None
+    moved = made.targets[0].to("cpu").objects
+    assert moved.with_mask is not None and moved.with_mask.tolist() == [False, True]

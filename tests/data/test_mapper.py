@@ -177,14 +177,17 @@ def test_an_image_without_annotations(tmp_path: Path) -> None:
     assert sample.parent.shape == (0,)
 
 
-def test_one_box_without_mask_leaves_the_image_without_masks(tmp_path: Path) -> None:
-    """A made-up mask would teach something wrong."""
+def test_one_box_without_mask_has_an_empty_one(tmp_path: Path) -> None:
+    """The others keep theirs."""
     boxed = Instance(label=1, box=(5, 5, 20, 20))
     sample = Mapper(vocabulary=VOCABULARY, augmentation=SAME_SIZE)(
         record(tmp_path, [instance((0, 0, 9, 9)), boxed], [instance((0, 0, 5, 5))]), rng()
     )
-    assert sample.objects.masks is None and sample.objects.boxes.tolist() == [[0, 0, 9, 9], [5, 5, 20, 20]]
+    assert sample.objects.boxes.tolist() == [[0, 0, 9, 9], [5, 5, 20, 20]]
+    assert sample.objects.masks is not None and sample.objects.masks.sum((1, 2)).tolist() == [81, 0]
     assert sample.parts.masks is not None
+    alone = Mapper(vocabulary=VOCABULARY, augmentation=SAME_SIZE)(record(tmp_path, [boxed], []), rng())
+    assert alone.objects.masks is None
 
 
 def test_federated_labels_change_sides(tmp_path: Path) -> None:

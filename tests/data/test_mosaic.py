@@ -65,10 +65,11 @@ def test_it_is_the_four_pasted() -> None:
     assert (torch.tensor([7, 8, 9]) == whole.image[:, ~torch.from_numpy(filled)].T).all()
 
 
-def test_one_instance_without_mask_leaves_boxes() -> None:
+def test_instances_without_mask_have_an_empty_one() -> None:
     pieces = [piece(0), piece(1, masks=False), piece(2), piece(3)]
     whole = mosaic(pieces, CANVAS, (0, 0, 0), file="")
-    assert whole.objects.masks is None and len(whole.objects.boxes) == 8
+    assert whole.objects.masks is not None and len(whole.objects.boxes) == 8
+    assert whole.objects.masks.any((1, 2)).tolist() == [True, True, False, False, True, True, True, True]
     empty = mosaic([piece(k, count=0) for k in range(4)], CANVAS, (0, 0, 0), file="")
     assert empty.objects.masks is None and empty.parent.shape == (0,)
 
