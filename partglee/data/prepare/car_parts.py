@@ -38,7 +38,8 @@ def read_car_parts(raw: Path, mapping: NameMapping, *, min_area: int = MIN_AREA)
         parts: list[Region] = []
         for annotation in of_image[image["id"]]:
             name = mapping.target(label[annotation["category_id"]])
-            mask = draw_polygons(annotation["segmentation"], *size)
+            what = f"{raw / 'annotations.json'}: annotation {annotation['id']}"
+            mask = draw_polygons(annotation.get("segmentation"), *size, what=what)
             if name is None or mask.sum() < min_area:
                 continue
             pieces = split_components(mask, min_area) if name in mapping.components else [mask]

@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from partglee.basics.files import read_json
+from partglee.basics.masks import is_finite
 from partglee.basics.names import name_key
 from partglee.data.prepare.command import Argv, add_raw_and_splits, each_split, run, shown, write_named
 from partglee.data.prepare.files import AnnotatedImage
 from partglee.data.prepare.regions import Mask, Region, draw_polygons, region_from_mask
-from partglee.data.segmentation import label_files, labels_in, read_label_map
+from partglee.data.segmentation import label_files, labels_in, read_label_map, usable_polygons
 from partglee.structures.vocabulary_files import read_builtin
 
 _SYNSET = re.compile(r"n\d{8}(?=_)")
@@ -79,7 +80,8 @@ def read_partimagenet(annotations: Path, notes: Counter[str]) -> Iterator[Annota
             if annotation["category_id"] not in category:
                 raise ValueError(f"{annotations}: annotation {annotation['id']} has no known category_id")
             owner, name = category[annotation["category_id"]]
-            region, mask = _part(name, annotation, size, notes)
+            what = f"{annotations}: annotation {annotation['id']}"
+            region, mask = _part(name, annotation, size, notes, what=what)
             parts[owner].append(region)
             masks[owner] = masks.get(owner, np.zeros(size, dtype=bool)) | mask
         if len(parts) > 1:
@@ -94,11 +96,14 @@ def parts_alone(image: AnnotatedImage) -> AnnotatedImage:
     return AnnotatedImage(image.file_name, image.height, image.width, (), image_id=image.image_id, loose=loose)
 
 
-def _part(name: str, annotation: dict[str, Any], size: tuple[int, int], notes: Counter[str]) -> tuple[Region, Mask]:
+def _part(
+    name: str, annotation: dict[str, Any], size: tuple[int, int], notes: Counter[str], *, what: str
+) -> tuple[Region, Mask]:
     """The region, with the file's box and area where it has them, and its mask."""
-    polygons = annotation["segmentation"]
-    usable = [polygon for polygon in polygons if len(polygon) >= 6 and len(polygon) % 2 == 0]
-    mask = draw_polygons(usable, *size)
+    polygons = annotation.get("segmentation")
+    mask = draw_polygons(polygons, *size, what=what)  # says what is no polygon at all
+    polygons = [polygon for polygon in polygons or () if all(map(is_finite, polygon))]
+    usable, _ = usable_polygons(polygons, size, what=what)
     if not mask.any():
         notes["outlines that enclose nothing (drawn as lines)"] += 1
         mask = _traced(polygons, size)

@@ -41,9 +41,13 @@ def region_from_mask(name: str, mask: Mask, parts: tuple[Region, ...] = ()) -> R
     return Region(name, (x, y, w, h), float(rle.area(encoded)), segmentation, parts)
 
 
-def draw_polygons(polygons: list[list[float]], height: int, width: int) -> Mask:
-    """Polygons -> (H, W) mask by COCO's rule; those that cannot be drawn are left out."""
-    usable, _ = usable_polygons(polygons, (height, width), what="an instance")
+def draw_polygons(polygons: Any, height: int, width: int, *, what: str = "an instance") -> Mask:
+    """Polygons -> (H, W) mask by COCO's rule; those that cannot be drawn are left out.
+
+    Raises:
+        ValueError: for something that is no list of lists of numbers, said of `what`.
+    """
+    usable, _ = usable_polygons(polygons, (height, width), what=what)
     if not usable:
         return np.zeros((height, width), dtype=bool)
     return decode(usable, height, width)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,14 @@ import raw_samples
 from pycocotools import mask as rle
 
 from partglee.data.checks.content import validate
-from partglee.data.prepare import car_parts, clothing, coco, pascal_part
+from partglee.data.prepare import car_parts, clothing, coco, partimagenet, pascal_part
 from partglee.data.prepare.car_parts import read_car_parts
 from partglee.data.prepare.clothing import read_clothing
 from partglee.data.prepare.files import AnnotatedImage, num_validation, write_splits
 from partglee.data.prepare.mapping import load_mapping
 from partglee.data.prepare.pascal_part import part_rule, read_pascal_part
 from partglee.data.prepare.regions import Region
+from partglee.testing.miniatures.partimagenet import write_partimagenet
 
 
 def rows(file: Path) -> list[tuple[str, list[float], str | None]]:
@@ -257,3 +260,56 @@ def test_real_pascal_part(shared: Path) -> None:
     objects = [region for image in images for region in image.objects]
     assert (len(images), len(objects), sum(len(region.parts) for region in objects)) == (18, 53, 364)
     assert {region.name for region in objects if not region.parts} >= {"chair", "tv monitor", "boat", "dining table"}
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        None,
+        3,
+        "abc",
+        {"size": [40, 60], "counts": [1]},
+        [["a", "b"]],
+        [[[1, 2], [3, 4]]],
+        [3],
+        [[True] * 6],
+        [[10**400]],
+    ],
+)
+@pytest.mark.parametrize("script", ["car_parts", "partimagenet"])
+def test_segmentations_that_are_none_are_named(
+    script: str, segmentation: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line and nothing written, or the instance alone is left out."""
+    status = prepared_with(script, segmentation, tmp_path)
+    said = capsys.readouterr().err
+    if segmentation == [[10**400]]:
+        assert status == 0
+        return
+    assert status == 2 and said.count("\n") == 1 and re.search(r"\.json: annotation \d+ has a ", said), said
+
+
+@pytest.mark.parametrize("segmentation", [[[math.nan] * 6], [[math.inf, 1, 2, 3, 4, 5]], [[1e30] * 6], [], [[1, 2]]])
+@pytest.mark.parametrize("script", ["car_parts", "partimagenet"])
+def test_polygons_that_cannot_be_drawn_cost_their_instance_alone(
+    script: str, segmentation: Any, tmp_path: Path
+) -> None:
+    assert prepared_with(script, segmentation, tmp_path) == 0
+
+
+def prepared_with(script: str, segmentation: Any, folder: Path) -> int:
+    """Exit status of a script whose first annotation has this segmentation."""
+    if script == "car_parts":
+        raw = raw_samples.car_parts(
+            folder / "raw", {f"{name}.jpg": [("hood", [(10, 10, 10, 10), (30, 10, 10, 10)])] for name in "ab"}
+        )
+        file = raw / "annotations.json"
+    else:
+        write_partimagenet(folder)
+        file = folder / "partimagenet" / "train.json"
+    content = json.loads(file.read_text())
+    content["annotations"][0]["segmentation"] = segmentation
+    file.write_text(json.dumps(content))
+    if script == "car_parts":
+        return car_parts.main([str(raw), "--output", str(folder / "out"), "--val-share", "0.5"])
+    return partimagenet.main([str(folder / "partimagenet"), "--splits", "train"])
