@@ -333,3 +333,20 @@ def test_case_good_files(cases: Path, tmp_path: Path) -> None:
     shutil.copy(cases / "damaged" / "segv_predictions.json", tmp_path / "predictions.json")
     arguments = ["--predictions", tmp_path / "predictions.json", "--annotations", tmp_path / "annotations.json"]
     assert main(["eval", *map(str, arguments)]) in (0, 2)
+
+
+@pytest.mark.parametrize("name", ["a" * 256 + ".png", "folder/" + "é" * 128 + "/1.png", "b\\" + "c" * 300])
+def test_names_that_no_disk_takes(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The system does not look for such a file, it refuses the question."""
+    of = content([{"id": 1, "name": "car"}], {"category_id": 1}, files=(name,))
+    file = tmp_path / "annotations.json"
+    file.write_text(json.dumps(of))
+    spec = DatasetSpec(name="long", annotations=str(file), images=str(tmp_path), reader=read_coco)
+    with pytest.raises(ValueError, match="no disk takes more than 255"):
+        spec.read()
+    assert main(["data", "check", str(file), "--images", str(tmp_path)]) != 0
+    said = capsys.readouterr()
+    assert "file name that no disk takes" in said.out + said.err and max(map(len, said.out.splitlines())) < 300
+    content_of = content([{"id": 1, "name": "car"}], {"category_id": 1}, files=("d" * 251 + ".png",))
+    file.write_text(json.dumps(content_of))
+    assert len(spec.read()) == 1

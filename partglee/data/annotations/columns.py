@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from partglee.data.annotations import columns_repair as repair
 from partglee.data.annotations.categories import image_file_name
 from partglee.data.annotations.json_stream import stream_lists
-from partglee.data.annotations.values import flag, text_of, whole
+from partglee.data.annotations.values import file_name_of, flag, text_of, whole
 from partglee.data.segmentation import read_runs
 
 Ints = NDArray[np.int64]
@@ -142,7 +142,7 @@ class _Parser:
         self.image_size.extend((_side(entry.get("height"), "height"), _side(entry.get("width"), "width")))
         for key in ("file_name", "coco_url"):
             text_of(entry.get(key) or "", key)
-        self.file_names.append(image_file_name(entry).encode())
+        self.file_names.append(file_name_of(image_file_name(entry), "file_name").encode())
         sentences = entry.get("expressions")
         self.sentences.append(json.dumps(sentences).encode() if sentences else b"")
         self.federated |= "neg_category_ids" in entry

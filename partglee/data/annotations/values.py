@@ -15,6 +15,9 @@ _NO = (None, False, 0, "", "0", "0.0", "false", "no", "none", "null")
 _YES = (True, 1, "1", "1.0", "true", "yes")
 
 
+_LONGEST_NAME = 255
+
+
 def whole(value: Any, what: str) -> int:
     """A whole number as files of any tool have it: `7` or `7.0`.
 
@@ -51,6 +54,18 @@ def text_of(value: Any, what: str) -> str:
     if "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
         raise ValueError(f"{what} {value[:40]!a} holds a NUL, or half of a character")
     return value
+
+
+def file_name_of(value: Any, what: str) -> str:
+    """Text that a disk takes as a path; ValueError for what is none, and for a part longer than 255 bytes, which the
+    system would not even look for."""
+    name = text_of(value, what)
+    longest = max(len(part.encode()) for part in name.replace("\\", "/").split("/"))
+    if longest > _LONGEST_NAME:
+        raise ValueError(
+            f"{what} {name[:40]!r}... has a part of {longest} bytes; no disk takes more than {_LONGEST_NAME}"
+        )
+    return name
 
 
 def plain_ids(content: Mapping[str, Any]) -> Mapping[str, Any]:

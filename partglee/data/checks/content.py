@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from partglee.basics.masks import is_finite
 from partglee.basics.names import name_key
 from partglee.data.annotations.categories import has_levels, image_file_name, is_part_category, part_pair
-from partglee.data.annotations.values import flag, plain_ids, text_of, whole
+from partglee.data.annotations.values import file_name_of, flag, plain_ids, text_of, whole
 from partglee.data.checks.expressions import check_expressions
 from partglee.data.checks.masks import check_segmentation
 from partglee.data.images import image_size, read_image
@@ -120,6 +120,9 @@ def _images(report: Report, entries: list[Any], folder: Path | None, progress: b
             continue
         named = bool(entry.get("file_name") or entry.get("coco_url"))  # a scene in memory has the key without a name
         file_name = image_file_name(entry) if named else ""
+        if _wrong(file_name_of, file_name):
+            report.error("image with a file name that no disk takes", f"image {entry['id']}: {file_name[:40]!r}...")
+            continue
         what = f"image {entry['id']} ({file_name})"
         if entry["id"] in sizes:
             report.error("image id given twice", what)
