@@ -47,6 +47,7 @@ ROWS = {
     "ade20k_part_234_oracle_obj": ("ade20k_part_234", ("A/hIoU",)),
     "ade20k_part_234_pred_all": ("ade20k_part_234", ("B/hIoU",)),
     "refcoco": ("refcoco", ("box/P@0.5", "mask/oIoU")),
+    "refcocom_partglee": ("refcocom", ("part/mIoU", "object&part/mIoU")),
 }
 IMAGES = {"pascal_part": 4, "pascal_part_116": 6}  # until base and novel objects are among them
 CONFIGS = sorted(file.stem for file in (config_dir() / "eval").glob("*.yaml"))
@@ -101,7 +102,7 @@ def test_the_command_of_a_row(row: str, tmp_path: Path, monkeypatch: pytest.Monk
         vocabulary = get_dataset(dataset).read().vocabulary
         names += [*vocabulary.object_prompts, *vocabulary.part_prompts]
     values = [*SMALL, "INPUT.TEST.SHORT_SIDE", 64, "INPUT.TEST.MAX_SIDE", 96, "OUTPUT_DIR", tmp_path / "run"]
-    values += small_text(list(dict.fromkeys(names)), tmp_path, sentences=row == "refcoco")
+    values += small_text(list(dict.fromkeys(names)), tmp_path, sentences=row.startswith("refcoco"))
     config = small_config(name, tmp_path)
     write_weights(build_initial_model(load_config(config, values)).state_dict(), tmp_path / "random.safetensors", {})
     values += ["MODEL.WEIGHTS", tmp_path / "random.safetensors"]
