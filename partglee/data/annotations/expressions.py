@@ -65,7 +65,7 @@ def count_expressions(images: Iterable[Any]) -> dict[str, int]:
             counts["single target"] += sum(1 if isinstance(entry, str) else len(entry) for entry in entries)
             continue
         for entry in entries or ():
-            objects, parts = len(entry.get("objects") or ()), len(entry.get("parts") or ())
+            objects, parts = (len(set(entry.get(level) or ())) for level in ("objects", "parts"))
             counts[("no target", "single target", "multi target")[min(objects + parts, 2)]] += 1
             counts["part expressions"] += parts > 0 and not objects
     total = counts["single target"] + counts["multi target"] + counts["no target"]

@@ -67,8 +67,8 @@ def _check(one: Any, what: str, own: Mapping[Any, bool], error: Finding, warn: F
     _check_text(one.get("text"), what, error, warn)
     targets = 0
     for level, is_part in (("objects", False), ("parts", True)):
-        ids = one.get(level) or []
-        if not isinstance(ids, list) or not all(isinstance(key, int) for key in ids):
+        ids = one.get(level, [])
+        if not isinstance(ids, list) or not all(isinstance(key, int) and not isinstance(key, bool) for key in ids):
             error("expression whose targets are no list of annotation ids", f"{what}: {level} {ids!r:.60}")
             return False
         targets += len(ids)
@@ -77,10 +77,12 @@ def _check(one: Any, what: str, own: Mapping[Any, bool], error: Finding, warn: F
                 error("expression whose target is not a usable annotation of its image", f"{what}: {level} {key}")
             elif own[key] != is_part:
                 error("expression whose target is of the other level", f"{what}: {level} {key}")
+    if not isinstance(one.get("id", 0), int):
+        error("expression whose id is no whole number", f"{what}: {one['id']!r:.40}")
     none = one.get("no_target")
     if none is None and "objects" not in one and "parts" not in one:
         error("expression that does not say what it means", f"{what}: {one.get('text')!r:.60}")
-    elif none is not None and none != (not targets):
+    elif none is not None and none is not (not targets):
         error("expression whose no_target contradicts its targets", f"{what}: {none!r:.20}, {targets} targets")
     return True
 

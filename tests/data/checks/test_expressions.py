@@ -45,6 +45,9 @@ def test_sound_expressions_are_counted() -> None:
     counts = {"expressions": 4, "single target": 2, "multi target": 1, "no target": 1, "part expressions": 1}
     assert report.summary.items() >= counts.items() and "4 expressions" in report.text()
     assert "expressions" not in validate(content()).summary
+    twice = {"text": "left", "objects": [5, 5]}
+    assert validate(content(twice)).summary["single target"] == 1
+    assert read(content(twice)).expressions[0].objects == (0,)
 
 
 @pytest.mark.parametrize(
@@ -59,6 +62,11 @@ def test_sound_expressions_are_counted() -> None:
         ({"text": "a", "objects": [], "no_target": False}, "expression whose no_target contradicts its targets"),
         ({"text": "a"}, "expression that does not say what it means"),
         ({"text": "a", "objects": 5}, "expression whose targets are no list of annotation ids"),
+        ({"text": "a", "objects": None}, "expression whose targets are no list of annotation ids"),
+        ({"text": "a", "objects": [5], "parts": None}, "expression whose targets are no list of annotation ids"),
+        ({"text": "a", "objects": [True]}, "expression whose targets are no list of annotation ids"),
+        ({"text": "a", "no_target": 1}, "expression whose no_target contradicts its targets"),
+        ({"text": "a", "objects": [5], "id": "x"}, "expression whose id is no whole number"),
         ("a", "expression that is no mapping"),
     ],
 )
