@@ -36,6 +36,11 @@ class MaskAnswer:
     file_name: str | None = None
     find_objects: Callable[[NDArray[np.uint8]], Prediction] | None = field(default=None, repr=False)
 
+    def __str__(self) -> str:
+        """One line: what was asked, and how much of the image it means."""
+        found = "nothing" if self.no_target else f"{int(self.mask.sum())} of {self.mask.numel()} pixels"
+        return f"{self.expression!r}: {found}, score {self.score:.2f}, confidence {self.confidence:.2f}"
+
     @property
     def score(self) -> float:
         """In [0, 1], that something is meant."""

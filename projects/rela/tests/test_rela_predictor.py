@@ -281,6 +281,10 @@ def test_command_line(tmp_path: Path, photo: np.ndarray, capsys: pytest.CaptureF
     assert [line["text"] for line in lines] == ["the car", "all boats"]
     assert all(line["file_name"].endswith("photo.png") and "no_target" in line for line in lines)
     assert len(list(out.glob("*.jpg"))) == 2
-    assert "broken.png" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert "broken.png" in told.err
+    said = [line for line in told.out.splitlines() if "photo.png: " in line]
+    assert len(said) == 2 and "'the car': " in said[0] and "'all boats': " in said[1]  # one line each, no arrays
+    assert all("score" in line for line in said) and "tensor(" not in told.out
     assert main([*images, *common, "--expression", " "]) == 2
     assert "write what to look for" in capsys.readouterr().err
