@@ -73,4 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except (ValueError, TypeError, OSError) as error:
+        print(f"score_controls: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -52,6 +52,18 @@ class Questions(NamedTuple):
             )
 
 
+def sentences(expressions: str | Sequence[str]) -> list[str]:
+    """One expression or several, as a list; TypeError for what is no text."""
+    if isinstance(expressions, str):
+        return [expressions]
+    if not isinstance(expressions, Sequence):
+        raise TypeError(f"expected a sentence or a list of them, got {expressions!r:.60}")
+    for text in expressions:
+        if not isinstance(text, str):
+            raise TypeError(f"a referring expression is text, got {type(text).__name__} {text!r:.60}; pass one string")
+    return list(expressions)
+
+
 def questions(expressions: Sequence[str], names: Vocabulary | None, parser: PhraseParser) -> Iterator[Questions]:
     """Every expression once, a few at a time.
 

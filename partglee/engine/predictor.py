@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from partglee.data.images import MAX_PIXELS, ImageSource
-from partglee.engine.grounding import questions
+from partglee.engine.grounding import questions, sentences
 from partglee.engine.image_input import ImageInput, InputImage, frames, read_ahead, same_canvas, usable_device
 from partglee.engine.inference import EncodedBatch, decode_images, detect, encode_images
 from partglee.engine.pretrained import Pretrained, load_pretrained, pretrained_config
@@ -296,8 +296,9 @@ class Predictor:
 
         Raises:
             ValueError: for an expression without a word, or a model that reads names from a table.
+            TypeError: for an expression that is no text.
         """
-        asked = [expressions] if isinstance(expressions, str) else list(expressions)
+        asked = sentences(expressions)
         if score_threshold is None:
             score_threshold = self.score_threshold if union else 0.0
         PostprocessOptions(score_threshold=score_threshold)  # checks it

@@ -79,6 +79,18 @@ def test_each_expression_is_asked_once_of_another_image() -> None:
         control.answer(IMAGE, ["one more"])
 
 
+def test_bad_input_is_one_line(root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = str(root / "tools" / "score_controls.py")
+    monkeypatch.setattr("sys.argv", [tool, "--config-file", "toy", "MODEL.WEIGHTS", "gone"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(tool, run_name="__main__")
+    assert ended.value.code == 2 and capsys.readouterr().err.startswith("score_controls: ")
+    monkeypatch.setattr("sys.argv", [tool, "--config-file", "no_such_configuration"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(tool, run_name="__main__")
+    assert ended.value.code == 2 and "no_such_configuration" in capsys.readouterr().err
+
+
 def test_the_table_of_constants(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from partglee.testing import register_toy_referring
 

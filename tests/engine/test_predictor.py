@@ -211,6 +211,15 @@ def test_results_may_be_changed_in_place(predictor: Predictor) -> None:
     assert not prediction.boxes.is_inference()
 
 
+@pytest.mark.parametrize(
+    ("asked", "told"), [(5, "a sentence or a list"), (None, "a sentence or a list"), ([5], "expression is text")]
+)
+@pytest.mark.parametrize("parts", [None, "car: wheel"])
+def test_grounding_of_what_is_no_text(predictor: Predictor, asked: object, told: str, parts: str | None) -> None:
+    with pytest.raises(TypeError, match=told):
+        predictor.ground(photo(), asked, parts=parts)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("device", ["foo", "cuda:99"])
 def test_unusable_device(device: str) -> None:
     with pytest.raises(ValueError, match=device):
