@@ -87,11 +87,16 @@ def _check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
+            folders = [entry.filename for entry in archive.infolist() if entry.external_attr & 0x10 and entry.file_size]
     except (*UNREADABLE, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(_unreadable(path, error)) from error
     if damaged is not None:
         raise ValueError(
             f"{path} is damaged: the checksum of its entry {damaged!r} is wrong; copy or download it again"
+        )
+    if folders:  # torch reads nothing for such an entry, and hands out memory that nobody wrote
+        raise ValueError(
+            f"{path} is damaged: its entry {folders[0]!r} calls itself a folder; copy or download it again"
         )
 
 

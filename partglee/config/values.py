@@ -18,7 +18,13 @@ class Span(NamedTuple):
     open_high: bool = False
 
     def __contains__(self, value: object) -> bool:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return False
+        try:
+            finite = math.isfinite(value)
+        except OverflowError:  # a whole number of 400 digits
+            return False
+        if not finite:
             return False
         above = value > self.low if self.open_low else value >= self.low
         return above and (value < self.high if self.open_high else value <= self.high)

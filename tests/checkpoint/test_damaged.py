@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,19 @@ def test_a_needed_weight_that_is_missing_is_status_1(tmp_path: Path, capsys: pyt
     assert main(["convert", "--from", "partglee", "--config-file", "tiny", *files]) == 2
     assert "pixel_decoder.level_embed is (1" in capsys.readouterr().err
     assert not Path(files[1]).exists()
+
+
+def test_an_entry_that_calls_itself_a_folder(tmp_path: Path) -> None:
+    """Checksums are right then, but torch reads nothing and hands out memory that nobody wrote."""
+    file = tmp_path / "weights.pth"
+    torch.save({"a": torch.arange(5)}, file)
+    content = bytearray(file.read_bytes())
+    with zipfile.ZipFile(file) as archive:
+        (name,) = [entry.filename for entry in archive.infolist() if entry.filename.endswith("data/0")]
+    header = content.rindex(b"PK\x01\x02", 0, content.rindex(name.encode()))
+    content[header + 38 : header + 40] = b"\xff\xff"  # external attributes
+    file.write_bytes(content)
+    with zipfile.ZipFile(file) as archive:
+        assert archive.testzip() is None
+    with pytest.raises(ValueError, match="calls itself a folder; copy or download it again"):
+        read_weights(file)

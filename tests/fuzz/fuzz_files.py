@@ -23,6 +23,7 @@ from partglee.config.values import check_values
 from partglee.data.images import image_size, read_image
 from partglee.data.segmentation import read_label_map
 from partglee.structures import Vocabulary
+from partglee.structures.vocabulary_files import builtin_file
 from partglee.text.table import read_table
 
 # -- images
@@ -109,7 +110,7 @@ def vocabulary(given: bytes | str, folder: Path) -> None:
     """Names of the text alone, each once; what is made of the names again is the same."""
     if isinstance(given, str):
         found, text = Vocabulary.parse(given), given
-        if given.strip() in Vocabulary.list_builtin() or Path(given).is_file():
+        if builtin_file(given.strip()) or Path(given).is_file():
             return
     else:
         (folder / "names.yaml").write_bytes(given)
