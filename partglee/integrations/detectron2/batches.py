@@ -96,15 +96,16 @@ def _sample(
         raise ValueError(f"{file}: training needs 'instances'; is the mapper one for training?")
     image, instances = rgb(entry["image"], input_format), entry["instances"].to("cpu")
     numbers = instances.gt_classes.numpy().astype(np.int64)
-    if len(numbers) and not 0 <= numbers.min() <= numbers.max() < len(classes):
+    strange = numbers[(numbers < 0) | (numbers >= len(classes))]
+    if len(strange):
         raise ValueError(
-            f"{file}: class {numbers.max()} is none of {len(classes)} classes; the metadata lists others than the "
+            f"{file}: class {strange[0]} is none of {len(classes)} classes; the metadata lists others than the "
             "annotations have"
         )
     is_part = np.array(classes.level, np.int64)[numbers] == Level.PART
     labels = np.array(classes.label, np.int64)[numbers]
     boxes = instances.gt_boxes.tensor.numpy().astype(np.float64)
-    masks = _masks(instances, (int(image.shape[1]), int(image.shape[2])))
+    masks = _masks(instances, (int(image.shape[1]), int(image.shape[2])), file)
     levels = [
         LevelSample(labels[rows], boxes[rows], None if masks is None else masks[rows], *looked)
         for rows, looked in zip((~is_part, is_part), _looked_for(entry, classes, dataset_ids), strict=True)
@@ -112,7 +113,7 @@ def _sample(
     return Sample(image, levels[0], levels[1], _parents(instances, is_part), file)
 
 
-def _masks(instances: Any, size: tuple[int, int]) -> NDArray[np.bool_] | None:
+def _masks(instances: Any, size: tuple[int, int], file: str) -> NDArray[np.bool_] | None:
     """(N, h, w)."""
     if not instances.has("gt_masks"):
         return None
@@ -120,6 +121,11 @@ def _masks(instances: Any, size: tuple[int, int]) -> NDArray[np.bool_] | None:
     if not hasattr(masks, "tensor"):  # polygons
         masks = BitMasks.from_polygon_masks(masks, *size)
     found: NDArray[np.bool_] = masks.tensor.bool().numpy()
+    if len(found) and found.shape[1:] != size:
+        raise ValueError(
+            f"{file}: masks of {found.shape[1]} x {found.shape[2]} pixels for an image of {size[0]} x {size[1]}; the "
+            "mapper must resize both alike"
+        )
     return found
 
 

@@ -15,8 +15,15 @@ from partglee.text.words import resolve
 
 
 def listed_classes(metadata: Any) -> list[str]:
-    """`thing_classes`, or the `stuff_classes` of a set without them; empty where the metadata has neither."""
-    return list(metadata.get("thing_classes") or metadata.get("stuff_classes") or [])
+    """`thing_classes`, or the `stuff_classes` of a set without them; empty where the metadata has neither.
+
+    Raises:
+        TypeError: for one text in place of a list.
+    """
+    names = metadata.get("thing_classes") or metadata.get("stuff_classes") or []
+    if isinstance(names, str):  # its letters would be classes
+        raise TypeError(f"data set {metadata.name!r}: thing_classes must be a list of names, got {names!r}")
+    return list(names)
 
 
 def classes_of_metadata(metadata: Any, vocabulary: Any = None, **formats: str) -> ClassList | None:
@@ -30,6 +37,7 @@ def classes_of_metadata(metadata: Any, vocabulary: Any = None, **formats: str) -
         formats: `part_format`, `object_format` of that one.
 
     Raises:
+        TypeError: for names that are no text.
         ValueError: for classes that the vocabulary lacks.
     """
     names = listed_classes(metadata)
@@ -40,8 +48,8 @@ def classes_of_metadata(metadata: Any, vocabulary: Any = None, **formats: str) -
     parsed = None if vocabulary is None else Vocabulary.parse(vocabulary)
     try:
         return ClassList.parse(names, parsed, **({} if parsed else formats))
-    except ValueError as error:
-        raise ValueError(f"data set {metadata.name!r}: {error}") from error
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"data set {metadata.name!r}: {error}") from error
 
 
 def classes_of_datasets(cfg: Any, names: Sequence[str], key: str) -> ClassList | None:

@@ -10,7 +10,7 @@ import torch
 from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import build_model
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import BitMasks, Boxes, Instances
 
 from partglee.data import DatasetSpec, read_coco, register
 from partglee.integrations.detectron2 import (
@@ -37,6 +37,17 @@ def test_classes_without_a_place_in_the_vocabulary(cfg: Any) -> None:
     MetadataCatalog.get("strange").thing_classes = ["dog", "qqqqxxzz"]
     cfg.DATASETS.TEST, cfg.MODEL.PARTGLEE.VOCABULARY = ("strange",), ""
     with pytest.raises(ValueError, match=r"1 classes have no place in the model's name table.*qqqqxxzz"):
+        build_model(cfg)
+
+
+def test_lists_that_are_none(cfg: Any) -> None:
+    cfg.MODEL.PARTGLEE.VOCABULARY, cfg.DATASETS.TEST = "", ("text",)
+    MetadataCatalog.get("text").thing_classes = "dog"
+    with pytest.raises(TypeError, match=r"data set 'text': thing_classes must be a list of names, got 'dog'"):
+        build_model(cfg)
+    MetadataCatalog.get("numbers").thing_classes = ["dog", 3]
+    cfg.DATASETS.TEST = ("numbers",)
+    with pytest.raises(TypeError, match=r"data set 'numbers': class name must be text, got 3"):
         build_model(cfg)
 
 
@@ -83,6 +94,13 @@ def test_training_inputs(tiny_weights: Path) -> None:
     wrong = Instances((64, 64), gt_classes=torch.tensor([5]), gt_boxes=Boxes(torch.tensor([[0.0, 0, 9, 9]])))
     with pytest.raises(ValueError, match=r"class 5 is none of 2 classes; the metadata lists others"):
         model([{"image": image, "instances": wrong}])
+    wrong = Instances((64, 64), gt_classes=torch.tensor([0, -1]), gt_boxes=Boxes(torch.tensor([[0.0, 0, 9, 9]] * 2)))
+    with pytest.raises(ValueError, match=r"class -1 is none of 2 classes"):
+        model([{"image": image, "instances": wrong}])
+    wrong = Instances((64, 64), gt_classes=torch.tensor([0]), gt_boxes=Boxes(torch.tensor([[0.0, 0, 9, 9]])))
+    wrong.gt_masks = BitMasks(torch.ones(1, 32, 48))
+    with pytest.raises(ValueError, match=r"a.jpg: masks of 32 x 48 pixels for an image of 64 x 64; the mapper must"):
+        model([{"image": image, "instances": wrong, "file_name": "a.jpg"}])
     model.criterion = None
     with pytest.raises(ValueError, match=r"has no criterion"):
         model([{"image": image, "instances": wrong}])
