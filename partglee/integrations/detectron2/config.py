@@ -16,7 +16,7 @@ from partglee.integrations.detectron2.weights import local_weights
 from partglee.modeling import MultiLabel, PostprocessOptions
 
 
-def add_partglee_config(cfg: Any, weights: str = "", vocabulary: str = "") -> None:
+def add_partglee_config(cfg: Any, weights: str = "", vocabulary: str = "", config: str = "") -> None:
     """Add `MODEL.PARTGLEE` to a configuration of detectron2, and name the meta-architecture.
 
     Args:
@@ -24,12 +24,17 @@ def add_partglee_config(cfg: Any, weights: str = "", vocabulary: str = "") -> No
         weights: becomes `MODEL.WEIGHTS`; the sizes of test images become those of the weights' own configuration, and
             pixels are read as RGB.
         vocabulary: becomes `MODEL.PARTGLEE.VOCABULARY`.
+        config: becomes `MODEL.PARTGLEE.CONFIG`, for weights that do not say their configuration.
+
+    Raises:
+        ValueError: for weights that are not there or say no configuration.
     """
     cfg.MODEL.META_ARCHITECTURE = "PartGLEE"
     cfg.MODEL.MASK_ON = True  # DatasetMapper keeps masks
     cfg.INPUT.MASK_FORMAT = "bitmask"  # masks as run lengths are read in this form alone
     cfg.MODEL.PARTGLEE = partglee_node()
     cfg.MODEL.PARTGLEE.VOCABULARY = vocabulary
+    cfg.MODEL.PARTGLEE.CONFIG = config
     if weights:
         cfg.MODEL.WEIGHTS = weights
         cfg.INPUT.FORMAT = "RGB"
@@ -90,7 +95,10 @@ def model_config(cfg: Any) -> Any:
         return pretrained_config(None, overrides, config=config, training=True)
     said = read_note(read_weights(PathManager.get_local_path(str(file)))).get("config")
     if said is None:
-        raise ValueError(f"MODEL.WEIGHTS {weights} does not say its configuration; set MODEL.PARTGLEE.CONFIG")
+        raise ValueError(
+            f"MODEL.WEIGHTS {weights} does not say its configuration; set MODEL.PARTGLEE.CONFIG "
+            "(config= of add_partglee_config)"
+        )
     return config_from_text(said, overrides, source=weights)
 
 

@@ -76,6 +76,11 @@ def test_nothing_to_look_for_and_nothing_to_build(cfg: Any, tmp_path: Path) -> N
     cfg.MODEL.WEIGHTS = str(tmp_path / "silent.pth")
     with pytest.raises(ValueError, match=r"does not say its configuration; set MODEL.PARTGLEE.CONFIG"):
         build_model(cfg)
+    other = get_cfg()
+    with pytest.raises(ValueError, match=r"does not say its configuration.*config= of add_partglee_config"):
+        add_partglee_config(other, weights=cfg.MODEL.WEIGHTS)
+    add_partglee_config(other, weights=cfg.MODEL.WEIGHTS, config="tiny_parts")
+    assert other.MODEL.PARTGLEE.CONFIG == "tiny_parts"
 
 
 def test_one_import_is_enough(tiny_weights: Path, catalogs: None) -> None:
