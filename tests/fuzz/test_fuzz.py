@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
+import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,7 +41,7 @@ def hang(given: Any, folder: Path) -> None:
 
 
 def take_memory(given: Any, folder: Path) -> None:
-    bytearray(1 << 30)
+    bytearray(1 << 34)  # more than the warm process may have left free on its heap, which no limit counts
 
 
 def wrong(given: Any, folder: Path) -> None:
@@ -57,6 +60,20 @@ def answer(given: Any, folder: Path) -> None:
     (folder / "a").touch(exist_ok=False)  # the folder is empty
 
 
+def limits_are_kept() -> bool:
+    """Whether this system refuses a process what is beyond its limit of address space; not all containers do."""
+    child = os.fork()
+    if not child:
+        try:
+            resource.setrlimit(resource.RLIMIT_AS, (1 << 33, 1 << 33))
+            mmap.mmap(-1, 1 << 34)
+        except OSError:
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitpid(child, 0)[1] == 0
+
+
 @pytest.mark.parametrize(
     ("attempt", "kind"),
     [
@@ -65,6 +82,8 @@ def answer(given: Any, folder: Path) -> None:
     ],
 )  # fmt: skip
 def test_every_end_is_noticed(attempt: Callable[[Any, Path], None], kind: str) -> None:
+    if kind == "memory" and not limits_are_kept():
+        pytest.skip("this system keeps no limit on the address space of a process")
     with Child(attempt, seconds=1, memory=500_000_000) as child:
         for _ in range(3 if kind != "hang" else 1):  # the next one starts anew
             outcome = child("x")
