@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import math
-import resource
 import sys
 import time
 from collections import defaultdict
@@ -71,7 +70,8 @@ class LogMetrics(Hook):
         values.update({f"skipped/{reason}": count for reason, count in trainer.counts.items()})
         if trainer.unreadable:
             values["unreadable_images"] = len(trainer.unreadable)
-        values["memory_mib"] = _peak_memory(trainer.accelerator.device)
+        if (memory := _peak_memory(trainer.accelerator.device)) is not None:
+            values["memory_mib"] = memory
         if self.metrics is not None:
             self.metrics.write(trainer.iteration, values)
         if self.board is not None:
@@ -101,7 +101,7 @@ class LogMetrics(Hook):
         if "gradient_norm" in values:
             pieces.append(f"norm {values['gradient_norm']:.2f}")
         pieces.append(f"lr {max(trainer.record.rates.values()):.2e}")
-        pieces.append(f"mem {values['memory_mib']:.0f}M")
+        pieces += [f"mem {values['memory_mib']:.0f}M"] if "memory_mib" in values else []
         pieces += [f"unreadable {len(trainer.unreadable)}"] if trainer.unreadable else []
         pieces += [f"skipped {count} ({reason})" for reason, count in trainer.counts.items()]
         return " | ".join(pieces)
@@ -124,10 +124,14 @@ def _shown(group: str, terms: dict[str, float]) -> str:
     return (f"{group}: " if group else "") + " ".join(pieces)
 
 
-def _peak_memory(device: torch.device) -> float:
-    """MiB: of tensors on a GPU, else resident memory of this process."""
+def _peak_memory(device: torch.device) -> float | None:
+    """MiB: of tensors on a GPU, else resident memory of this process; None where the system does not tell."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device) // 2**20)
+    try:
+        import resource
+    except ImportError:  # Windows has none
+        return None
     # Kilobytes on Linux, bytes on macOS.
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (2**20 if sys.platform == "darwin" else 2**10))
 

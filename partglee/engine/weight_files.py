@@ -33,11 +33,11 @@ def named_weights() -> tuple[str, ...]:
 def find_weights(name: str | Path) -> Path:
     """The weights file for a path or for a model's name."""
     path = Path(name)
-    if path.suffix in (".safetensors", ".pth", ".pt", ".pkl"):
-        if path.suffix != ".safetensors":
-            raise ValueError(
-                f"{path} is a torch file; convert it first: partglee convert --from partglee {path} OUT.safetensors"
-            )
+    if path.suffix in (".pth", ".pt", ".pkl"):
+        raise ValueError(
+            f"{path} is a torch file; convert it first: partglee convert --from partglee {path} OUT.safetensors"
+        )
+    if path.suffix == ".safetensors":
         if not path.is_file():
             raise ValueError(f"no weights file {path}")
         return path
@@ -45,6 +45,14 @@ def find_weights(name: str | Path) -> Path:
     for file in places:
         if file.is_file():
             return file
+    if path.is_file():
+        raise ValueError(
+            f"{path} is no weights file: those end in .safetensors, as `partglee convert`, `partglee export` and "
+            "training write them"
+        )
+    if path.is_dir():
+        inside = sorted(file.name for file in path.glob("*.safetensors"))
+        raise ValueError(f"{path} is a folder; name one of its files: {', '.join(inside) or 'it has no .safetensors'}")
     shipped = ", ".join(sorted(file.stem for file in _SHIPPED.glob("*.safetensors"))) or "none"
     raise ValueError(
         f"no weights for {str(name)!r}: {places[-1]} does not exist. Shipped with the library: {shipped}. MODEL_ZOO.md "

@@ -52,7 +52,9 @@ class InputIssues:
     def add(self, kind: str, detail: str, *, count: int = 1) -> None:
         """Report one finding; raises `PredictionError` when strict, unless the kind is only a note."""
         if self.strict and kind not in NOTES:
-            raise PredictionError(f"{kind}: {detail} (strict=False leaves such predictions out and counts them)")
+            raise PredictionError(
+                f"{kind}: {detail} (--lenient, in Python strict=False, leaves such predictions out and counts them)"
+            )
         self.counts[kind] += count
         self._examples.setdefault(kind, detail)
 

@@ -154,7 +154,12 @@ def test_weights_errors(tmp_path: Path, table: Path) -> None:
         Predictor.from_pretrained("released.pth")
     with pytest.raises(ValueError, match="no weights file"):
         Predictor.from_pretrained(tmp_path / "gone.safetensors")
+    (tmp_path / "model.py").touch()
+    with pytest.raises(ValueError, match=r"model\.py is no weights file: those end in \.safetensors"):
+        Predictor.from_pretrained(tmp_path / "model.py")
     write_weights({"x": torch.zeros(1)}, tmp_path / "plain.safetensors")
+    with pytest.raises(ValueError, match=r"is a folder; name one of its files: plain\.safetensors"):
+        Predictor.from_pretrained(tmp_path)
     with pytest.raises(ValueError, match="which configuration"):
         Predictor.from_pretrained(tmp_path / "plain.safetensors")
     with pytest.raises(ValueError, match="No key fits"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -182,3 +183,16 @@ def test_metrics_of_steps_that_are_taken_again_are_dropped(tmp_path: Path) -> No
     assert [json.loads(line) for line in file.read_text().splitlines()] == [
         {"iteration": 1}, {"iteration": 2}, {"iteration": 3, "again": 1},
     ]  # fmt: skip
+
+
+def test_a_system_without_resource_logs_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows has no such module: what imports the trainer must not need it, and the log goes on without the number."""
+    from partglee.engine import hooks
+
+    assert "resource" not in vars(hooks)
+    assert hooks._peak_memory(torch.device("cpu"))
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert hooks._peak_memory(torch.device("cpu")) is None
+    run_small(small_config(tmp_path))
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert lines and not any("memory_mib" in line for line in lines)
