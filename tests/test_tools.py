@@ -8,9 +8,11 @@ from pathlib import Path
 
 import benchmark_questions
 import benchmark_train
+import measure_names
 import pytest
 
 from partglee.criterion.matcher import Matcher, PendingMatches
+from partglee.testing import TOY_VOCABULARY, register_toy
 
 
 def test_the_parts_of_a_training_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,3 +37,18 @@ def test_ten_questions_are_timed_against_one(
     benchmark_questions.main()
     told = capsys.readouterr().out
     assert re.search(r"partglee-tiny +processor: one \d+ ms .*, ten \d+ ms .*, ratio \d", told)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_moves_of_scores_are_told(known: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing moves among the names that queries are selected by; else what is asked for chooses the queries."""
+    register_toy("toy_measured", num_images=2, size=(320, 320))
+    by = "; ".join(TOY_VOCABULARY.object_names) if known else ""
+    assert (
+        measure_names.main(["partglee-tiny", "toy_measured", "--absent", "1", "MODEL.OBJECT_DECODER.SELECTION", by])
+        == 0
+    )
+    told = capsys.readouterr().out
+    row = re.search(r"\| all \| (\d+) \| [\d.]+ \| ([\d.]+) \|", told)
+    assert row and int(row[1]) >= 2 and (float(row[2]) == 0) == known, told
+    assert re.search(r"1 names that are not there: [\d.]+ rows per photo", told)

@@ -71,6 +71,9 @@ def get_cfg() -> CN:
     cfg.MODEL.OBJECT_DECODER.NUM_LAYERS = 9
     cfg.MODEL.OBJECT_DECODER.NUM_QUERIES = 300
     cfg.MODEL.OBJECT_DECODER.NUM_PARSED = 50  # best object queries that are parsed into parts
+    # a vocabulary by whose objects queries are selected too in inference, so that scores do not depend on what else is
+    # asked for; "" = by those that are asked for alone (released)
+    cfg.MODEL.OBJECT_DECODER.SELECTION = ""
 
     cfg.MODEL.QFORMER = CN()
     cfg.MODEL.QFORMER.NUM_LAYERS = 6

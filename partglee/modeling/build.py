@@ -17,6 +17,7 @@ from partglee.modeling.object_decoder import ObjectDecoder, QuerySelection
 from partglee.modeling.part_decoder import PartDecoder, QFormer
 from partglee.modeling.partglee import PartGLEE
 from partglee.modeling.pixel_decoder import PixelDecoder
+from partglee.structures import Vocabulary
 from partglee.text import TextEncoder, build_text_encoder
 
 
@@ -64,6 +65,7 @@ def build_model(
         ),
         num_parsed_objects=m.OBJECT_DECODER.NUM_PARSED,
         fuse_categories=m.EARLY_FUSION.CATEGORIES,
+        selection=Vocabulary.parse(m.OBJECT_DECODER.SELECTION) if m.OBJECT_DECODER.SELECTION else None,
         denoising=_build_denoising(m),
         pixel_mean=m.PIXEL_MEAN,
         pixel_std=m.PIXEL_STD,

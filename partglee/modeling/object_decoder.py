@@ -83,7 +83,10 @@ class ObjectDecoder(nn.Module):
         """Predict objects; with `every_layer` also what deep supervision needs."""
         # An expression is a name of one image only, so each image scores its own: (B, 1, E) instead of (C, E).
         names = text.objects.unsqueeze(1) if text.expressions else text.objects
-        selected = self.selection(pixels, self.heads, names, None if text.expressions else text.active)
+        rank_by, active = (names, None) if text.expressions else (text.objects, text.active)
+        if text.selection is not None:
+            rank_by, active = text.selection, None
+        selected = self.selection(pixels, self.heads, rank_by, active)
         return decode(
             selected,
             pixels,

@@ -33,6 +33,8 @@ class PartGLEE(nn.Module):
     Args:
         fuse_categories: let category names take part in early fusion; referring expressions always do.
         num_parsed_objects: K, object queries that are parsed into parts.
+        selection: names by which object queries are selected in inference whatever is asked for, so that what else is
+            asked for moves no score. None = by those that are asked for alone, as released.
         denoising: builds denoising queries from targets; None = never.
         pixel_mean, pixel_std: three numbers each, in 0..255.
     """
@@ -48,6 +50,7 @@ class PartGLEE(nn.Module):
         part_decoder: PartDecoder,
         num_parsed_objects: int,
         fuse_categories: bool,
+        selection: Vocabulary | None = None,
         denoising: DenoisingBuilder | None = None,
         pixel_mean: Sequence[float] = (123.675, 116.28, 103.53),
         pixel_std: Sequence[float] = (58.395, 57.12, 57.375),
@@ -62,6 +65,7 @@ class PartGLEE(nn.Module):
         self.part_decoder = part_decoder
         self.num_parsed_objects = num_parsed_objects
         self.fuse_categories = fuse_categories
+        self.selection = selection
         self.denoising = denoising
         self.pixel_mean = tuple(pixel_mean)
         self.pixel_std = tuple(pixel_std)
@@ -83,7 +87,13 @@ class PartGLEE(nn.Module):
 
     def embed(self, vocabulary: Vocabulary) -> TextEmbeddings:
         """The vocabulary encoded for inference, from the cache where it is there."""
-        return self.text_encoder.embed(vocabulary, with_tokens=self.fuse_categories)
+        text = self.text_encoder.embed(vocabulary, with_tokens=self.fuse_categories)
+        if self.selection is None:
+            return text
+        always = self.text_encoder.embed(self.selection, with_tokens=False).objects
+        known = set(self.selection.object_prompts)
+        further = [row for row, prompt in enumerate(vocabulary.object_prompts) if prompt not in known]
+        return text._replace(selection=torch.cat((always, text.objects[further])))
 
     def forward(
         self,

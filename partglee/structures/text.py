@@ -31,4 +31,5 @@ class TextEmbeddings(NamedTuple):
     token_mask: Tensor | None = None  # (B or 1, T) bool, True = valid; goes with `tokens`
     active: Tensor | None = None  # (B, Co) bool, names scored in each image; None = all
     expressions: bool = False  # True: `tokens` (B, T, E) also take part in the object decoder's self-attention
+    selection: Tensor | None = None  # (Cs, E), names by which object queries are selected; None = `objects`
     distill: tuple[Tensor, Tensor] | None = None  # student and frozen teacher states of the valid tokens, (M, W) each

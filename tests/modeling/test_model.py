@@ -75,6 +75,23 @@ def test_mixed_sizes_in_a_batch(tiny: PartGLEE) -> None:
     )
 
 
+def test_what_else_is_asked_for_moves_no_score_where_selection_is_by_known_names(tiny: PartGLEE) -> None:
+    picture, alone, more = image(256, 320), Vocabulary(["dog"]), Vocabulary(["dog", "person", "cat", "dog tail"])
+    free = [run(tiny, picture, vocabulary=v).objects.layers[-1].logits[0, :, 0].sort().values for v in (alone, more)]
+    assert not torch.allclose(*free, atol=1e-2)  # other queries
+    tiny.selection = Vocabulary(["person", "cat"])  # others are selected by where they are asked for
+    try:
+        known = Vocabulary(["dog", "person", "cat"])
+        fixed = [run(tiny, picture, vocabulary=v).objects.layers[-1].logits[0, :, 0] for v in (alone, known, more)]
+        assert tiny.embed(more).selection.shape[0] == 4
+        torch.testing.assert_close(fixed[0], fixed[1], atol=1e-5, rtol=1e-4)
+        assert not torch.allclose(fixed[0], fixed[2], atol=1e-2)  # a new name
+        output = run(tiny, picture, vocabulary=VOCABULARY)
+        assert output.objects.layers[-1].logits.shape[-1] == 2
+    finally:
+        tiny.selection = None
+
+
 def test_vocabulary_without_parts(tiny: PartGLEE) -> None:
     output = run(tiny, image(64, 64), vocabulary=Vocabulary(["dog", "cat"]))
     assert output.parts is None and output.parent is None
