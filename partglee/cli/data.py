@@ -39,6 +39,24 @@ def add_parser(commands: Any) -> None:
     add_import(check)
     check.set_defaults(run=run_check)
 
+    converted = actions.add_parser(
+        "convert", help="annotations from one tool's format to another's, with what belongs to what (docs/formats.md)"
+    )
+    converted.add_argument("source", type=Path, metavar="IN", help="a file, or a folder of labelme or FiftyOne")
+    converted.add_argument("target", type=Path, metavar="OUT", help="a file, or a new folder")
+    converted.add_argument("--from", dest="from_format", metavar="FORMAT", help="default: what IN looks like")
+    converted.add_argument(
+        "--to", dest="to_format", metavar="FORMAT",
+        help="coco, cvat, labelstudio, labelme, fiftyone or supervision; default: by the ending of OUT: .json is coco, "
+        ".xml cvat",
+    )  # fmt: skip
+    converted.add_argument("--images", type=Path, metavar="DIR", help="to read sizes that IN does not say")
+    converted.add_argument(
+        "--part-names", choices=("keep", "full", "plain"), default="keep",
+        help="full: car:wheel; plain: wheel (default: as they are)",
+    )  # fmt: skip
+    converted.set_defaults(run=run_convert)
+
     toy = actions.add_parser("toy", help="write toy scenes: the data sets toy_train and toy_val")
     toy.add_argument("--output", type=Path, metavar="DIR", help="default: toy/ under the root of data sets")
     toy.add_argument(
@@ -61,6 +79,18 @@ def _add_drawing(parser: argparse.ArgumentParser, *, samples: int) -> None:
         "--seed", type=int, default=0, metavar="N",
         help="of the choice from a data set (default: %(default)s); of a FILE images from all over it are drawn",
     )  # fmt: skip
+
+
+def run_convert(arguments: argparse.Namespace) -> int:
+    """Convert, and say what was converted and what was left out."""
+    from partglee.data.formats import convert
+
+    done = convert(
+        arguments.source, arguments.target, from_format=arguments.from_format, to_format=arguments.to_format,
+        images=arguments.images, part_names=arguments.part_names,
+    )  # fmt: skip
+    print(f"{done.text()}\n{arguments.target}")
+    return 0
 
 
 def run_list(arguments: argparse.Namespace) -> int:

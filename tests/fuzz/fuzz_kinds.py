@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import fuzz_annotations as instances
 import fuzz_files as files
+import fuzz_formats as tools
 import yaml
 from fuzz_damage import ODD, damaged_bytes, damaged_json, damaged_json_lines, damaged_tree, json_of
 from hypothesis import strategies as st
@@ -61,12 +64,30 @@ _PREDICTIONS = damaged_json([instances.FOUND]).map(lambda content: (".json", con
 ).map(lambda content: (".jsonl", content))
 _VOCABULARIES, _CONFIGS = (list(map(_yaml, trees)) for trees in (files.VOCABULARIES, files.CONFIGS))
 
+with tempfile.TemporaryDirectory() as _folder:
+    _TOOLS = tools.tool_files(Path(_folder))
+
+
+def _of_tool(key: str) -> st.SearchStrategy[tuple[str, bytes]]:
+    content = _TOOLS[key]
+    if key == "predictions":
+        damaged = damaged_json_lines([instances.LINES])
+    elif key == "cvat":
+        damaged = damaged_bytes([content])
+    else:
+        damaged = damaged_json([json.loads(content)])
+    return damaged.map(lambda found: (key, found))
+
+
 KINDS = (
-    Kind("image files", files.IMAGES, damaged_bytes(files.IMAGES), files.image, 20),
-    Kind("label images", files.LABELS, damaged_bytes(files.LABELS), files.label_image, 10),
-    Kind("annotations: read, scored", _ANNOTATIONS, damaged_json(instances.FILES), instances.annotations, 24),
+    Kind("image files", files.IMAGES, damaged_bytes(files.IMAGES), files.image, 16),
+    Kind("label images", files.LABELS, damaged_bytes(files.LABELS), files.label_image, 6),
+    Kind("annotations: read, scored", _ANNOTATIONS, damaged_json(instances.FILES), instances.annotations, 20),
     Kind("annotations: commands", _ANNOTATIONS, damaged_json(instances.FILES), instances.commands, 4),
     Kind("annotations: pictures", _ANNOTATIONS, damaged_json(instances.FILES), instances.pictures, 4),
+    Kind(
+        "files of other tools", list(_TOOLS.items()), st.sampled_from(list(_TOOLS)).flatmap(_of_tool), tools.formats, 12
+    ),
     Kind("predictions", [_COCO, _LINES], _PREDICTIONS, instances.predictions, 8),
     Kind("vocabularies: text", files.SENTENCES, st.text(_LETTERS, max_size=60), files.vocabulary, 5),
     Kind("vocabularies: files", _VOCABULARIES, _text_of(files.VOCABULARIES), files.vocabulary_file, 6),

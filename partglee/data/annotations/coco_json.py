@@ -251,7 +251,7 @@ class CocoRecords:
             return None
         x0, y0, x1, y1 = (float(v) for v in c.box[row])
         return Instance(
-            label=label, box=(x0, y0, x1, y1), segmentation=self._segmentation(row), parent=parent,
+            label=label, box=(x0, y0, x1, y1), segmentation=self.segmentation(row), parent=parent,
             crowd=bool(c.crowd[row]), annotation_id=int(c.annotation_id[row]), attributes=self._attributes(row),
         )  # fmt: skip
 
@@ -259,7 +259,8 @@ class CocoRecords:
         start, count = int(self.columns.attribute_start[row]), int(self.columns.attribute_count[row])
         return tuple(self.columns.attributes[start : start + count].tolist()) if count else ()
 
-    def _segmentation(self, row: int) -> Segmentation:
+    def segmentation(self, row: int) -> Segmentation:
+        """Polygons or run lengths of a row of the columns; None where it has only a box."""
         c = self.columns
         run = int(c.run[row])
         if run >= 0:
