@@ -140,8 +140,9 @@ def run_defaults() -> CN:
     cfg.DATASETS.TRAIN = []  # names of registered data sets
     cfg.DATASETS.RATIOS = []  # how often each is drawn, relative to the others; [] = all equally
     cfg.DATASETS.REPEAT_THRESHOLDS = []  # 0..1 each: names rarer than this share of images repeat; [] or 0 = off
+    cfg.DATASETS.SHARE = 1.0  # of the images of each training set, in file order
     cfg.DATASETS.TEST = []
-    # Your own files, hierarchical COCO JSON: [{NAME: .., ANNOTATIONS: .., IMAGES: .., any field of DatasetSpec}]
+    # Your own files, hierarchical COCO or triples: [{NAME: .., ANNOTATIONS: .., IMAGES: .., any field of DatasetSpec}]
     cfg.DATASETS.CUSTOM = []
 
     cfg.DATALOADER = CN()
@@ -167,6 +168,7 @@ def run_defaults() -> CN:
     cfg.INPUT.TRAIN.MAX_INSTANCES = 500  # of an image; the largest objects and their parts stay
     cfg.INPUT.TRAIN.MIN_AREA = 1.0  # pixels of a mask (or box) below which an instance is dropped after the crop
     cfg.INPUT.TRAIN.EXPRESSIONS = 1  # of an image that come together, for models that answer any expression
+    cfg.INPUT.TRAIN.LEVELS = "both"  # for such models: expressions that mean an "object", a "part", or "both"
     cfg.INPUT.TEST = CN()
     cfg.INPUT.TEST.SHORT_SIDE = 800  # pixels
     cfg.INPUT.TEST.MAX_SIDE = 1333

@@ -78,6 +78,7 @@ NUMBERS: dict[str, Span] = {
         ),
         SHARE,
     ),
+    "DATASETS.SHARE": Span(0, 1, open_low=True),
     **dict.fromkeys(("MODEL.PRIOR_PROB", "MODEL.BACKBONE.DROP_PATH", "SOLVER.EMA_DECAY"), BELOW_ONE),
 }  # fmt: skip
 """Every key that is a number."""
@@ -125,6 +126,7 @@ WORDS: dict[str, Words] = {
     "MODEL.TEXT.MODE": Words(("frozen", "trainable", "distill")),
     "CRITERION.PART_MATCHING": Words(("global", "within_parent")),
     "CRITERION.RESTRICTION_NORM": Words(("released", "paper", "mean")),
+    "INPUT.TRAIN.LEVELS": Words(("both", "object", "part")),
     "SOLVER.SCHEDULE": Words(("step", "cosine")),
     "SOLVER.PRECISION": Words(("no", "bf16", "fp16")),
 }

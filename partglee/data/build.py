@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from partglee.data.augmentation import Augmentation, build_augmentation
 from partglee.data.catalog import DataSets, get_dataset, register_custom
 from partglee.data.collate import collate
-from partglee.data.expression_views import single_target_view
+from partglee.data.expression_views import first_share, single_target_view
 from partglee.data.loader import BatchMaker, Collate, Mapping, OneOf, Source, TestLoader, TrainingLoader
 from partglee.data.mapper import Mapper
 from partglee.data.mosaic import MosaicMapper
@@ -78,7 +78,8 @@ def build_train_loader(
 
     data = data or DataSets()
     specs = [get_dataset(name) for name in names]
-    read = [(spec, (view or _single_targets)(spec, data.records(spec.name))) for spec in specs]
+    share = float(cfg.DATASETS.SHARE)
+    read = [(spec, (view or _single_targets)(spec, first_share(data.records(spec.name), share))) for spec in specs]
     sized = _sizes(cfg) if augmentation is None else [(cfg, augmentation)]
     if len(sized) > 1 and sized[0][1].canvas is None:
         raise ValueError(f"INPUT.TRAIN.SIZE_FACTORS needs a mode with a SIZE, and {cfg.INPUT.TRAIN.MODE!r} has none")

@@ -10,7 +10,8 @@ from typing import Any, get_args
 from fvcore.common.config import CfgNode as CN
 
 from partglee.basics.names import nearest
-from partglee.data.annotations.coco_json import read_coco
+from partglee.data.annotations.coco_json import read_coco, read_triples
+from partglee.data.annotations.triples import SUFFIXES
 from partglee.data.datasets import SPECS
 from partglee.data.expression_rules import parse_rules
 from partglee.data.records import Records
@@ -83,7 +84,8 @@ class DataSets:
 
 
 def register_custom(cfg: CN) -> tuple[DatasetSpec, ...]:
-    """Make the data sets of `DATASETS.CUSTOM` known: hierarchical COCO JSON, described by the fields of `DatasetSpec`.
+    """Make the data sets of `DATASETS.CUSTOM` known, described by the fields of `DatasetSpec`: hierarchical COCO JSON, or
+    triples (`.jsonl`, `.parquet`).
 
     An entry that says what is known already leaves the registered spec as it is.
 
@@ -129,4 +131,6 @@ def _custom_spec(entry: Any) -> DatasetSpec:
         values["expressions"] = parse_rules(values["expressions"]) if values["expressions"] else None
     if values.get("vocabulary") is not None:
         values["vocabulary"] = Vocabulary.parse(values["vocabulary"])
-    return DatasetSpec(reader=read_coco, **values)
+    if not str(values["annotations"]).endswith(SUFFIXES):
+        return DatasetSpec(reader=read_coco, **values)
+    return DatasetSpec(reader=read_triples, **{"evaluator": "referring_parts", **values})

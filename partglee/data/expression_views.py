@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,19 @@ def kept_rows(records: Records, left_out: Collection[int]) -> tuple[Records, dic
     return narrowed(rows) if narrowed else KeptRows(records, rows), {row: place for place, row in enumerate(rows)}
 
 
+class FirstRows(RecordRows):
+    """The first images of a data set; which of them have expressions stays known where it was."""
+
+    def __init__(self, records: Records, count: int) -> None:
+        super().__init__(records, range(count))
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "rows_with_expressions":
+            raise AttributeError(name)
+        known = getattr(self.records, name)
+        return lambda: [row for row in known() if row < len(self)]
+
+
 class SingleTargets(RecordRows):
     """One row for each object that is meant alone, with the sentences that mean it: what PartGLEE trains on.
 
@@ -121,12 +135,17 @@ def alone(record: ImageRecord) -> list[int]:
     return [place for place, said in enumerate(record.expressions) if means_one_object(said, record)]
 
 
-def no_crowds(record: ImageRecord) -> list[int]:
-    """Places of the expressions that mean more than crowds, or nothing."""
+def no_crowds(record: ImageRecord, level: str = "both") -> list[int]:
+    """Places of the expressions that mean more than crowds, or nothing.
+
+    Args:
+        level: "part" = only those that mean parts; "object" = only the others, of nothing among them.
+    """
     return [
         place
         for place, said in enumerate(record.expressions)
-        if said.no_target or not all(thing.crowd for thing in record.targets(said))
+        if (said.no_target or not all(thing.crowd for thing in record.targets(said)))
+        and (level == "both" or said.of_parts == (level == "part"))
     ]
 
 
@@ -134,10 +153,13 @@ class Expressions(RecordRows):
     """One row for each group of up to `most` expressions of one image, in file order.
 
     With `most` 1 each expression is its own sample, and an epoch shows each once. Images without any are left out;
-    expressions of crowds alone are too, and are counted in `skipped`.
+    expressions of crowds alone or of the other level are too, and are counted in `skipped`.
+
+    Args:
+        level: as for `no_crowds`.
     """
 
-    def __init__(self, records: Records, *, most: int = 1) -> None:
+    def __init__(self, records: Records, *, most: int = 1, level: str = "both") -> None:
         if most < 1:
             raise ValueError(f"a sample shows at least one expression, got {most}")
         rows: list[int] = []
@@ -145,7 +167,7 @@ class Expressions(RecordRows):
         self.skipped = 0
         for row in rows_with_expressions(records):
             record = records[row]
-            places = no_crowds(record)
+            places = no_crowds(record, level)
             self.skipped += len(record.expressions) - len(places)
             groups = [tuple(places[first : first + most]) for first in range(0, len(places), most)]
             rows += [row] * len(groups)
@@ -214,11 +236,19 @@ def single_target_view(records: Records, *, name: str) -> Records:
     return view
 
 
-def expression_view(records: Records, *, name: str, most: int) -> Records:
+def first_share(records: Records, share: float) -> Records:
+    """The images that `DATASETS.SHARE` leaves, at least one: smaller shares are parts of larger ones."""
+    return records if share == 1 else FirstRows(records, max(1, round(share * len(records))))
+
+
+def expression_view(records: Records, *, name: str, most: int, level: str = "both") -> Records:
     """What models for any expression draw from a data set: each expression, or groups of up to `most` of an image.
 
+    Args:
+        level: "object" or "part": expressions of this level alone.
+
     Raises:
-        ValueError: when it has no expression.
+        ValueError: when it has no expression, or none of the level.
     """
     if not rows_with_expressions(records):
         raise ValueError(
@@ -226,8 +256,13 @@ def expression_view(records: Records, *, name: str, most: int) -> Records:
             "(EXPRESSIONS: rules)"
         )
     if not listed(records):
-        return OnTheWay(records, no_crowds)
-    view = Expressions(records, most=most)
+        return OnTheWay(records, partial(no_crowds, level=level))
+    view = Expressions(records, most=most, level=level)
+    if not len(view):
+        raise ValueError(
+            f"data set {name!r}: none of its {view.skipped} expressions can be trained on with "
+            f"INPUT.TRAIN.LEVELS {level!r}"
+        )
     if view.skipped:
-        _log.info("%s: %d expressions of crowds alone are skipped", name, view.skipped)
+        _log.info("%s: %d expressions of crowds alone, or of another level, are skipped", name, view.skipped)
     return view

@@ -153,15 +153,16 @@ def build_referring_loader(
     """Endless batches of expressions of `DATASETS.TRAIN` for one process, as `build_train_loader`.
 
     `INPUT.TRAIN.EXPRESSIONS` is how many expressions of an image come together. 1 makes each expression its own sample;
-    an epoch shows each once, however many its image has.
+    an epoch shows each once, however many its image has. `INPUT.TRAIN.LEVELS` is whether they mean objects, parts, or
+    both.
 
     Raises:
         ValueError: as `build_train_loader`, and for a data set without expressions.
     """
-    most = int(cfg.INPUT.TRAIN.EXPRESSIONS)
+    most, level = int(cfg.INPUT.TRAIN.EXPRESSIONS), str(cfg.INPUT.TRAIN.LEVELS)
 
     def view(spec: DatasetSpec, records: Records) -> Records:
-        return expression_view(records, name=spec.name, most=most)
+        return expression_view(records, name=spec.name, most=most, level=level)
 
     def mapper(spec: DatasetSpec, records: Records, augmentation: Augmentation) -> ReferringMapper:
         color = cfg.INPUT.TRAIN.COLOR

@@ -58,6 +58,11 @@ def read_coco(spec: DatasetSpec) -> CocoRecords:
         raise ValueError(f"data set {spec.name!r}, file '{spec.annotation_path}': {error}") from error
 
 
+def read_triples(spec: DatasetSpec) -> CocoRecords:
+    """The reader of triples (`partglee.data.annotations.triples`), whose records and cache are those of `read_coco`."""
+    return read_coco(spec)
+
+
 class CocoRecords:
     """A sequence of `ImageRecord`, each made when it is asked for.
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from partglee.data.annotations import columns_repair as repair
 from partglee.data.annotations.categories import image_file_name
 from partglee.data.annotations.json_stream import stream_lists
+from partglee.data.annotations.triples import SUFFIXES, stream_triples
 from partglee.data.annotations.values import file_name_of, flag, text_of, whole
 from partglee.data.segmentation import read_runs
 
@@ -67,7 +68,7 @@ class Columns:
 
 
 def read_columns(path: Path) -> Columns:
-    """Parse an annotation file, entry by entry.
+    """Parse an annotation file, or one of triples, entry by entry.
 
     Raises:
         ValueError: when it is not JSON, lacks one of the three lists, gives an image or category id twice, or none of
@@ -77,7 +78,7 @@ def read_columns(path: Path) -> Columns:
     handlers = {"images": parser.add_image, "annotations": parser.add_annotation, "categories": parser.add_category}
     seen: set[str] = set()
     numbers: Counter[str] = Counter()
-    for key, entry in stream_lists(path):
+    for key, entry in stream_triples(path) if path.suffix in SUFFIXES else stream_lists(path):
         if key not in seen:  # where its list begins
             seen.add(key)
         elif key in handlers:

@@ -15,7 +15,7 @@ from partglee.testing.miniatures.ov_parts import write_ade20k_part_234, write_pa
 from partglee.testing.miniatures.paco import write_paco_ego4d, write_paco_lvis
 from partglee.testing.miniatures.partimagenet import write_partimagenet, write_partimagenet_seg
 from partglee.testing.miniatures.pascal_part import write_pascal_part
-from partglee.testing.miniatures.refcoco import write_grefcoco, write_refcoco, write_refcocom
+from partglee.testing.miniatures.refcoco import write_grefcoco, write_mres_triples, write_refcoco, write_refcocom
 from partglee.testing.miniatures.sa1b import write_sa1b
 
 MINIATURES: dict[str, Callable[..., None]] = {
@@ -23,6 +23,7 @@ MINIATURES: dict[str, Callable[..., None]] = {
     "coco": write_coco,
     "grefcoco": write_grefcoco,
     "lvis": write_lvis,
+    "mres_triples": write_mres_triples,
     "objects365": write_objects365,
     "openimages": write_openimages,
     "paco_ego4d": write_paco_ego4d,

@@ -1,5 +1,5 @@
 """Referring data in miniature, with COCO 2014 pictures: RefCOCO, RefCOCO+ and RefCOCOg with pickled refs as Python 2
-left them, gRefCOCO with several targets or none, RefCOCOm with parts as mask images.
+left them, gRefCOCO with several targets or none, RefCOCOm with parts as mask images; triples of image, mask, caption.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from partglee.basics.files import whole_file, write_json
+from partglee.data.annotations.triples import write_triples
 from partglee.data.prepare.refer import REFER_SETS, ReferSet
 from partglee.testing.miniatures.coco import annotation_entry, coco_categories, coco_ids, image_entry
-from partglee.testing.miniatures.shapes import Mask, box_of, draw_scene, write_map, write_picture
+from partglee.testing.miniatures.shapes import Mask, box_of, draw_scene, run_lengths_of, write_map, write_picture
 
 KINDS = ("person", "car", "dog", "chair")
 FIRST_ID = 9000
@@ -131,6 +132,30 @@ def write_refcocom(root: Path, *, num_images: int = 4, seed: int = 0) -> None:
                 segment += 1
         for kind, found in rows.items():
             write_json(found, folder / "annotations" / f"{split}_{kind}.json")
+
+
+def write_mres_triples(root: Path, *, num_images: int = 4, seed: int = 0) -> None:
+    """`triples/train.jsonl`: a row for each object and each part of pictures in `triples/images/`, with captions."""
+    rng = np.random.default_rng((seed, 60))
+    rows: list[dict[str, Any]] = []
+    for place in range(num_images):
+        scene, name = draw_scene(rng, PARTS), f"{place:04d}.jpg"
+        write_picture(root / "triples" / "images" / name, scene.image)
+        for position, shape in enumerate(scene.objects):
+            owner = f"{_PLACES[position]} {shape.name}"
+            rows.append(_triple(len(rows) + 1, name, shape.mask, "object", owner, shape.name))
+            own = rows[-1]["id"]
+            for part, mask in shape.parts:
+                row = _triple(len(rows) + 1, name, mask, "part", f"{part} of the {owner}", f"{shape.name}:{part}")
+                rows.append({**row, "parent_id": own})
+    write_triples(rows, root / "triples" / "train.jsonl")
+
+
+def _triple(number: int, image: str, mask: Mask, level: str, caption: str, name: str) -> dict[str, Any]:
+    return {
+        "image": image, "segmentation": run_lengths_of(mask), "caption": caption, "level": level, "name": name,
+        "id": number,
+    }  # fmt: skip
 
 
 def _segment(number: int, image: str, kind: str, mask: Mask, texts: list[str]) -> dict[str, Any]:
