@@ -47,7 +47,7 @@ def build_model(
     return PartGLEE(
         backbone=backbone,
         text_encoder=text_encoder,
-        pixel_decoder=_build_pixel_decoder(m, backbone.channels),
+        pixel_decoder=build_pixel_decoder(m, backbone.channels, fusion=_build_early_fusion(m)),
         object_decoder=ObjectDecoder(
             selection=QuerySelection(embed_dim=m.EMBED_DIM, num_queries=m.OBJECT_DECODER.NUM_QUERIES),
             decoder=_build_decoder(m, m.OBJECT_DECODER.NUM_LAYERS),
@@ -87,22 +87,32 @@ def build_backbone(cfg: CN) -> Backbone:
     )
 
 
-def _build_pixel_decoder(m: CN, in_channels: tuple[int, ...]) -> PixelDecoder:
-    f = m.EARLY_FUSION
+def build_pixel_decoder(m: CN, in_channels: tuple[int, ...], *, fusion: EarlyFusion | None = None) -> PixelDecoder:
+    """The pixel decoder of `cfg.MODEL`.
+
+    Args:
+        in_channels: of the backbone's maps, fine to coarse.
+        fusion: joins image and text; None = the text plays no role here.
+    """
     return PixelDecoder(
         in_channels=in_channels,
         num_layers=m.ENCODER.NUM_LAYERS,
-        fusion=EarlyFusion(
-            embed_dim=m.EMBED_DIM,
-            inner_dim=f.INNER_DIM,
-            num_heads=f.NUM_HEADS,
-            dropout=f.DROPOUT,
-            residual_from_norm=f.RESIDUAL_FROM_NORM,
-            attend_to_padding=f.ATTEND_TO_PADDING,
-            update_text=f.UPDATE_TEXT,
-        ),
+        fusion=fusion,
         checkpoint_layers=m.ACTIVATION_CHECKPOINTING,
         **_transformer(m),
+    )
+
+
+def _build_early_fusion(m: CN) -> EarlyFusion:
+    f = m.EARLY_FUSION
+    return EarlyFusion(
+        embed_dim=m.EMBED_DIM,
+        inner_dim=f.INNER_DIM,
+        num_heads=f.NUM_HEADS,
+        dropout=f.DROPOUT,
+        residual_from_norm=f.RESIDUAL_FROM_NORM,
+        attend_to_padding=f.ATTEND_TO_PADDING,
+        update_text=f.UPDATE_TEXT,
     )
 
 

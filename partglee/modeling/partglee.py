@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import torch
 from torch import Tensor, nn
 
 from partglee.modeling.denoising import DenoisingBuilder
 from partglee.modeling.object_decoder import ObjectDecoder
 from partglee.modeling.part_decoder import PartDecoder, QFormer
+from partglee.modeling.photo_model import PhotoModel
 from partglee.modeling.pixel_decoder import PixelDecoder
 from partglee.structures import (
     HierarchicalTargets,
@@ -22,12 +22,11 @@ from partglee.structures import (
     TextEmbeddings,
     TextTokens,
     Vocabulary,
-    batch_images,
 )
 from partglee.text import TextEncoder
 
 
-class PartGLEE(nn.Module):
+class PartGLEE(PhotoModel):
     """Backbone, pixel decoder, object decoder, Q-Former, part decoder: one pass over the image for both levels.
 
     Args:
@@ -56,7 +55,7 @@ class PartGLEE(nn.Module):
         pixel_std: Sequence[float] = (58.395, 57.12, 57.375),
         size_divisibility: int = 32,
     ) -> None:
-        super().__init__()
+        super().__init__(pixel_mean=pixel_mean, pixel_std=pixel_std, size_divisibility=size_divisibility)
         self.backbone = backbone
         self.text_encoder = text_encoder
         self.pixel_decoder = pixel_decoder
@@ -67,23 +66,6 @@ class PartGLEE(nn.Module):
         self.fuse_categories = fuse_categories
         self.selection = selection
         self.denoising = denoising
-        self.pixel_mean = tuple(pixel_mean)
-        self.pixel_std = tuple(pixel_std)
-        self.size_divisibility = size_divisibility
-
-    @property
-    def device(self) -> torch.device:
-        return self.object_decoder.heads.class_proj.device
-
-    def batch(self, images: Sequence[Tensor], canvas: tuple[int, int] | None = None) -> ImageBatch:
-        """(3, h, w) RGB images in 0..255, of any sizes, normalised and padded to one canvas on the model's device."""
-        return batch_images(
-            [image.to(self.device) for image in images],
-            mean=self.pixel_mean,
-            std=self.pixel_std,
-            divisibility=self.size_divisibility,
-            canvas=canvas,
-        )
 
     def embed(self, vocabulary: Vocabulary) -> TextEmbeddings:
         """The vocabulary encoded for inference, from the cache where it is there."""

@@ -11,8 +11,7 @@ from torch import nn
 
 from partglee.config import get_cfg, project_config
 from partglee.config.values import BELOW_ONE, COUNT, FROM_ZERO, POSITIVE, SHARE, Numbers, Range, Words
-from partglee.modeling import build_backbone
-from partglee.modeling.pixel_decoder import PixelDecoder
+from partglee.modeling import build_backbone, build_pixel_decoder
 from partglee.text import TextBackend, backend_kind
 from rela.criterion import MINIMAP_RULES, ReLACriterion
 from rela.fusion import Gate, WordFusion
@@ -146,16 +145,7 @@ def build_model(cfg: CN | str | Path, *, text_encoder: TextBackend | None = None
     return ReLA(
         backbone=backbone,
         text_encoder=text,
-        pixel_decoder=PixelDecoder(
-            in_channels=backbone.channels,
-            embed_dim=m.EMBED_DIM,
-            num_levels=m.NUM_LEVELS,
-            num_layers=m.ENCODER.NUM_LAYERS,
-            num_heads=m.NUM_HEADS,
-            num_points=m.NUM_POINTS,
-            ffn_dim=m.FFN_DIM,
-            checkpoint_layers=m.ACTIVATION_CHECKPOINTING,
-        ),
+        pixel_decoder=build_pixel_decoder(m, backbone.channels),
         region_decoder=RegionDecoder(
             embed_dim=m.EMBED_DIM,
             word_dim=text.width,

@@ -13,14 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from partglee.modeling.photo_model import Words
 from partglee.ops.masks import mask_logits
-
-
-class Words(NamedTuple):
-    """Expressions as the text tower leaves them."""
-
-    states: Tensor  # (E, T, D)
-    mask: Tensor  # (E, T) bool, True = a word, its begin or its end; False = padding
 
 
 class PixelSide(NamedTuple):

@@ -14,10 +14,11 @@ from torch.nn import functional as F
 
 from partglee.layers import sine_position_map
 from partglee.modeling.backbone import Backbone
+from partglee.modeling.photo_model import SentenceModel, Words, of_sentences
 from partglee.modeling.pixel_decoder import PixelDecoder
-from partglee.structures import ImageBatch, PixelFeatures, batch_images
+from partglee.structures import ImageBatch, PixelFeatures
 from partglee.text import TextBackend
-from rela.fusion import Gate, PixelSide, WordFusion, WordMemory, Words
+from rela.fusion import Gate, PixelSide, WordFusion, WordMemory
 from rela.region_decoder import RegionDecoder, RegionOutput
 
 FUSIONS = ("backbone", "memory", "none")
@@ -32,7 +33,7 @@ class EncodedImages(NamedTuple):
     images: Tensor | None = None  # (B, 3, H, W) where words enter the backbone itself
 
 
-class ReLA(nn.Module):
+class ReLA(SentenceModel):
     """Generalised referring segmentation by regions (GRES, arXiv 2306.00968).
 
     Args:
@@ -63,7 +64,7 @@ class ReLA(nn.Module):
         pixel_std: Sequence[float] = (58.395, 57.12, 57.375),
         size_divisibility: int = 32,
     ) -> None:
-        super().__init__()
+        super().__init__(pixel_mean=pixel_mean, pixel_std=pixel_std, size_divisibility=size_divisibility)
         if fusion not in FUSIONS:
             raise ValueError(f"fusion must be one of {', '.join(FUSIONS)}, got {fusion!r}")
         if gates and (fusion != "backbone" or hard_split or len(gates) != len(fusion_blocks) - 1):
@@ -83,38 +84,15 @@ class ReLA(nn.Module):
         self.region_decoder = region_decoder
         self.fused = fusion
         self.hard_split = hard_split
-        self.pixel_mean = tuple(pixel_mean)
-        self.pixel_std = tuple(pixel_std)
-        self.size_divisibility = size_divisibility
 
     @property
-    def device(self) -> torch.device:
-        return self.region_decoder.content.device
+    def padded_to(self) -> int | None:
+        """Where padding takes part there is always as much of it, so that an answer is the same in any company."""
+        return self.text_encoder.context_length if self.region_decoder.attend_to_padding else None
 
-    def batch(self, images: Sequence[Tensor], canvas: tuple[int, int] | None = None) -> ImageBatch:
-        """(3, h, w) RGB images in 0..255, normalised and padded to one canvas on the model's device."""
-        return batch_images(
-            [image.to(self.device) for image in images],
-            mean=self.pixel_mean,
-            std=self.pixel_std,
-            divisibility=self.size_divisibility,
-            canvas=canvas,
-        )
-
-    def read(self, expressions: Sequence[str]) -> Words:
-        """E sentences -> their words."""
-        # Where padding takes part there is always as much of it, so that an answer is the same in any company.
-        length = self.text_encoder.context_length if self.region_decoder.attend_to_padding else None
-        ids, mask = self.text_encoder.tokenize(list(expressions), context_length=length)
-        return self.words(ids.to(self.device), mask.to(self.device))
-
-    def words(self, ids: Tensor, mask: Tensor) -> Words:
-        """Token ids (E, T) and their mask (True = no padding) -> word states."""
-        return Words(self.text_encoder(ids, mask), mask)
-
-    def forward(self, images: ImageBatch | Tensor, words: Words, image_of: Tensor) -> RegionOutput:
-        """(B, 3, H, W) normalised images, E expressions and (E,) the image of each."""
-        return self.decode(self.encode_image(images), words, image_of)
+    @property
+    def anchor(self) -> Tensor:
+        return self.region_decoder.content
 
     def encode_image(self, images: ImageBatch | Tensor) -> EncodedImages:
         """Everything that the expressions of an image share."""
@@ -145,16 +123,16 @@ class ReLA(nn.Module):
         if len(image_of) != len(words.states):
             raise ValueError(f"expected the image of each of {len(words.states)} expressions, got {len(image_of)}")
         if encoded.images is not None:
-            maps = self._gated_maps(rows_of(encoded.images, image_of), words)
+            maps = self._gated_maps(of_sentences(encoded.images, image_of), words)
             return self.region_decoder(self.pixel_decoder(maps), words)
-        sides = [PixelSide(*(rows_of(x, image_of) for x in side)) for side in encoded.sides]
+        sides = [PixelSide(*(of_sentences(x, image_of) for x in side)) for side in encoded.sides]
         fused = [block(side, words) for block, side in zip(self.fusion, sides, strict=True)]
         if encoded.pixels is None:
             maps = [f.transpose(1, 2).unflatten(2, size) for f, size in zip(fused, encoded.maps, strict=True)]
             return self.region_decoder(self.pixel_decoder(maps), words)
         shared = encoded.pixels._replace(
-            memory=rows_of(encoded.pixels.memory, image_of),
-            mask_features=rows_of(encoded.pixels.mask_features, image_of),
+            memory=of_sentences(encoded.pixels.memory, image_of),
+            mask_features=of_sentences(encoded.pixels.mask_features, image_of),
         )
         if self.to_mask_features is None:
             return self.region_decoder(shared, words)
@@ -201,8 +179,3 @@ class ReLA(nn.Module):
             for hook in hooks:
                 hook.remove()
         return fused
-
-
-def rows_of(x: Tensor, image_of: Tensor) -> Tensor:
-    """(B, ...) -> (E, ...), each expression's image; (1, ...) where there is only one image, so nothing is copied."""
-    return x if len(x) == 1 else x[image_of]

@@ -4,52 +4,22 @@ from __future__ import annotations
 
 from functools import partial
 
-import torch
 from fvcore.common.config import CfgNode as CN
-from torch import nn
 
 from partglee.data.catalog import DataSets
 from partglee.data.referring import build_referring_loader
+from partglee.engine.expression_step import ExpressionStep
 from partglee.engine.recipe import Recipe, backbone_and_rest, register_recipe, train_batches
-from partglee.engine.step import StepOutput
-from partglee.structures import ReferringBatch
 from partglee.testing import register_toy_referring
 from rela.config import RANGES, build_criterion, build_model, rela_defaults
 from rela.convert import convert_state_dict
-from rela.criterion import ReLACriterion
 from rela.model import ReLA
 from rela.predictor import Predictor
 
 
-class ReLAStep(nn.Module):
-    """The model and its criterion.
-
-    Args:
-        model: in training mode.
-    """
-
-    def __init__(self, *, model: ReLA, criterion: ReLACriterion) -> None:
-        super().__init__()
-        self.model = model
-        self.criterion = criterion
-
-    def forward(self, batch: ReferringBatch) -> StepOutput:
-        """Losses of one batch; everything in it may still be on the CPU."""
-        model = self.model
-        if not batch.expressions:  # a process whose images say nothing still takes part in averaging the gradients
-            return StepOutput(model.region_decoder.content.sum() * 0, {})
-        output = model(
-            model.batch(batch.images, batch.canvas), model.read(batch.expressions), batch.image_of.to(model.device)
-        )
-        losses = self.criterion(output, batch.masks.to(model.device), batch.no_target.to(model.device))
-        loss = torch.stack(list(losses.values())).sum()
-        terms = {f"rela/{name}": value.detach() for name, value in losses.items()}
-        return StepOutput(loss, {**terms, "total": loss.detach()})
-
-
-def build_step(cfg: CN, model: ReLA) -> ReLAStep:
+def build_step(cfg: CN, model: ReLA) -> ExpressionStep:
     """The model with its criterion."""
-    return ReLAStep(model=model, criterion=build_criterion(cfg))
+    return ExpressionStep(model=model, criterion=build_criterion(cfg), name="rela")
 
 
 def answerer(cfg: CN, model: ReLA) -> Predictor:

@@ -10,8 +10,7 @@ from fvcore.common.config import CfgNode as CN
 
 from partglee.config import get_cfg, project_config
 from partglee.config.values import COUNT, FROM_ZERO, SHARE, Numbers, Range, Span, Words
-from partglee.modeling import build_backbone
-from partglee.modeling.pixel_decoder import PixelDecoder
+from partglee.modeling import build_backbone, build_pixel_decoder
 from partglee.text import TextBackend, backend_kind
 from unires.criterion import UniRESCriterion
 from unires.decoder import PROJECTIONS, DynamicProjection, LinearProjection, VisionLanguageDecoder
@@ -174,16 +173,7 @@ def _build_map_side(cfg: CN) -> MapImageSide:
     groups = GroupTokens(width=m.EMBED_DIM, num_low=m.GROUPS.LOW, num_high=m.GROUPS.HIGH)
     return MapImageSide(
         backbone=backbone,
-        pixel_decoder=PixelDecoder(
-            in_channels=backbone.channels,
-            embed_dim=m.EMBED_DIM,
-            num_levels=m.NUM_LEVELS,
-            num_layers=m.ENCODER.NUM_LAYERS,
-            num_heads=m.NUM_HEADS,
-            num_points=m.NUM_POINTS,
-            ffn_dim=m.FFN_DIM,
-            checkpoint_layers=m.ACTIVATION_CHECKPOINTING,
-        ),
+        pixel_decoder=build_pixel_decoder(m, backbone.channels),
         groups=groups,
         readers={
             level: [

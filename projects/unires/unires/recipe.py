@@ -4,54 +4,35 @@ from __future__ import annotations
 
 from functools import partial
 
-import torch
 from fvcore.common.config import CfgNode as CN
-from torch import nn
 
 from partglee.data.expression_rules import ExpressionRules
 from partglee.data.referring import build_referring_loader
+from partglee.engine.expression_step import ExpressionStep
 from partglee.engine.recipe import Recipe, register_recipe, train_batches
 from partglee.engine.step import StepOutput
 from partglee.engine.weights import load_initial_weights
 from partglee.structures import Level, ReferringBatch
 from partglee.testing import register_toy_referring
 from unires.config import RANGES, build_criterion, build_model, unires_defaults
-from unires.criterion import UniRESCriterion
 from unires.model import UniRES
 from unires.predictor import Predictor
 from unires.start import our_names
 
 
-class UniRESStep(nn.Module):
-    """The model and its criterion.
-
-    Args:
-        model: in training mode.
-    """
-
-    def __init__(self, *, model: UniRES, criterion: UniRESCriterion) -> None:
-        super().__init__()
-        self.model = model
-        self.criterion = criterion
+class UniRESStep(ExpressionStep):
+    """Losses at both levels; how many sentences of a batch mean parts is told with them."""
 
     def forward(self, batch: ReferringBatch) -> StepOutput:
         """Losses of one batch; everything in it may still be on the CPU."""
-        model = self.model
-        if not batch.expressions:  # a process whose images say nothing still takes part in averaging the gradients
-            return StepOutput(model.decoder.norm.weight.sum() * 0, {})
-        logits = model(
-            model.batch(batch.images, batch.canvas), model.read(batch.expressions), batch.image_of.to(model.device)
-        )
-        losses = self.criterion(logits, batch.masks.to(model.device), batch.no_target.to(model.device))
-        loss = torch.stack(list(losses.values())).sum()
-        terms = {f"unires/{name}": value.detach() for name, value in losses.items()}
+        loss, terms = super().forward(batch)
         parts = (batch.level == int(Level.PART)).float().mean()
-        return StepOutput(loss, {**terms, "total": loss.detach(), "unires/share of parts": parts})
+        return StepOutput(loss, {**terms, "unires/share of parts": parts} if terms else terms)
 
 
 def build_step(cfg: CN, model: UniRES) -> UniRESStep:
     """The model with its criterion."""
-    return UniRESStep(model=model, criterion=build_criterion(cfg))
+    return UniRESStep(model=model, criterion=build_criterion(cfg), name="unires")
 
 
 def group_of(cfg: CN, name: str) -> tuple[str, float]:
