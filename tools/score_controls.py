@@ -22,13 +22,22 @@ from tqdm import tqdm
 
 from partglee.basics.plugins import load_plugins
 from partglee.config import load_config, recipe_in
-from partglee.data.catalog import DataSets, register_custom
+from partglee.data.catalog import DataSets, get_dataset, register_custom
 from partglee.engine.build import build_accelerator, build_initial_model
 from partglee.engine.controls import GRID, AskedOfAnother, ConstantAnswer, mean_mask
 from partglee.engine.evaluate import evaluate
 from partglee.engine.recipe import get_recipe
+from partglee.evaluation.protocols import protocol_of
 
-METRICS = ("gIoU", "cIoU", "mIoU", "N-acc", "T-acc", "Pr@0.7")
+METRICS = {  # of each protocol: key behind the name of the data set -> column
+    "referring": {f"mask/{name}": name for name in ("gIoU", "cIoU", "mIoU", "N-acc", "T-acc", "Pr@0.7")},
+    "referring_parts": {
+        f"{level}/{name}": f"{level} {name}"
+        for level, names in (("object", ("mIoU", "oIoU", "Pr@0.5")), ("part", ("mIoU", "oIoU", "Pr@0.5")),
+                             ("object&part", ("mIoU",)))
+        for name in names
+    },
+}  # fmt: skip
 MEAN_OF = 500  # training images whose masks are averaged
 
 
@@ -62,14 +71,24 @@ def main(arguments: list[str] | None = None) -> int:
         training = data.records(cfg.DATASETS.TRAIN[0])
         mean = mean_mask(training, tqdm(range(min(MEAN_OF, len(training))), "mean mask", disable=None))
         answerers["the mean mask of training"] = lambda cfg, model: ConstantAnswer(mean)
-    print(f"| answer | {' | '.join(METRICS)} |\n|---|{'---|' * len(METRICS)}")
+    columns = METRICS["referring_parts" if _by_level(cfg, data) else "referring"]
+    table = [f"| answer | {' | '.join(columns.values())} |", f"|---|{'---|' * len(columns)}"]
     with tempfile.TemporaryDirectory() as folder:
         score = partial(evaluate, cfg, model, accelerator, folder=Path(folder), data=data)
         for name, answerer_of in answerers.items():
             numbers, _ = score(answerer=answerer_of)
-            values = [next(v for k, v in numbers.items() if k.endswith(f"mask/{metric}")) for metric in METRICS]
-            print(f"| {name} | {' | '.join(f'{value:.1f}' for value in values)} |", flush=True)
+            values = [next(v for k, v in numbers.items() if k.endswith(f"/{metric}")) for metric in columns]
+            table.append(f"| {name} | {' | '.join(f'{value:.1f}' for value in values)} |")
+    print("\n".join(table))  # behind what the runs have logged
     return 0
+
+
+def _by_level(cfg: Any, data: DataSets) -> bool:
+    """Whether the data set is scored at both levels; several of both kinds are not compared in one table."""
+    protocols = {protocol_of(get_dataset(name), data.records(name)).name for name in cfg.DATASETS.TEST}
+    if len(protocols) != 1 or not protocols <= set(METRICS):
+        raise ValueError(f"DATASETS.TEST must be of one protocol, {' or '.join(METRICS)}, got {sorted(protocols)}")
+    return protocols == {"referring_parts"}
 
 
 if __name__ == "__main__":

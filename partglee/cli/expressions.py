@@ -182,6 +182,8 @@ class ExpressionCommand:
         from partglee.data.catalog import get_dataset, register_custom
         from partglee.text.word_pieces import word_list
 
+        if not (folder := Path(arguments.output).parent).is_dir():
+            raise ValueError(f"{arguments.output}: there is no folder {folder}; make it, or name another file")
         load_config = import_module(self.name).load_config
         texts: list[str] = []
         names = list(arguments.dataset)

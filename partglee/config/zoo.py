@@ -124,7 +124,8 @@ def _read(file: Path) -> dict[str, Any]:
 def _filled(cfg: CN, values: dict[str, Any], overrides: Sequence[Any], *, source: str) -> CN:
     recipe = cfg.RECIPE
     if (said := values.get("RECIPE", recipe)) != recipe:
-        raise ValueError(f"{source} is for the recipe {said!r}, not for {recipe!r}; the project of {said!r} reads it")
+        reader = "the library's own Predictor" if said == DEFAULT_RECIPE else f"the project of {said!r}"
+        raise ValueError(f"{source} is for the recipe {said!r}, not for {recipe!r}; {reader} reads it")
     merge_config(cfg, values, source=source)
     merge_overrides(cfg, overrides)
     if recipe != cfg.RECIPE:
@@ -147,6 +148,7 @@ def config_from_text(
     loaded = parse_yaml(text, f"the configuration in {source}")
     if not isinstance(loaded, dict):
         raise ValueError(f"the configuration in {source} is no mapping, got {text[:60]!r}")
+    loaded.setdefault("RECIPE", DEFAULT_RECIPE)  # weights of before there were others do not say it
     return _filled(defaults(), loaded, overrides, source=source)
 
 

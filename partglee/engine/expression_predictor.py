@@ -22,6 +22,7 @@ from partglee.checkpoint import load_weights, read_metadata
 from partglee.config import config_from_text, project_config
 from partglee.data.images import ImageSource
 from partglee.engine.expression_weights import build_with_words
+from partglee.engine.grounding import sentences
 from partglee.engine.image_input import ImageInput, InputImage, frames, usable_device
 from partglee.engine.recipe import get_recipe
 from partglee.engine.weight_files import CONFIG_TEXT, WORDS, find_weights
@@ -190,8 +191,9 @@ class ExpressionPredictor(ABC, Generic[Model, Options]):
 
         Raises:
             ValueError: for an image that cannot be read, an expression without a word, or an unknown option.
+            TypeError: for expressions that are no text and no list of texts.
         """
-        asked = [expressions] if isinstance(expressions, str) else list(expressions)
+        asked = sentences(expressions)
         check_expressions(asked)
         chosen = self._chosen(options)
         encoded = self.encode_image(image)
@@ -231,9 +233,11 @@ class ExpressionPredictor(ABC, Generic[Model, Options]):
 
 
 def check_expressions(expressions: Sequence[str]) -> None:
-    """Raises ValueError for none at all, or one without a letter or digit."""
+    """Raises ValueError for none at all, or one without a letter or digit, or with half of a character."""
     if not expressions:
         raise ValueError("expected at least one expression, got none")
     for place, text in enumerate(expressions):
         if not isinstance(text, str) or not any(sign.isalnum() for sign in text):
             raise ValueError(f"expression {place} is {text!r}; write what to look for, such as 'the two dogs'")
+        if any("\ud800" <= sign <= "\udfff" for sign in text):
+            raise ValueError(f"expression {place} holds half of a character: {text[:60]!a}")

@@ -70,7 +70,7 @@ def questions(expressions: Sequence[str], names: Vocabulary | None, parser: Phra
     Args:
         names: whose parts expressions may mean; None = none does.
     """
-    phrases = [None if names is None else parser(text, names.part_names) for text in expressions]
+    phrases = [None if names is None else _parsed(text, names, parser) for text in expressions]
     asked = [Question(place, *pair) for place, pair in enumerate(zip(expressions, phrases, strict=True))]
     for kind, vocabulary in (
         ([one for one in asked if one.phrase is None], None),
@@ -78,3 +78,13 @@ def questions(expressions: Sequence[str], names: Vocabulary | None, parser: Phra
     ):
         for first in range(0, len(kind), _EXPRESSIONS_PER_PASS):
             yield Questions(tuple(kind[first : first + _EXPRESSIONS_PER_PASS]), vocabulary)
+
+
+def _parsed(text: str, names: Vocabulary, parser: PhraseParser) -> PartPhrase | None:
+    phrase = parser(text, names.part_names)
+    if phrase is None or (isinstance(phrase, PartPhrase) and all(isinstance(word, str) for word in phrase)):
+        return phrase
+    raise TypeError(
+        f"the parser must give a PartPhrase(owner, part), or None where {text!r:.60} means an object, "
+        f"got {phrase!r:.60}; see partglee.text.phrases"
+    )

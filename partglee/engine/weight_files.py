@@ -9,9 +9,10 @@ from typing import Any
 
 from fvcore.common.config import CfgNode as CN
 
+from partglee.basics.files import parse_yaml
 from partglee.checkpoint import CONFIG_NAME as CONFIG_NAME
 from partglee.checkpoint import read_metadata
-from partglee.config import config_from_text, get_cfg, list_models, load_config
+from partglee.config import DEFAULT_RECIPE, config_from_text, get_cfg, list_models, load_config
 
 # Metadata of weight files beside CONFIG_NAME: the text of their configuration; the names of a name table; the tokenizer
 # of a BERT, as `tokenizer.json` has it.
@@ -64,6 +65,15 @@ def find_table(name: str | Path) -> Path:
     """The name table for `MODEL.TEXT.TABLE.FILE`: a file, or the name of exported weights, which carry one."""
     path = Path(name)
     return path if path.is_file() or path.suffix else find_weights(name)
+
+
+def recipe_of(file: str | Path) -> str | None:
+    """The recipe that a weights file says it is of; None where it does not say its configuration."""
+    text = read_metadata(file).get(CONFIG_TEXT)
+    if text is None:
+        return None
+    told = parse_yaml(text, f"the configuration in {file}")
+    return str(told.get("RECIPE", DEFAULT_RECIPE)) if isinstance(told, dict) else None
 
 
 def config_of(file: str | Path, overrides: Sequence[Any] = (), *, defaults: Callable[[], CN] = get_cfg) -> CN:

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from partglee.checkpoint import LoadReport, load_weights, read_detectron2_resnet, read_weights
 from partglee.checkpoint.detectron2 import convert_resnet, is_detectron2_resnet
+from partglee.config import DEFAULT_RECIPE
 from partglee.engine.logging import LOGGER
-from partglee.engine.weight_files import TABLE_KEY, find_weights
+from partglee.engine.weight_files import TABLE_KEY, find_weights, recipe_of
 from partglee.modeling.backbone import Backbone
 
 # Behind the last map in timm's classifiers; only keys that the extractor has no place for are compared with these.
@@ -35,12 +36,18 @@ def load_initial_weights(
         rename: the tensors of that file, which may be of another model, under the names that they have here.
 
     Raises:
-        ValueError: for a file that is missing, damaged, incomplete where it must not be, or fits nothing.
+        ValueError: for a file that is missing, damaged, incomplete where it must not be, of another project's model, or
+            fits nothing.
     """
     if "BACKBONE" in cfg.MODEL and cfg.MODEL.BACKBONE.WEIGHTS:
         LOGGER.info(str(load_backbone(model.backbone, cfg.MODEL.BACKBONE.WEIGHTS)))
     if cfg.MODEL.WEIGHTS:
         file = find_weights(cfg.MODEL.WEIGHTS)
+        if (said := recipe_of(file)) not in (None, cfg.RECIPE, DEFAULT_RECIPE):
+            raise ValueError(
+                f"MODEL.WEIGHTS {file} is of a model {said!r}, which has little in common with {cfg.RECIPE!r}; "
+                f"start from weights of {cfg.RECIPE!r} or of {DEFAULT_RECIPE!r} (its backbone and pixel decoder)"
+            )
         weights = file if rename is None else rename(read_weights(file))
         report = load_weights(model, weights, allow_missing=not complete, ignore=[TABLE_KEY], verbose=False)
         report = replace(report, source=str(file))

@@ -114,13 +114,14 @@ def ground_part(
     Args:
         columns: part names that are meant.
         rivals: names that compete for a query, `columns` among them.
-        score_threshold: what scores less is no part.
+        score_threshold: what scores less is no part; an object that scores less is not there, nor are its parts.
         share: of the best row's score; what scores less is another instance in name alone.
     """
     queries = ImageQueries(output, i, frame)
     if queries.parts is None or queries.parent is None or not columns:
         raise ValueError("parts are grounded with an output that has part queries, and at least one of its part names")
-    owner = int(_best_name(queries.objects, part=False).query[0])
+    best = _best_name(queries.objects, part=False).take(slice(1))
+    owner, there = int(best.query[0]), float(best.score[0])
     own = (queries.parent == owner).nonzero().flatten()
     logits = queries.parts[own]
     kept = torch.full_like(logits, float("-inf"))
@@ -133,10 +134,11 @@ def ground_part(
         rows = _best_name(kept.masked_fill(~meant, float("-inf")), part=True).take(slice(1))
     rows = _final_scores(rows._replace(query=own[rows.query]), queries, 0.0)
     score = float(rows.score.max()) if len(rows.query) else 0.0
-    rows = rows.take((rows.score >= score_threshold) & (rows.score >= share * score))
+    least = max(score_threshold, share * score) if there >= score_threshold else float("inf")
+    rows = rows.take(rows.score >= least)
     rows_named = rows._replace(label=torch.zeros_like(rows.label))
     prediction = queries.prediction(rows_named, names=[[expression], [expression]], masks=queries.masks(rows))
-    return Grounding.of(prediction, expression=expression, no_target_score=1 - score)
+    return Grounding.of(prediction, expression=expression, no_target_score=1 - min(score, there))
 
 
 def _one_name_each(

@@ -106,3 +106,34 @@ def test_the_table_of_constants(root: Path, tmp_path: Path, capsys: pytest.Captu
     assert float(rows["nothing"][3]) == 100 and float(rows["nothing"][4]) == 0
     assert float(rows["the whole image"][4]) == 100 and float(rows["the whole image"][0]) > 0
     assert float(rows["the mean mask of training"][0]) >= float(rows["the whole image"][0])
+
+
+def test_the_table_at_both_levels(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Sentences of parts: columns of each level, the table behind whatever the runs have logged."""
+    from partglee.data.expression_rules import ExpressionRules
+    from partglee.testing import register_toy_referring
+
+    rules = ExpressionRules(parts=0.5, none=0.0)
+    register_toy_referring("toy_both", size=(48, 48), num_val=3, rules=rules, evaluator="referring_parts")
+    config = tmp_path / "config.yaml"
+    config.write_text("DATASETS: {TRAIN: [toy_both_val], TEST: [toy_both_val]}\nDATALOADER: {NUM_WORKERS: 0}\n")
+    tool = runpy.run_path(str(root / "tools" / "score_controls.py"))
+    assert tool["main"](["--config-file", str(config)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    table = lines[-5:]
+    assert all(line.startswith("|") for line in table) and not any(line.startswith("|") for line in lines[:-5])
+    assert table[0].startswith("| answer | object mIoU | object oIoU | object Pr@0.5 | part mIoU |")
+    rows = {line.split("|")[1].strip(): [float(x) for x in line.split("|")[2:-1]] for line in table[2:]}
+    assert set(rows["nothing"]) == {0.0} and 0 < rows["the whole image"][3] < rows["the whole image"][0]
+
+
+def test_data_sets_of_two_protocols(root: Path, tmp_path: Path) -> None:
+    from partglee.testing import register_toy_referring
+
+    register_toy_referring("toy_one", size=(48, 48), num_val=1)
+    register_toy_referring("toy_other", size=(48, 48), num_val=1, evaluator="referring_parts")
+    config = tmp_path / "config.yaml"
+    config.write_text("DATASETS: {TEST: [toy_one_val, toy_other_val]}\n")
+    tool = runpy.run_path(str(root / "tools" / "score_controls.py"))
+    with pytest.raises(ValueError, match="must be of one protocol"):
+        tool["main"](["--config-file", str(config)])

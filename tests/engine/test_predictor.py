@@ -15,6 +15,7 @@ from partglee.engine import Predictor
 from partglee.engine.weight_files import find_weights
 from partglee.structures import Prediction
 from partglee.testing import tiny_model
+from partglee.text.phrases import PartPhrase
 
 VOCABULARY = {"dog": ["head", "tail"], "person": ["arm"]}
 LOOSE = {"score_threshold": 0.0, "max_objects": 3, "max_parts_per_object": 2}
@@ -223,6 +224,12 @@ def test_results_may_be_changed_in_place(predictor: Predictor) -> None:
 def test_grounding_of_what_is_no_text(predictor: Predictor, asked: object, told: str, parts: str | None) -> None:
     with pytest.raises(TypeError, match=told):
         predictor.ground(photo(), asked, parts=parts)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", ["wheel", ("the car", "wheel"), 5, PartPhrase("the car", 3)])  # type: ignore[arg-type]
+def test_a_parser_gives_a_phrase(predictor: Predictor, given: object) -> None:
+    with pytest.raises(TypeError, match=r"parser must give a PartPhrase\(owner, part\), or None where 'the car wheel'"):
+        predictor.ground(photo(), "the car wheel", parts="car: wheel", parser=lambda text, names: given)  # type: ignore[arg-type, return-value]
 
 
 @pytest.mark.parametrize("device", ["foo", "cuda:99"])

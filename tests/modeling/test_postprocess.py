@@ -241,6 +241,10 @@ def test_all_instances_of_a_part_of_the_best_object() -> None:
     assert asked(out, [0], [0, 1], score_threshold=0.9) == ([], pytest.approx(1 - 0.8 * 0.9, abs=1e-4))
     assert asked(out, [1], [0, 1])[0] == [0.7]
     assert asked(out, [2], [0, 1, 2])[0] == [0.9]
+    # An object that is not there has no parts, however sure they are.
+    absent = output([(0.2, 0.1), (0.4, 0.3)], [(0.99, 0.1, 0.1), (0.8, 0.3, 0.1)], [0, 1])
+    assert asked(absent, [0], [0, 1], score_threshold=0.5) == ([], pytest.approx(0.6, abs=1e-4))
+    assert asked(absent, [0], [0, 1], score_threshold=0.3) == ([0.8], pytest.approx(0.6, abs=1e-4))
     # No query of the object is called an arm first of all: the one that is called so most.
     calm = output(objects, [(0.9, 0.1, 0.8), (0.6, 0.1, 0.2), (0.5, 0.2, 0.3)], [0, 1, 1])
     assert asked(calm, [2], [0, 1, 2])[0] == [0.3]

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from partglee.data.annotations.values import text_of
 from partglee.data.records import Expression
 from partglee.data.spec import EXPRESSION_COUNTS
 
@@ -93,6 +94,7 @@ def _expression(
     text, number = entry.get("text"), entry.get("id", 0)
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"expression {place}: text must be a sentence, got {text!r:.60}")
+    text_of(text, f"expression {place}:")
     what = f"expression {place} ({text!r:.60})"
     if not isinstance(number, int):
         raise ValueError(f"{what}: id must be a whole number, got {number!r:.40}")

@@ -90,6 +90,10 @@ def _check(one: Any, what: str, own: Mapping[Any, bool], error: Finding, warn: F
 def _check_text(text: Any, what: str, error: Finding, warn: Finding) -> None:
     if not isinstance(text, str) or not text.strip():
         error("expression without a sentence", f"{what}: {text!r:.40}")
+    elif "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+        error("expression with a NUL, or half of a character", f"{what}: {text[:60]!a}")
+    elif not any(letter.isalnum() for letter in text):
+        warn("expression without a letter or digit, which some models cannot read", f"{what}: {text[:60]!a}")
     elif len(text.split()) > MAX_WORDS:
         warn(
             f"expression of more than {MAX_WORDS} words, whose end models with 20 tokens do not read",

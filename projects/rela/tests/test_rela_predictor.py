@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -205,8 +206,8 @@ def test_pictures(predictor: rela.Predictor, photo: np.ndarray) -> None:
     [
         ([], "at least one expression"),
         (["car", " "], "expression 1 is ' '"),
-        ([3], "expression 0 is 3"),
         (["?"], "'?'"),
+        (["🚗🚗"], "expression 0 is"),
     ],
 )
 def test_expressions_without_a_word(
@@ -215,6 +216,24 @@ def test_expressions_without_a_word(
     with pytest.raises(ValueError, match="write what to look for" if expressions else message) as error:
         predictor(photo, expressions)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"), [(5, "a sentence or a list"), (None, "a sentence or a list"), ([3], "expression is text")]
+)
+def test_expressions_that_are_no_text(predictor: rela.Predictor, photo: np.ndarray, asked: Any, told: str) -> None:
+    with pytest.raises(TypeError, match=told):
+        predictor(photo, asked)
+    with pytest.raises(ValueError, match=r"expression 1 holds half of a character: 'the \\ud800 car'"):
+        predictor(photo, ["a car", "the \ud800 car"])
+
+
+def test_weights_of_the_library_are_named() -> None:
+    message = (
+        "partglee-tiny.safetensors is for the recipe 'partglee', not for 'rela'; the library's own Predictor reads it"
+    )
+    with pytest.raises(ValueError, match=message):
+        rela.Predictor.from_pretrained("partglee-tiny")
 
 
 def test_wrong_options(predictor: rela.Predictor, photo: np.ndarray) -> None:

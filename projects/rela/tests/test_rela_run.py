@@ -9,12 +9,13 @@ import pytest
 import rela
 import torch
 from rela.cli import main
-from rela.recipe import ReLAStep, answerer
+from rela.recipe import answerer
 from rela_helpers import tiny_config
 from safetensors.torch import load_file
 
 from partglee.data.referring import build_referring_loader
 from partglee.engine.build import build_accelerator, build_trainer
+from partglee.engine.expression_step import ExpressionStep
 from partglee.engine.recipe import converters, get_recipe
 from partglee.structures import ReferringBatch
 from partglee.testing import register_toy_referring
@@ -89,7 +90,7 @@ def test_losses_fall() -> None:
 def test_a_batch_without_expressions_is_zero() -> None:
     cfg = tiny_config(RUN)
     step = rela.RELA.build_step(cfg, rela.build_model(cfg).train())
-    assert isinstance(step, ReLAStep)
+    assert isinstance(step, ExpressionStep)
     nothing = torch.zeros(0, dtype=torch.long)
     image = torch.zeros(3, 64, 64, dtype=torch.uint8)
     batch = ReferringBatch(
@@ -98,6 +99,35 @@ def test_a_batch_without_expressions_is_zero() -> None:
     output = step(batch)
     output.loss.backward()
     assert output.loss == 0 and not output.terms
+
+
+def test_a_sentence_that_cannot_be_read_is_told_with_its_image() -> None:
+    cfg = tiny_config(RUN)
+    step = rela.RELA.build_step(cfg, rela.build_model(cfg).train())
+    batch = next(iter(build_referring_loader(cfg)))
+    last = int(batch.image_of[-1])
+    files = tuple(f"{row}.jpg" for row in range(len(batch.images)))
+    batch = batch._replace(expressions=(*batch.expressions[:-1], "a \ud800 car"), files=files)
+    with pytest.raises(ValueError, match=rf"^image '{last}.jpg', sentence 'a \\ud800 car': "):
+        step(batch)
+
+
+def test_weights_of_another_project_are_refused(tmp_path: Path) -> None:
+    from partglee.checkpoint import write_weights
+    from partglee.engine.build import build_initial_model
+    from partglee.engine.weight_files import CONFIG_TEXT
+
+    cfg = tiny_config(["MODEL.WEIGHTS", str(tmp_path / "w.safetensors")])
+    state = rela.build_model(tiny_config()).state_dict()
+    for recipe, fits in (("unires", False), ("rela", True), ("partglee", True)):
+        write_weights(state, tmp_path / "w.safetensors", {CONFIG_TEXT: f"RECIPE: {recipe}"})
+        if fits:
+            build_initial_model(cfg, recipe=rela.RELA)
+            continue
+        with pytest.raises(
+            ValueError, match=r"w.safetensors is of a model 'unires', .*start from weights of 'rela' or"
+        ):
+            build_initial_model(cfg, recipe=rela.RELA)
 
 
 def test_groups_of_the_optimizer(tmp_path: Path) -> None:
@@ -122,6 +152,9 @@ def test_words_of_a_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     target = tmp_path / "words.txt"
     assert main(["words", str(target), "--dataset", "tiny_referring_val"]) == 0
     words = target.read_text().splitlines()
+    assert main(["words", str(tmp_path / "no" / "words.txt"), "--dataset", "tiny_referring_val"]) == 2
+    assert "there is no folder" in capsys.readouterr().err and not (tmp_path / "no").exists()
+    assert main(["words", str(target), "--dataset", "tiny_referring_val"]) == 0
     assert "the" in words and "MODEL.TEXT.BERT.NUM_WORDS must be" in capsys.readouterr().out
 
 

@@ -182,6 +182,16 @@ def test_thresholds() -> None:
         predictor(photo(), ["a dog", "?!"])
 
 
+def test_an_empty_mask_has_no_confidence() -> None:
+    answer = small_predictor()(photo(), SAID[0], threshold=1.0, min_pixels=0)
+    assert not answer.mask.any() and not answer.no_target and answer.confidence == 0.0
+
+
+def test_expressions_that_are_no_text() -> None:
+    with pytest.raises(TypeError, match="a sentence or a list of them, got 5"):
+        small_predictor()(photo(), 5)  # type: ignore[arg-type]
+
+
 def test_long_sentences_are_told() -> None:
     predictor = small_predictor()
     with pytest.warns(UserWarning, match="more than 20 tokens"):

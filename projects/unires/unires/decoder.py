@@ -40,8 +40,7 @@ class VisionLanguageLayer(nn.Module):
             normed = self.self_norm(x)
             asked = normed + places
             x = x + self.self_attention(asked, asked, normed)
-        if len(x) != len(context):  # all of one image: what is the same for its expressions was done once above
-            x = x.expand(len(context), -1, -1)
+        # Where all are of one image, what is the same for its expressions is one row: its questions are made once.
         shut = None if blocked is None else blocked[:, None].expand(-1, x.shape[1], -1)
         x = x + self.attention(self.norm(x) + places, context, context, attn_mask=shut)
         return x + self.ffn(self.ffn_norm(x))

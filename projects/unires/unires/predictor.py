@@ -75,23 +75,26 @@ class Predictor(ExpressionPredictor[UniRES, AnswerOptions]):
             image_of = torch.zeros(len(expressions), dtype=torch.long, device=device)
             small = self.model.decode(encoded.features, self.model.read(expressions), image_of).float()
         answers = []
+        cut = torch.tensor(options.threshold).logit()
         for row, text in enumerate(expressions):
             logits = masks_to_image(
                 small[row : row + 1], canvas=frame.canvas, padded_from=frame.resized, image_size=frame.original
             )
-            probability = logits[0].sigmoid_().cpu()
-            mask = probability > options.threshold
-            best = float(probability.max())
-            nothing = int(mask.count_nonzero()) < options.min_pixels
+            shown = logits[0].cpu()
+            mask = shown > cut
+            best = float(shown.max().sigmoid())
+            pixels = int(mask.count_nonzero())
+            confidence = float((shown.sigmoid_() * mask).sum()) / max(pixels, 1)
+            nothing = pixels < options.min_pixels
             if nothing:
-                mask = torch.zeros_like(mask)
+                mask, confidence = torch.zeros_like(mask), 0.0
             answers.append(
                 MaskAnswer(
                     expression=text,
                     mask=mask,
                     no_target=nothing,
                     no_target_score=1 - best,
-                    confidence=float(probability[mask].mean()) if mask.any() else 0.0,
+                    confidence=confidence,
                     pixels=encoded.image.pixels,
                     file_name=encoded.image.file_name,
                     find_objects=self.objects,

@@ -45,6 +45,7 @@ def test_targets_are_rows(tmp_path: Path) -> None:
     [
         ({"text": " ", "objects": [13]}, r"image 1: expression 1: text must be a sentence, got ' '"),
         ({"objects": [13]}, "expression 1: text must be a sentence, got None"),
+        ({"text": "the \ud800 car", "objects": [13]}, r"image 1: expression 1: 'the \\ud800 car' holds a NUL, or half"),
         ({"text": "a"}, r"expression 1 \('a'\) does not say what it means; write"),
         ({"text": "a", "objects": [14]}, r"objects \[14\]: annotation 14 is not of this image"),
         ({"text": "a", "objects": [11]}, r"objects \[11\]: annotation 11 is one of the parts"),

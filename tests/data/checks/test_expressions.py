@@ -55,6 +55,7 @@ def test_sound_expressions_are_counted() -> None:
     [
         ({"text": " ", "objects": [5]}, "expression without a sentence"),
         ({"objects": [5]}, "expression without a sentence"),
+        ({"text": "a \ud800", "objects": [5]}, "expression with a NUL, or half of a character"),
         ({"text": "a", "objects": [9]}, "expression whose target is not a usable annotation of its image"),
         ({"text": "a", "objects": [7]}, "expression whose target is of the other level"),
         ({"text": "a", "parts": [5]}, "expression whose target is of the other level"),
@@ -92,6 +93,7 @@ def read(made: dict[str, Any]) -> Any:
     [
         ({"text": "w " * 19, "objects": [5]}, "expression of more than 18 words, whose end models with 20 tokens"),
         ({"text": "crowd", "objects": [6]}, "expression of crowds alone"),
+        ({"text": "🚗🚗", "objects": [5]}, "expression without a letter or digit, which some models cannot read"),
         ({"text": "Left", "objects": [5, 6]}, "sentence that means different things in one image"),
     ],
 )
