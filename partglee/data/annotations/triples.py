@@ -1,13 +1,14 @@
 """Triples of image, mask and caption at one of two levels, one a row: the form of MRES-32M (arXiv 2312.08007), and of
 what an annotation engine writes. JSON Lines (`.jsonl`) or Parquet (`.parquet`), with the same columns:
 
-    {"image": "a.jpg", "segmentation": {"size": [60, 100], "counts": "..."}, "caption": "wheel of the red car",
-     "level": "part"}
+    {"image": "a.jpg", "mask": {"size": [60, 100], "counts": "..."}, "caption": "wheel of the red car", "level": "part"}
 
 Beside these four, which are required: `height` and `width` of the image where the mask is polygons, `name` ("car",
-"car:wheel"), `id` and `parent_id` (of a part: the `id` of its object in the same image), `bbox` (x, y, width, height).
-Other columns are not read. Rows of one image stand together. A row without a caption is annotated and not spoken of.
-Equal captions of one level in one image are one expression that means all of their masks, as RefCOCOm's do.
+"car:wheel"), `region_id` and `parent` (of a part: the `region_id` of its object in the same image, -1 unknown), and
+`dropped`: a row where it says why is passed over. Other columns are not read, so the table of regions that
+`partglee.annotate` writes is a file of triples. Rows of one image stand together. A row without a caption is annotated
+and not spoken of. Equal captions of one level in one image are one expression that means all of their masks, as
+RefCOCOm's do.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from partglee.data.segmentation import read_runs, run_length_fault
 
 SUFFIXES = (".jsonl", ".parquet")
 LEVELS = ("object", "part")
-_REQUIRED = ("image", "segmentation", "caption", "level")
+_REQUIRED = ("image", "mask", "caption", "level")
 _BATCH = 4096  # rows of a Parquet file that are in memory together
 
 
@@ -54,7 +55,7 @@ def stream_triples(path: Path) -> Iterator[tuple[str, Any]]:
                     raise ValueError("the image came before, and others since; sort the rows by image")
                 entry = _annotation(row, number, image, categories)
                 if entry["id"] in ids:
-                    raise ValueError(f"id {entry['id']} is that of another row of the image")
+                    raise ValueError(f"region_id {row.get('region_id')} is that of another row of the image")
             except (ValueError, TypeError, KeyError, OverflowError) as error:
                 raise ValueError(f"row {number} of triples '{path}' (image {name!r:.60}): {error}") from error
             ids.add(entry["id"])
@@ -105,7 +106,8 @@ def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         if not isinstance(row, Mapping) or (missing := [key for key in _REQUIRED if key not in row]):
             lacks = f"has no {' and no '.join(missing)}" if isinstance(row, Mapping) else "is no mapping"
             raise ValueError(f"row {number} of triples '{path}' {lacks}: {row!s:.80}; it needs {', '.join(_REQUIRED)}")
-        yield number, row
+        if not row.get("dropped"):
+            yield number, row
     if not number:
         raise ValueError(f"triples '{path}' hold no row")
 
@@ -139,16 +141,20 @@ def _annotation(
     known = (image.setdefault("height", size[0]), image.setdefault("width", size[1]))
     if known != size:
         raise ValueError(f"its mask is of {size} (height, width), those of the rows before of {known}")
-    entry: dict[str, Any] = {
-        "id": whole(row.get("id", number), "id"), "image_id": image["id"], "segmentation": segmentation,
-        "category_id": categories.setdefault(_category(row), len(categories) + 1),
+    own, above = row.get("region_id"), row.get("parent")
+    entry: dict[str, Any] = {  # ids of annotations begin at 1, 0 is no link
+        "id": number if own is None else whole(own, "region_id") + 1, "image_id": image["id"],
+        "segmentation": segmentation, "category_id": categories.setdefault(_category(row), len(categories) + 1),
+        "parent_id": 0 if above is None else whole(above, "parent") + 1,
     }  # fmt: skip
-    return entry | {key: row[key] for key in ("bbox", "parent_id") if row.get(key) is not None}
+    if entry["id"] < 1 or entry["parent_id"] < 0:
+        raise ValueError(f"region_id must be at least 0 and parent at least -1, got {own} and {above}")
+    return entry
 
 
 def _mask(row: Mapping[str, Any]) -> tuple[Any, tuple[int, int]]:
     """The mask, and (height, width) of the image."""
-    segmentation = row["segmentation"]
+    segmentation = row["mask"]
     told = tuple(whole(row[key], key) for key in ("height", "width") if row.get(key) is not None)
     if isinstance(segmentation, Mapping):
         runs = read_runs(dict(segmentation))
@@ -161,7 +167,7 @@ def _mask(row: Mapping[str, Any]) -> tuple[Any, tuple[int, int]]:
             raise ValueError("its mask has no pixel")
         return segmentation, (height, width)
     if not isinstance(segmentation, Sequence) or isinstance(segmentation, str) or not segmentation:
-        raise ValueError(f"segmentation must be run lengths (size, counts) or polygons, got {segmentation!r:.60}")
+        raise ValueError(f"mask must be run lengths (size, counts) or polygons, got {segmentation!r:.60}")
     if len(told) != 2:
         raise ValueError("polygons do not say how large their image is; give height and width")
     return segmentation, (told[0], told[1])
@@ -182,14 +188,13 @@ def _write_parquet(rows: Iterable[Mapping[str, Any]], path: Path) -> int:
     whole_number, text = arrow.int64(), arrow.string()
     columns = {
         "image": text, "height": whole_number, "width": whole_number,
-        "segmentation": arrow.struct({"size": arrow.list_(whole_number), "counts": text}),
-        "caption": text, "level": text, "name": text, "id": whole_number, "parent_id": whole_number,
-        "bbox": arrow.list_(arrow.float64()),
+        "mask": arrow.struct({"size": arrow.list_(whole_number), "counts": text}),
+        "caption": text, "level": text, "name": text, "region_id": whole_number, "parent": whole_number,
     }  # fmt: skip
     schema, count, batch = arrow.schema(columns), 0, []
     with whole_file(path) as beside, arrow.parquet.ParquetWriter(beside, schema) as writer:
         for count, row in enumerate(rows, start=1):
-            if not isinstance(row["segmentation"], Mapping):
+            if not isinstance(row["mask"], Mapping):
                 raise ValueError(f"row {count}: Parquet holds run lengths; write polygons to a .jsonl file")
             batch.append({key: value for key, value in _plain(row).items() if key in columns})
             if len(batch) == _BATCH:
@@ -201,12 +206,12 @@ def _write_parquet(rows: Iterable[Mapping[str, Any]], path: Path) -> int:
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
     """The row with compressed counts as text, which is what a file holds."""
-    segmentation = row["segmentation"]
-    if isinstance(segmentation, Mapping):
-        counts = segmentation["counts"]
-        size = [int(side) for side in segmentation["size"]]
-        segmentation = {"size": size, "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts}
-    return {**row, "segmentation": segmentation}
+    mask = row["mask"]
+    if isinstance(mask, Mapping):
+        counts = mask["counts"]
+        size = [int(side) for side in mask["size"]]
+        mask = {"size": size, "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts}
+    return {**row, "mask": mask}
 
 
 def _pyarrow(path: Path) -> Any:
@@ -215,6 +220,6 @@ def _pyarrow(path: Path) -> Any:
         import pyarrow.parquet
     except ImportError as error:
         raise ValueError(
-            f"'{path}' is Parquet, which needs pyarrow: pip install 'partglee[parquet]'; or take a .jsonl file"
+            f"'{path}' is Parquet, which needs pyarrow: pip install 'partglee[annotate]'; or take a .jsonl file"
         ) from error
     return pyarrow

@@ -143,18 +143,18 @@ def write_mres_triples(root: Path, *, num_images: int = 4, seed: int = 0) -> Non
         write_picture(root / "triples" / "images" / name, scene.image)
         for position, shape in enumerate(scene.objects):
             owner = f"{_PLACES[position]} {shape.name}"
-            rows.append(_triple(len(rows) + 1, name, shape.mask, "object", owner, shape.name))
-            own = rows[-1]["id"]
+            rows.append(_triple(len(rows), name, shape.mask, "object", owner, shape.name))
+            own = rows[-1]["region_id"]
             for part, mask in shape.parts:
-                row = _triple(len(rows) + 1, name, mask, "part", f"{part} of the {owner}", f"{shape.name}:{part}")
-                rows.append({**row, "parent_id": own})
+                row = _triple(len(rows), name, mask, "part", f"{part} of the {owner}", f"{shape.name}:{part}")
+                rows.append({**row, "parent": own})
     write_triples(rows, root / "triples" / "train.jsonl")
 
 
 def _triple(number: int, image: str, mask: Mask, level: str, caption: str, name: str) -> dict[str, Any]:
     return {
-        "image": image, "segmentation": run_lengths_of(mask), "caption": caption, "level": level, "name": name,
-        "id": number,
+        "image": image, "mask": run_lengths_of(mask), "caption": caption, "level": level, "name": name,
+        "region_id": number,
     }  # fmt: skip
 
 

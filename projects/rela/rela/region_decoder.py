@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from partglee.layers import MLP, FeedForward, MultiheadAttention, at_least_float32, sine_position_map
+from partglee.modeling.photo_model import Words
 from partglee.ops.masks import mask_logits
 from partglee.structures import PixelFeatures
-from rela.fusion import WordMemory, Words
+from rela.fusion import WordMemory
 
 SPLITS = ("soft", "decoder", "input")
 FORMS = ("layers", "after")

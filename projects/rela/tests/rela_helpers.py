@@ -9,9 +9,9 @@ from typing import Any
 import rela
 import torch
 from fvcore.common.config import CfgNode as CN
-from rela.fusion import Words
 from rela.region_decoder import RegionDecoder
 
+from partglee.modeling.photo_model import Words
 from partglee.structures import PixelFeatures
 
 TINY = [

@@ -14,12 +14,12 @@ import rela
 import torch
 from rela.cli import main
 from rela.convert import convert_state_dict
-from rela.fusion import Words
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from partglee.checkpoint import read_metadata, write_weights
+from partglee.modeling.photo_model import Words
 from partglee.text.word_pieces import vocabulary_file
 
 NATURAL = ("relative_position_index", "position_ids", "num_batches_tracked")

@@ -6,9 +6,11 @@ import math
 
 import pytest
 import torch
-from rela.fusion import Gate, WordFusion, Words, normalised_over_pixels
+from rela.fusion import Gate, WordFusion, normalised_over_pixels
 from rela_helpers import WORD_DIM, some_words
 from torch.nn import functional as F
+
+from partglee.modeling.photo_model import Words
 
 DIM, PIXELS = 8, 6
 

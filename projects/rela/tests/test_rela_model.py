@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from rela.fusion import Words
 from rela.model import ReLA
 from rela_helpers import tiny_rela
 from torch import Tensor
+
+from partglee.modeling.photo_model import Words
 
 EXPRESSIONS = ["the red car", "all boats on the left", "the ball"]
 

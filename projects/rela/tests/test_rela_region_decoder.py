@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from rela.fusion import WordMemory, Words
+from rela.fusion import WordMemory
 from rela.region_decoder import LanguageAttention, RegionDecoder, RegionLayer, RegionOutput
 from rela_helpers import DIM, WORD_DIM, decoder, some_pixels, some_words
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from partglee.layers import sine_position_map
+from partglee.modeling.photo_model import Words
 
 
 def released_sizes() -> RegionDecoder:

@@ -13,8 +13,9 @@ from unires.decoder import (
     VisionLanguageLayer,
     sentence_state,
 )
-from unires.model import Words
 from unires_helpers import slow_attention, small_model
+
+from partglee.modeling.photo_model import Words
 
 SAID = ["the left arm", "dog", "a wheel of the blue car"]
 

@@ -37,13 +37,13 @@ def mask(*box: int) -> Any:
 def car() -> Rows:
     """A car with two wheels of one caption, and the same car in a second image, of which nothing is said."""
     return [
-        {"image": "a.jpg", "segmentation": mask(1, 5, 0, 7), "caption": "the red car", "level": "object", "id": 4,
+        {"image": "a.jpg", "mask": mask(1, 5, 0, 7), "caption": "the red car", "level": "object", "region_id": 0,
          "name": "car"},
-        {"image": "a.jpg", "segmentation": mask(4, 6, 0, 2), "caption": "wheel of the  red car", "level": "part",
-         "id": 5, "name": "car:wheel", "parent_id": 4},
-        {"image": "a.jpg", "segmentation": mask(4, 6, 5, 7), "caption": "wheel of the red car", "level": "part",
-         "id": 6, "name": "car:wheel", "parent_id": 4},
-        {"image": "b.jpg", "segmentation": mask(0, 3, 0, 3), "caption": None, "level": "object", "id": 4,
+        {"image": "a.jpg", "mask": mask(4, 6, 0, 2), "caption": "wheel of the  red car", "level": "part",
+         "region_id": 1, "name": "car:wheel", "parent": 0},
+        {"image": "a.jpg", "mask": mask(4, 6, 5, 7), "caption": "wheel of the red car", "level": "part",
+         "region_id": 2, "name": "car:wheel", "parent": 0},
+        {"image": "b.jpg", "mask": mask(0, 3, 0, 3), "caption": None, "level": "object", "region_id": 0,
          "name": "Car"},
     ]  # fmt: skip
 
@@ -67,15 +67,21 @@ def test_rows_become_records(tmp_path: Path, suffix: str) -> None:
     ]  # fmt: skip
     assert [part.parent for part in first.parts] == [0, 0] and first.parts[1].box == (5, 4, 7, 6)
     for thing, row in zip((*first.objects, *first.parts), car(), strict=False):
-        assert np.array_equal(decode(thing.segmentation, 6, 8), decode(row["segmentation"], 6, 8))
+        assert np.array_equal(decode(thing.segmentation, 6, 8), decode(row["mask"], 6, 8))
     assert len(second.objects) == 1 and second.expressions == ()
+
+
+def test_what_a_filter_dropped_is_passed_over(tmp_path: Path) -> None:
+    rows = [{**row, "dropped": "clip" if place == 2 else "", "score": 0.5} for place, row in enumerate(car())]
+    record = read(tmp_path, rows)[0]
+    assert [said.parts for said in record.expressions] == [(), (0,)] and len(record.parts) == 1
 
 
 def test_four_columns_are_enough(tmp_path: Path) -> None:
     """Without names there is one object and one part; other columns are not read; polygons bring their image's size."""
     rows: Rows = [
-        {"image": "a.jpg", "segmentation": mask(0, 2, 0, 2), "caption": "a nose", "level": "part", "clip_score": 0.7},
-        {"image": "a.jpg", "segmentation": [[0, 0, 4, 0, 4, 4, 0, 4]], "height": 6, "width": 8, "caption": "a dog",
+        {"image": "a.jpg", "mask": mask(0, 2, 0, 2), "caption": "a nose", "level": "part", "clip_score": 0.7},
+        {"image": "a.jpg", "mask": [[0, 0, 4, 0, 4, 4, 0, 4]], "height": 6, "width": 8, "caption": "a dog",
          "level": "object"},
     ]  # fmt: skip
     records = read(tmp_path, rows)
@@ -88,7 +94,7 @@ def test_parquet_is_what_json_lines_are(tmp_path: Path) -> None:
     """More rows than are read at once; the reader gives the same records of both."""
     pytest.importorskip("pyarrow")
     rows = [
-        {"image": f"{number // 3}.jpg", "segmentation": mask(0, 1 + number % 5, 0, 3), "caption": f"thing {number}",
+        {"image": f"{number // 3}.jpg", "mask": mask(0, 1 + number % 5, 0, 3), "caption": f"thing {number}",
          "level": ("object", "part")[number % 2]}
         for number in range(9000)
     ]  # fmt: skip
@@ -110,13 +116,14 @@ def damaged(change: Callable[[Rows], object]) -> Rows:
         (lambda rows: rows[1].update(level="region"), r"row 2 .*\(image 'a.jpg'\): level must be 'object' or 'part'"),
         (lambda rows: rows[0].update(caption=3), r"row 1 .*caption must be text, got 3"),
         (lambda rows: rows[0].update(caption="\ud800"), r"row 1 .*caption '\\ud800' holds"),
-        (lambda rows: rows[0].update(segmentation={"size": [6, 8], "counts": "0"}), r"row 1 .*run lengths"),
-        (lambda rows: rows[2].update(segmentation=mask(0, 0, 0, 0)), r"row 3 .*its mask has no pixel"),
+        (lambda rows: rows[0].update(mask={"size": [6, 8], "counts": "0"}), r"row 1 .*run lengths"),
+        (lambda rows: rows[2].update(mask=mask(0, 0, 0, 0)), r"row 3 .*its mask has no pixel"),
         (lambda rows: rows[2].update(height=7, width=8), r"row 3 .*its mask is of \(6, 8\) .*the image of \(7, 8\)"),
-        (lambda rows: rows[2].update(segmentation=run_lengths_of(np.ones((3, 3), bool))), r"row 3 .*of \(3, 3\)"),
-        (lambda rows: rows[2].update(segmentation=[[0, 0, 1, 0, 1, 1]]), r"row 3 .*give height and width"),
-        (lambda rows: rows[2].update(segmentation="abc"), r"row 3 .*segmentation must be run lengths .* got 'abc'"),
-        (lambda rows: rows[2].update(id=5), r"row 3 .*id 5 is that of another row"),
+        (lambda rows: rows[2].update(mask=run_lengths_of(np.ones((3, 3), bool))), r"row 3 .*of \(3, 3\)"),
+        (lambda rows: rows[2].update(mask=[[0, 0, 1, 0, 1, 1]]), r"row 3 .*give height and width"),
+        (lambda rows: rows[2].update(mask="abc"), r"row 3 .*mask must be run lengths .* got 'abc'"),
+        (lambda rows: rows[2].update(region_id=1), r"row 3 .*region_id 1 is that of another row"),
+        (lambda rows: rows[1].update(parent=-2), r"row 2 .*region_id must be at least 0 and parent at least -1"),
         (lambda rows: rows.append(rows[0]), r"row 5 .*image 'a.jpg'.*came before.*sort the rows by image"),
         (lambda rows: rows.clear(), r"hold no row"),
     ],
@@ -135,7 +142,7 @@ def test_files_that_cannot_be_read_or_written(tmp_path: Path) -> None:
         write_triples(car(), tmp_path / "t.csv")
     pytest.importorskip("pyarrow")
     with pytest.raises(ValueError, match="Parquet holds run lengths"):
-        write_triples([{**car()[0], "segmentation": [[0, 0, 1, 0, 1, 1]]}], tmp_path / "t.parquet")
+        write_triples([{**car()[0], "mask": [[0, 0, 1, 0, 1, 1]]}], tmp_path / "t.parquet")
     assert not list(tmp_path.glob("*.parquet"))  # files appear whole
     (tmp_path / "t.parquet").write_bytes(b"PAR1 and nothing else")
     spec = DatasetSpec(name="t", annotations=str(tmp_path / "t.parquet"), images=str(tmp_path), reader=read_triples)
