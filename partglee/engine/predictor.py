@@ -161,7 +161,10 @@ class Predictor:
         max_objects: int = 100,
         max_parts_per_object: int | None = None,
         restrict_parts: bool = True,
+        object_overlap: float | None = 0.7,
+        across_names: bool = False,
         part_overlap: float | None = 0.7,
+        part_inside: float | None = 0.9,
         masks: bool = True,
         multi_label: MultiLabel | None = None,
         batch_size: int = 1,
@@ -178,7 +181,13 @@ class Predictor:
             max_parts_per_object: keep the best parts of each object; None = all.
             restrict_parts: a part may only appear under an object that has it in the vocabulary; False lets all part
                 names compete for every part, as the released code does.
-            part_overlap: of equally named parts of one object whose boxes overlap more than this, keep the best.
+            object_overlap: of equally named objects that overlap more than this (intersection over union of their
+                masks, of boxes without masks), keep the best with its parts; None = all, as released.
+            across_names: the same for objects of any names.
+            part_overlap: of equally named parts of one object whose boxes overlap more than this, keep the best;
+                None = all.
+            part_inside: of equally named parts of one object of which one lies in the other by more than this share of
+                its own area, keep the best; None = all.
             masks: False saves their cost.
             multi_label: released evaluation: every name of every query is a candidate, and none of the options above
                 counts but `masks`.
@@ -200,7 +209,10 @@ class Predictor:
             max_objects=max_objects,
             max_parts_per_object=max_parts_per_object,
             restrict_parts=restrict_parts,
+            object_overlap=object_overlap,
+            across_names=across_names,
             part_overlap=part_overlap,
+            part_inside=part_inside,
             masks=masks,
             multi_label=multi_label,
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,6 +15,8 @@ from torchvision.ops import batched_nms
 
 from partglee.modeling.frame import Frame, ImageQueries, Rows, mask_confidence
 from partglee.modeling.multi_label import MultiLabel, best_pairs
+from partglee.modeling.overlap import best_of_overlapping
+from partglee.ops.masks import mask_logits
 from partglee.structures import Grounding, ImageBatch, ModelOutput, Prediction, Vocabulary
 
 
@@ -30,16 +33,21 @@ class PostprocessOptions:
     max_objects: int = 100
     max_parts_per_object: int | None = None
     restrict_parts: bool = True  # parts only under an object that has them; False: all part names compete (released)
-    part_overlap: float | None = (
-        0.7  # of equally named parts of one object that overlap more, the best stays; None: all
-    )
+    # Of equally named objects that overlap more (intersection over union, of masks where there are some), the best
+    # stays, with its parts; None: all (released)
+    object_overlap: float | None = 0.7
+    across_names: bool = False  # objects of different names count as equally named
+    # Of equally named parts of one object whose boxes overlap more, the best stays; None: all
+    part_overlap: float | None = 0.7
+    # Of equally named parts of one object of which one lies in the other by a larger share, the best stays; None: all
+    part_inside: float | None = 0.9
     masks: bool = True  # False: boxes alone, scored without mask confidence
     max_queries: int | None = None  # consider only the object queries of highest probability; grounding takes 1
     # Released evaluation: every name of every query is a candidate; then nothing above counts but `masks`
     multi_label: MultiLabel | None = None
 
     def __post_init__(self) -> None:
-        for name in ("score_threshold", "part_score_threshold", "part_overlap"):
+        for name in ("score_threshold", "part_score_threshold", "object_overlap", "part_overlap", "part_inside"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, (int, float)):
                 raise TypeError(f"{name} must be a number, got {type(value).__name__} {value!r}")
@@ -149,7 +157,7 @@ def _one_name_each(
     candidates = _best_name(queries.objects, part=False)
     if options.max_queries is not None:
         candidates = candidates.take(slice(options.max_queries))
-    rows = _final_scores(candidates, queries, options.score_threshold, masks=options.masks, limit=options.max_objects)
+    rows = _objects(candidates, queries, options)
     parent = torch.full_like(rows.query, -1)
     if queries.parts is not None and len(rows.query):
         parts, owner = _parts(queries, rows, vocabulary.allowed.to(rows.query.device), options)
@@ -157,6 +165,29 @@ def _one_name_each(
     # Masks of the rows that are returned, and of no others.
     masks = queries.masks(rows) if options.masks else None
     return queries.prediction(rows, names=(vocabulary.object_names, vocabulary.part_names), parent=parent, masks=masks)
+
+
+def _objects(candidates: Rows, queries: ImageQueries, options: PostprocessOptions) -> Rows:
+    """The best `max_objects` rows of which none lies on a better one."""
+    looked_at = options.max_objects
+    while True:
+        rows = _final_scores(candidates, queries, options.score_threshold, masks=options.masks, limit=looked_at)
+        group = torch.zeros_like(rows.label) if options.across_names else rows.label
+        masks = partial(_small_masks, queries, rows, wanted=options.masks)
+        kept = best_of_overlapping(queries.boxes(rows), group, masks, overlap=options.object_overlap)
+        if len(kept) >= options.max_objects or len(rows.query) < looked_at:
+            return rows.take(kept[: options.max_objects])
+        looked_at *= 2  # worse rows move up
+
+
+def _small_masks(queries: ImageQueries, rows: Rows, places: Tensor, *, wanted: bool) -> Tensor | None:
+    """(n, h * w) masks of some of the rows on the stride-4 map; None without masks."""
+    if not wanted or queries.embed is None:
+        return None
+    logits = mask_logits(queries.embed[queries.index(rows.take(places))], queries.features)
+    (canvas_h, canvas_w), (h, w) = queries.frame.canvas, queries.frame.resized
+    height, width = -(-logits.shape[1] * h // canvas_h), -(-logits.shape[2] * w // canvas_w)  # without the padding
+    return logits[:, :height, :width].flatten(1) > 0
 
 
 def _parts(queries: ImageQueries, objects: Rows, allowed: Tensor, options: PostprocessOptions) -> tuple[Rows, Tensor]:
@@ -176,6 +207,11 @@ def _parts(queries: ImageQueries, objects: Rows, allowed: Tensor, options: Postp
     if options.part_overlap is not None:
         group = owner * logits.shape[-1] + rows.label
         keep = batched_nms(queries.boxes(rows), rows.score, group, options.part_overlap)  # best first
+        rows, owner = rows.take(keep), owner[keep]
+    if options.part_inside is not None:
+        group = owner * logits.shape[-1] + rows.label
+        masks = partial(_small_masks, queries, rows, wanted=options.masks)
+        keep = best_of_overlapping(queries.boxes(rows), group, masks, inside=options.part_inside)
         rows, owner = rows.take(keep), owner[keep]
     if options.max_parts_per_object is not None:
         keep = _rank_within(owner) < options.max_parts_per_object

@@ -21,7 +21,7 @@ from partglee.structures import (
 )
 
 VOCABULARY = Vocabulary({"dog": ["head", "tail"], "person": ["arm"]})  # part columns: dog head, dog tail, person arm
-ALL = {"score_threshold": 0.0, "part_overlap": None}
+ALL = {"score_threshold": 0.0, "object_overlap": None, "part_overlap": None, "part_inside": None}
 
 
 def logit(p: float) -> float:
@@ -118,6 +118,68 @@ def test_equal_parts_that_overlap_are_merged() -> None:
     assert [p.names[i] for i in p.parts_of(second)] == ["tail"]
 
 
+def paint(out: ModelOutput, objects: list[tuple[int, int]], parts: list[tuple[int, int]]) -> None:
+    """Every mask covers the columns `start` to `stop` of the 8 x 16 map: one feature for each column."""
+    features = torch.eye(16)[:, None].expand(16, 8, 16)[None].clone()
+    out.mask_features.resize_(features.shape).copy_(features)
+    for level, columns in ((out.objects, objects), (out.parts, parts)):
+        embed = torch.full((1, len(columns), 16), -4.0)
+        for row, (start, stop) in enumerate(columns):
+            embed[0, row, start:stop] = 4.0
+        level.layers[-1].mask_embed.resize_(embed.shape).copy_(embed)
+
+
+def test_equal_objects_that_overlap_are_one() -> None:
+    """Two dogs on one place and a person there; the worse dog goes with its parts, by option the person too."""
+    same = output(
+        [(0.9, 0.1), (0.8, 0.1), (0.1, 0.7), (0.6, 0.1)],  # dog, dog, person, another dog
+        [(0.1, 0.7, 0.1), (0.1, 0.6, 0.1), (0.1, 0.1, 0.4), (0.5, 0.1, 0.1)],
+        [0, 1, 2, 3],
+    )
+    paint(same, [(0, 8), (0, 7), (0, 8), (8, 12)], [(0, 2), (0, 2), (0, 2), (8, 10)])
+    assert run(same).names == ["dog", "dog", "person", "dog", "tail", "tail", "head", "arm"]
+    p = run(same, object_overlap=0.7)
+    assert p.names[:3] == ["dog", "person", "dog"] and [len(p.parts_of(row)) for row in range(3)] == [1, 1, 1]
+    assert run(same, object_overlap=0.9).names[:4] == ["dog", "dog", "person", "dog"]  # they share seven of eight
+    p = run(same, object_overlap=0.7, across_names=True)
+    assert p.names == ["dog", "dog", "tail", "head"] and p.parent.tolist() == [-1, -1, 0, 1]
+    # the limit counts what is left, so worse rows move up
+    assert run(same, object_overlap=0.7, max_objects=2).names[:2] == ["dog", "person"]
+    p = run(same, object_overlap=0.7, across_names=True, max_objects=2)
+    assert p.names == ["dog", "dog", "tail", "head"]
+    assert len(run(same, object_overlap=0.7, max_objects=0)) == 0
+
+
+def test_without_masks_boxes_are_compared() -> None:
+    same = output([(0.9, 0.1), (0.8, 0.1)], [(0.1, 0.7, 0.1)], [0])
+    paint(same, [(0, 8), (8, 12)], [(0, 2)])
+    same.objects.layers[-1].boxes[:] = torch.tensor([0.5, 0.5, 0.2, 0.2])
+    assert [len(run(same, object_overlap=0.7, masks=masks).objects()) for masks in (True, False)] == [2, 1]
+
+
+def test_a_part_inside_its_twin_goes() -> None:
+    """A tail inside the tail of the same dog; a head inside it and the tail of another dog stay."""
+    same = output(
+        [(0.9, 0.1), (0.8, 0.1)],
+        [(0.1, 0.7, 0.1), (0.1, 0.6, 0.1), (0.5, 0.1, 0.1), (0.1, 0.4, 0.1)],
+        [0, 0, 0, 1],
+    )
+    paint(same, [(0, 8), (8, 16)], [(0, 8), (2, 4), (2, 4), (2, 4)])
+    same.parts.layers[-1].boxes[:] = torch.tensor([[0.5, 0.5, 0.5, 0.5], *[[0.5, 0.5, 0.1, 0.1]] * 3])
+    assert len(run(same, part_overlap=0.7)) == 6
+    p = run(same, part_overlap=0.7, part_inside=0.9)
+    first, second = p.objects()
+    assert [p.names[i] for i in p.parts_of(first)] == ["tail", "head"]
+    assert [p.names[i] for i in p.parts_of(second)] == ["tail"]
+
+
+def test_suppression_is_the_default() -> None:
+    options = PostprocessOptions()
+    assert (options.object_overlap, options.across_names, options.part_overlap, options.part_inside) == (
+        0.7, False, 0.7, 0.9,
+    )  # fmt: skip
+
+
 def test_boxes_leave_the_canvas() -> None:
     """Boxes are relative to the padded 32 x 64; the image was 64 x 96, shown at half size."""
     p = run(TWO)
@@ -156,8 +218,11 @@ def test_object_without_part_names() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"score_threshold": 1.5}, {"part_overlap": -1.0}, {"max_objects": -1}, {"part_score_threshold": 2.0}],
-)
+    [
+        {"score_threshold": 1.5}, {"part_overlap": -1.0}, {"object_overlap": 1.1}, {"part_inside": 2.0},
+        {"max_objects": -1}, {"part_score_threshold": 2.0},
+    ],
+)  # fmt: skip
 def test_bad_options(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         PostprocessOptions(**options)  # type: ignore[arg-type]

@@ -58,7 +58,10 @@ def partglee_node() -> Any:
     node.PART_SCORE_THRESHOLD = -1.0  # -1 = as for objects
     node.MAX_PARTS_PER_OBJECT = -1  # -1 = all
     node.RESTRICT_PARTS = True  # a part may only appear under an object that has it
+    node.OBJECT_OVERLAP = 0.7  # of equally named objects that overlap more, the best stays; 1 = all
+    node.ACROSS_NAMES = False  # the same for objects of any names
     node.PART_OVERLAP = 0.7  # of equally named parts of one object that overlap more, the best stays; 1 = all
+    node.PART_INSIDE = 0.9  # of equally named parts of one object that lie more in one another, the best stays; 1 = all
     node.MASKS = True
     # True: every name of every query is a candidate, as in the released evaluation; then nothing above counts but MASKS
     node.MULTI_LABEL = False
@@ -115,7 +118,10 @@ def options_of(cfg: Any, own: Any) -> PostprocessOptions:
         max_objects=cfg.TEST.DETECTIONS_PER_IMAGE,
         max_parts_per_object=None if keys.MAX_PARTS_PER_OBJECT < 0 else keys.MAX_PARTS_PER_OBJECT,
         restrict_parts=keys.RESTRICT_PARTS,
+        object_overlap=keys.OBJECT_OVERLAP if keys.OBJECT_OVERLAP < 1 else None,
+        across_names=keys.ACROSS_NAMES,
         part_overlap=keys.PART_OVERLAP if keys.PART_OVERLAP < 1 else None,
+        part_inside=keys.PART_INSIDE if keys.PART_INSIDE < 1 else None,
         masks=keys.MASKS,
         multi_label=multi_label_of(own) if keys.MULTI_LABEL else None,
     )

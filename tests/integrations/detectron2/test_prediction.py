@@ -161,10 +161,11 @@ def test_options(cfg: Any, photo: np.ndarray, tiny_weights: Path) -> None:
     keys = cfg.MODEL.PARTGLEE
     keys.SCORE_THRESHOLD, keys.PART_SCORE_THRESHOLD, keys.MAX_PARTS_PER_OBJECT = 0.01, 0.03, 1
     keys.RESTRICT_PARTS, keys.PART_OVERLAP, cfg.TEST.DETECTIONS_PER_IMAGE = False, 1.0, 7
+    keys.OBJECT_OVERLAP, keys.ACROSS_NAMES, keys.PART_INSIDE = 0.5, True, 1.0
     found = DefaultPredictor(cfg)(photo[:, :, ::-1])["instances"]
     expected = ours(
         photo, NAMES, score_threshold=0.01, part_score_threshold=0.03, max_parts_per_object=1, restrict_parts=False,
-        part_overlap=None, max_objects=7,
+        part_overlap=None, max_objects=7, object_overlap=0.5, across_names=True, part_inside=None,
     )  # fmt: skip
     assert_same(found, expected)
     keys.MULTI_LABEL = True
