@@ -209,8 +209,7 @@ def _with_owners(prediction: Prediction, record: ImageRecord, vocabulary: Vocabu
     """
     line = prediction.to_dict(image_id=record.image_id)
     for row in line["results"]:
-        owners = vocabulary.part_owner[row["category_id"]] if row["level"] == "part" else ()
+        owners = vocabulary.part_owner[row["label"]] if row["level"] == "part" else ()
         if len(owners) == 1:
             row["object"] = vocabulary.object_names[owners[0]]
-    del line["file_name"]
-    return {"file_name": record.file.as_posix(), "image_id": record.image_id, **line}
+    return {**line, "file_name": record.file.as_posix(), "image_id": record.image_id}

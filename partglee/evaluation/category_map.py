@@ -84,13 +84,14 @@ class CategoryMap:
         return self._vocabulary.object_names[owners[0]] if len(owners) == 1 else None
 
     def translate(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Rows as `Prediction.to_coco` writes them without category ids (the label is the `category_id`)."""
+        """Rows as `Prediction.to_coco` writes them without category ids (a row without `label` has it in
+        `category_id`)."""
         names = {entry["id"]: entry["name"] for entry in rows}
         return [
             {
                 **entry,
                 "category_id": self.category_id(
-                    level=entry["level"], label=entry["category_id"], name=entry["name"],
+                    level=entry["level"], label=entry.get("label", entry["category_id"]), name=entry["name"],
                     parent_name=names.get(entry.get("parent_id")), object_name=entry.get("object"),
                 ),
             }

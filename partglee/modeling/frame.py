@@ -14,7 +14,7 @@ from torch import Tensor
 from torchvision.ops import box_convert
 
 from partglee.ops.masks import mask_logits, masks_to_image
-from partglee.structures import Level, ModelOutput, Prediction
+from partglee.structures import Level, ModelOutput, Prediction, Vocabulary
 
 _PIXELS_PER_PASS = 32_000_000  # mask logits upsampled at once: 128 MB in float32
 
@@ -117,23 +117,31 @@ class ImageQueries:
         return None if self.embed is None else self.frame.masks(self.embed[self.index(rows)], self.features)
 
     def prediction(
-        self, rows: Rows, *, names: Sequence[Sequence[str]], parent: Tensor | None = None, masks: Tensor | None = None
+        self,
+        rows: Rows,
+        *,
+        names: Sequence[Sequence[str]] | Vocabulary,
+        parent: Tensor | None = None,
+        masks: Tensor | None = None,
     ) -> Prediction:
         """The rows as the user meets them, on the CPU.
 
         Args:
-            names: of objects, of parts, by label.
+            names: a vocabulary; or names of objects, of parts, by label.
             parent: (N,) row of each part's object, -1 = none; None = of no row.
             masks: (N, H, W) bool on the CPU.
         """
+        vocabulary = names if isinstance(names, Vocabulary) else None
+        listed = (names.object_names, names.part_names) if isinstance(names, Vocabulary) else names
         labels = zip(rows.part.tolist(), rows.label.tolist(), strict=True)
         return Prediction(
             boxes=self.boxes(rows).cpu(),
             scores=rows.score.cpu(),
             labels=rows.label.cpu(),
-            names=[names[part][label] for part, label in labels],
+            names=[listed[part][label] for part, label in labels],
             level=torch.where(rows.part, int(Level.PART), int(Level.OBJECT)).cpu(),
             parent=torch.full(rows.query.shape, -1) if parent is None else parent.cpu(),
             image_size=self.frame.original,
             masks=masks,
+            vocabulary=vocabulary,
         )

@@ -57,8 +57,7 @@ def best_pairs(
     parent = None
     if queries.parent is not None:
         parent = _parents(pairs, queries.parent, vocabulary.allowed.to(pairs.label.device))
-    names = (vocabulary.object_names, vocabulary.part_names)
-    return queries.prediction(pairs, names=names, parent=parent, masks=mask)
+    return queries.prediction(pairs, names=vocabulary, parent=parent, masks=mask)
 
 
 def _top(queries: ImageQueries, options: MultiLabel) -> Rows:

@@ -164,7 +164,7 @@ def _one_name_each(
         rows, parent = Rows.join([rows, parts]), torch.cat((parent, owner))
     # Masks of the rows that are returned, and of no others.
     masks = queries.masks(rows) if options.masks else None
-    return queries.prediction(rows, names=(vocabulary.object_names, vocabulary.part_names), parent=parent, masks=masks)
+    return queries.prediction(rows, names=vocabulary, parent=parent, masks=masks)
 
 
 def _objects(candidates: Rows, queries: ImageQueries, options: PostprocessOptions) -> Rows:

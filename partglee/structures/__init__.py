@@ -8,7 +8,9 @@ from partglee.structures.images import ImageBatch, batch_images
 from partglee.structures.known_parts import known_parts
 from partglee.structures.mask_answer import MaskAnswer
 from partglee.structures.outputs import DecoderOutput, LayerPrediction, ModelOutput
-from partglee.structures.prediction import Level, Prediction
+from partglee.structures.prediction import Prediction
+from partglee.structures.prediction_formats import CocoCategory, CocoResult, PredictionLine
+from partglee.structures.prediction_row import Level, PredictionRow
 from partglee.structures.referring import ReferringBatch
 from partglee.structures.supervision import LevelSupervision, Supervision
 from partglee.structures.targets import HierarchicalTargets, LevelTargets
@@ -17,6 +19,8 @@ from partglee.structures.vocabulary import Vocabulary
 
 __all__ = [
     "BatchNames",
+    "CocoCategory",
+    "CocoResult",
     "ClassList",
     "DecoderOutput",
     "DenoisingQueries",
@@ -32,6 +36,8 @@ __all__ = [
     "PartQueries",
     "PixelFeatures",
     "Prediction",
+    "PredictionLine",
+    "PredictionRow",
     "ReferringBatch",
     "Supervision",
     "TextEmbeddings",

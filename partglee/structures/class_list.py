@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from partglee.basics.names import clean_names, name_key
-from partglee.structures.prediction import Level
+from partglee.structures.prediction_row import Level
 from partglee.structures.vocabulary import DEFAULT_OBJECT_FORMAT, DEFAULT_PART_FORMAT, Vocabulary
 
 _SHOWN = 8

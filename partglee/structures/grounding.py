@@ -6,12 +6,13 @@ N rows, (H, W) the image size in pixels.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from partglee.structures.prediction import Level, Prediction
+from partglee.structures.prediction import Prediction
+from partglee.structures.prediction_formats import PredictionLine
+from partglee.structures.prediction_row import Level
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -64,7 +65,7 @@ class Grounding(Prediction):
             file_name=self.file_name,
         )
 
-    def to_dict(self, *, image_id: int | str | None = None) -> dict[str, Any]:
+    def to_dict(self, *, image_id: int | str | None = None) -> PredictionLine:
         """As of `Prediction.to_dict`, with the whole answer as the one entry of `results` (`merged`), which is what is
         scored, and its rows one by one under `instances`; besides, `text`, `no_target` and `no_target_score`."""
         return {

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +16,9 @@ from PIL import Image
 from torch import Tensor
 from torchvision.ops import masks_to_boxes
 
-from partglee.structures.prediction import Level, Prediction
+from partglee.structures.prediction import Prediction
+from partglee.structures.prediction_formats import PredictionLine
+from partglee.structures.prediction_row import Level
 
 MIN_SHARE = 0.01  # connected pixels that are fewer than this share of the largest piece are no instance
 MIN_INSIDE = 0.5  # of an object's pixels, for it to be one of those that are meant
@@ -68,18 +69,32 @@ class MaskAnswer:
         kept = [i for i in np.argsort(-sizes, kind="stable") if sizes[i] >= MIN_SHARE * sizes.max()]
         return self._prediction(torch.from_numpy(np.stack([labels == i + 1 for i in kept])))
 
-    def draw(self, image: Any = None, **options: Any) -> Image.Image:
+    def draw(
+        self,
+        image: NDArray[np.uint8] | Image.Image | None = None,
+        *,
+        caption: str | None = None,
+        masks: bool = True,
+        boxes: bool = True,
+        labels: bool = True,
+        scores: bool = True,
+        scale: float | None = 1.0,
+        font_path: str | None = None,
+    ) -> Image.Image:
         """The image with the mask and the expression on it; an expression that means nothing is written above it.
 
         Args:
             image: in place of the one that was predicted on.
-            options: as for `Prediction.draw`.
+            caption: None = the expression, and that it means nothing.
+            masks, boxes, labels, scores, scale, font_path: as for `Prediction.draw`.
         """
         nothing = f": nothing ({self.no_target_score:.2f})" if self.no_target else ""
-        options = {"caption": f"{self.expression}{nothing}", **options}
-        return self.merged.draw(self.pixels if image is None else image, **options)
+        return self.merged.draw(
+            self.pixels if image is None else image, caption=caption or f"{self.expression}{nothing}", masks=masks,
+            boxes=boxes, labels=labels, scores=scores, scale=scale, font_path=font_path,
+        )  # fmt: skip
 
-    def to_dict(self, *, image_id: int | str | None = None) -> dict[str, Any]:
+    def to_dict(self, *, image_id: int | str | None = None) -> PredictionLine:
         """As of `Prediction.to_dict`, the mask as the one entry of `results` (which is scored), its pieces under
         `instances`; besides `text`, `no_target` and `no_target_score`."""
         return {

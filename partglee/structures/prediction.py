@@ -1,216 +1,48 @@
-"""What was found in one image: objects, their parts, and which object each part belongs to.
+"""What was found in one image, with its ways out: files of other programs, tables, pictures.
 
 N rows (objects and parts together), (H, W) the image size in pixels.
 """
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
-from torch import Tensor
 
-from partglee.basics.files import JSON_ERRORS
-from partglee.basics.masks import run_length_fault
+from partglee.basics.files import JSON_ERRORS, whole_file
+from partglee.structures import prediction_formats as formats
+from partglee.structures.prediction_formats import CocoResult, PredictionLine
+from partglee.structures.prediction_rows import PredictionRows
 
 if TYPE_CHECKING:
+    import pandas
     import supervision
     from PIL.Image import Image
 
+    from partglee.structures.vocabulary import Vocabulary
 
-class Level(IntEnum):
-    """Whether a row is an object or a part."""
-
-    OBJECT = 0
-    PART = 1
+_PICTURE_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
+_JPEG_QUALITY = 92
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class Prediction:
+class Prediction(PredictionRows):
     """Objects and parts found in one image. The rows are in no particular order.
+
+    >>> for row in prediction:  # doctest: +SKIP
+    ...     print(row.level, row.name, row.score, row.box, row.parent, row.parts)
+    >>> prediction.save("found.jpg")  # doctest: +SKIP
 
     Raises:
         ValueError: when lengths or shapes differ, a part's parent is not an object row, or an object has a parent.
     """
-
-    boxes: Tensor  # (N, 4) float32 xyxy in pixels
-    scores: Tensor  # (N,) float32 in [0, 1]
-    labels: Tensor  # (N,) long, column in the vocabulary of the row's level
-    names: list[str]  # N
-    level: Tensor  # (N,) long, Level.OBJECT or Level.PART
-    parent: Tensor  # (N,) long, row of the object a part belongs to; -1 for objects, and for parts without a known one
-    image_size: tuple[int, int]  # (H, W)
-    masks: Tensor | None = None  # (N, H, W) bool
-    image: NDArray[np.uint8] | None = None  # (H, W, 3) RGB, for drawing
-    file_name: str | None = None
-
-    def __post_init__(self) -> None:
-        self.boxes = torch.as_tensor(self.boxes, dtype=torch.float32)
-        self.scores = torch.as_tensor(self.scores, dtype=torch.float32)
-        self.labels = torch.as_tensor(self.labels, dtype=torch.long)
-        self.level = torch.as_tensor(self.level, dtype=torch.long)
-        self.parent = torch.as_tensor(self.parent, dtype=torch.long)
-        self.names = list(self.names)
-        self.image_size = (int(self.image_size[0]), int(self.image_size[1]))
-        self._check_shapes()
-        self._check_hierarchy()
-
-    def _check_shapes(self) -> None:
-        rows = len(self.names)
-        height, width = self.image_size
-        if height < 1 or width < 1:
-            raise ValueError(f"image_size must be (height, width) with both >= 1, got {self.image_size}")
-        if tuple(self.boxes.shape) != (rows, 4):
-            raise ValueError(f"boxes must be ({rows}, 4) xyxy, one row for each name, got {tuple(self.boxes.shape)}")
-        for field in ("scores", "labels", "level", "parent"):
-            shape = tuple(getattr(self, field).shape)
-            if shape != (rows,):
-                raise ValueError(f"{field} must be ({rows},), one entry for each name, got {shape}")
-        if not (torch.isfinite(self.boxes).all() and torch.isfinite(self.scores).all()):
-            raise ValueError("boxes and scores must be finite, got NaN or infinity; check the image and the weights")
-        if self.masks is not None and (
-            tuple(self.masks.shape) != (rows, height, width) or self.masks.dtype != torch.bool
-        ):
-            raise ValueError(
-                f"masks must be ({rows}, {height}, {width}) bool, got {tuple(self.masks.shape)} {self.masks.dtype}; "
-                "resize and threshold them before"
-            )
-        if self.image is not None and (self.image.shape != (height, width, 3) or self.image.dtype != np.uint8):
-            raise ValueError(
-                f"image must be ({height}, {width}, 3) uint8 RGB, got {self.image.shape} {self.image.dtype}"
-            )
-
-    def _check_hierarchy(self) -> None:
-        levels, parents = self.level.tolist(), self.parent.tolist()
-        for row, (level, parent) in enumerate(zip(levels, parents, strict=True)):
-            what = f"row {row} ({self.names[row]!r})"
-            if level not in (Level.OBJECT, Level.PART):
-                raise ValueError(f"level of {what} must be 0 (object) or 1 (part), got {level}")
-            if level == Level.OBJECT and parent != -1:
-                raise ValueError(f"{what} is an object, so its parent must be -1, got {parent}")
-            if level == Level.PART and parent != -1 and not (0 <= parent < len(levels) and levels[parent] == 0):
-                raise ValueError(f"parent of {what} must be the row of an object, or -1 when unknown, got {parent}")
-
-    # -- reading -------------------------------------------------------------------------------------------------
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __repr__(self) -> str:
-        height, width = self.image_size
-        where = f", file_name={self.file_name!r}" if self.file_name else ""
-        masks = "with masks" if self.masks is not None else "boxes only"
-        return f"Prediction({self._counts()}, {masks}, image {width}x{height}{where})"
-
-    def objects(self) -> list[int]:
-        """Rows of the objects, best score first."""
-        return self._by_score(self.level == Level.OBJECT)
-
-    def parts_of(self, row: int) -> list[int]:
-        """Rows of the parts of the object in `row`, best score first.
-
-        Raises:
-            IndexError: when there is no such row.
-            ValueError: when the row is a part.
-        """
-        if not 0 <= row < len(self):
-            raise IndexError(f"there is no row {row} in {len(self)} rows; objects() lists the object rows")
-        if self.level[row] != Level.OBJECT:
-            raise ValueError(
-                f"row {row} ({self.names[row]!r}) is a part, without parts of its own; objects() lists object rows"
-            )
-        return self._by_score(self.parent == row)
-
-    def parts_without_object(self) -> list[int]:
-        """Rows of the parts whose object is not known, best score first."""
-        return self._by_score((self.level == Level.PART) & (self.parent < 0))
-
-    def _by_score(self, chosen: Tensor) -> list[int]:
-        rows = chosen.nonzero().flatten()
-        order = torch.sort(self.scores[rows], descending=True, stable=True).indices
-        return [int(row) for row in rows[order]]
-
-    def _counts(self) -> str:
-        objects = int((self.level == Level.OBJECT).sum())
-        parts = len(self) - objects
-        return f"{objects} object{'s' * (objects != 1)}, {parts} part{'s' * (parts != 1)}"
-
-    def tree(self) -> str:
-        """Objects with their parts and scores as text, one line for each."""
-        lines = [f"{self.file_name or 'image'}: {self._counts()}"]
-        groups = [(self._line(row), self.parts_of(row)) for row in self.objects()]
-        if self.parts_without_object():
-            groups.append(("(object not known)", self.parts_without_object()))
-        for title, parts in groups:
-            lines.append(title)
-            lines += [f"{'└─' if row == parts[-1] else '├─'} {self._line(row)}" for row in parts]
-        return "\n".join(lines)
-
-    def _line(self, row: int) -> str:
-        return f"{self.names[row]} {float(self.scores[row]):.2f}"
-
-    # -- choosing ------------------------------------------------------------------------------------------------
-
-    def select(self, rows: Sequence[int] | Tensor) -> Prediction:
-        """Keep some rows, in the order given. Parts whose object is dropped go with it; parents are re-indexed.
-
-        Args:
-            rows: row numbers, or an (N,) bool tensor.
-
-        Raises:
-            IndexError: for a row that is not there.
-            ValueError: for a row given twice, or a bool tensor of another length.
-        """
-        if isinstance(rows, Tensor) and rows.dtype == torch.bool:
-            if tuple(rows.shape) != (len(self),):
-                raise ValueError(f"a bool selection must be ({len(self)},), got {tuple(rows.shape)}")
-            rows = rows.nonzero().flatten()
-        chosen = [int(row) for row in rows]
-        for row in chosen:
-            if not 0 <= row < len(self):
-                raise IndexError(f"there is no row {row} in {len(self)} rows")
-        if len(set(chosen)) < len(chosen):
-            raise ValueError(f"rows to select must differ, got {chosen}")
-        parents = self.parent.tolist()
-        kept = set(chosen)
-        chosen = [row for row in chosen if parents[row] < 0 or parents[row] in kept]
-        new_row = {row: i for i, row in enumerate(chosen)}
-        index = torch.tensor(chosen, dtype=torch.long, device=self.boxes.device)
-        return replace(
-            self,
-            boxes=self.boxes[index],
-            masks=None if self.masks is None else self.masks[index],
-            scores=self.scores[index],
-            labels=self.labels[index],
-            names=[self.names[row] for row in chosen],
-            level=self.level[index],
-            parent=torch.tensor([new_row.get(parents[row], -1) for row in chosen], dtype=torch.long).to(index.device),
-        )
-
-    def filter(self, score_threshold: float, *, part_score_threshold: float | None = None) -> Prediction:
-        """Keep rows with at least this score; objects below it take their parts along.
-
-        Args:
-            score_threshold: for objects, and for parts unless they have their own.
-            part_score_threshold: for parts.
-        """
-        part_threshold = score_threshold if part_score_threshold is None else part_score_threshold
-        threshold = torch.where(self.level == Level.OBJECT, float(score_threshold), float(part_threshold))
-        return self.select(self.scores >= threshold)
-
-    def to(self, device: torch.device | str) -> Prediction:
-        """The same prediction with its tensors on a device."""
-        fields = ("boxes", "scores", "labels", "level", "parent", "masks")
-        return replace(
-            self, **{name: getattr(self, name).to(device) for name in fields if getattr(self, name) is not None}
-        )
 
     @classmethod
     def empty(cls, *, image_size: tuple[int, int], file_name: str | None = None) -> Prediction:
@@ -237,81 +69,55 @@ class Prediction:
         object_category_ids: Sequence[int] | Mapping[int, int] | None = None,
         part_category_ids: Sequence[int] | Mapping[int, int] | None = None,
         first_id: int = 1,
-    ) -> list[dict[str, Any]]:
+        ids_per_level: bool = False,
+    ) -> list[CocoResult]:
         """COCO results, one dict for each row, in row order.
 
         Besides COCO's `image_id`, `category_id`, `bbox` (xywh), `score` and `segmentation` (RLE, text counts) each has
-        `id`, `parent_id` (the `id` of its object, None without), `level` ("object" or "part") and `name`.
+        `id`, `parent_id` (the `id` of its object, None without), `level` ("object" or "part"), `name` and `label` (the
+        column in the vocabulary's objects or parts).
 
         Args:
-            object_category_ids, part_category_ids: category id of each label; None = the label itself.
-            first_id: `id` of the first row. COCO tools take 0 for "no annotation", so ids start at 1.
+            object_category_ids, part_category_ids: category id of each label; None = the one id space of
+                `categories`: object names from 0 on, part names after them.
+            first_id: what is added to `ids`, which begin at 1, is this less 1. COCO tools take 0 for "no annotation".
+            ids_per_level: objects and parts are both numbered from 0, as before 0.2. Deprecated.
         """
-        ids = {Level.OBJECT: object_category_ids, Level.PART: part_category_ids}
-        boxes = self.boxes.double()
-        bboxes = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], dim=1).tolist()
-        encoded = None if self.masks is None else _encode_masks(self.masks)
-        rows = []
-        for row, (label, level, parent, score) in enumerate(
-            zip(self.labels.tolist(), self.level.tolist(), self.parent.tolist(), self.scores.tolist(), strict=True)
-        ):
-            table = ids[Level(level)]
-            entry = {
-                "id": first_id + row,
-                "parent_id": None if parent < 0 else first_id + parent,
-                "level": Level(level).name.lower(),
-                "name": self.names[row],
-                "image_id": image_id,
-                "category_id": label if table is None else int(table[label]),
-                "bbox": bboxes[row],
-                "score": score,
-            }
-            if encoded is not None:
-                entry["segmentation"] = encoded[row]
-            rows.append(entry)
-        return rows
+        return formats.to_coco(
+            self, image_id=image_id, object_ids=object_category_ids, part_ids=part_category_ids, first_id=first_id,
+            ids_per_level=ids_per_level,
+        )  # fmt: skip
+
+    def categories(self) -> list[formats.CocoCategory]:
+        """COCO categories of `to_coco`: objects, then parts ("car:wheel", whose supercategory is "car").
+
+        Raises:
+            ValueError: for a prediction that does not know its vocabulary.
+        """
+        return formats.categories(self)
 
     @classmethod
     def from_coco(
         cls,
-        rows: Iterable[Mapping[str, Any]],
+        rows: Iterable[Mapping[str, object]],
         *,
         image_size: tuple[int, int],
         file_name: str | None = None,
         image: NDArray[np.uint8] | None = None,
+        vocabulary: Vocabulary | None = None,
     ) -> Prediction:
-        """Read what `to_coco` wrote without category ids (labels are the category ids).
+        """Read what `to_coco` wrote without category ids.
+
+        Args:
+            vocabulary: the one that the rows were found with, which results do not say.
 
         Raises:
             ValueError: for a row without a needed key, or a parent id that no row has.
         """
-        rows = list(rows)
-        for i, entry in enumerate(rows):
-            missing = [key for key in ("id", "name", "level", "bbox", "score", "category_id") if key not in entry]
-            if missing:
-                raise ValueError(f"result {i} has no {missing}; it has {sorted(entry)}; was it written by to_coco()?")
-        row_of = {entry["id"]: i for i, entry in enumerate(rows)}
-        for i, entry in enumerate(rows):
-            if entry["level"] not in ("object", "part"):
-                raise ValueError(f"level of result {i} must be 'object' or 'part', got {entry['level']!r}")
-            if entry.get("parent_id") is not None and entry["parent_id"] not in row_of:
-                raise ValueError(f"result {i} has parent_id {entry['parent_id']}, which is the id of no result")
-        boxes = torch.tensor([entry["bbox"] for entry in rows], dtype=torch.float64).reshape(-1, 4)
-        with_masks = all("segmentation" in entry for entry in rows)
-        return cls(
-            boxes=torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], dim=1).float(),
-            masks=_decode_masks([entry["segmentation"] for entry in rows], image_size) if with_masks else None,
-            scores=torch.tensor([entry["score"] for entry in rows], dtype=torch.float32),
-            labels=torch.tensor([entry["category_id"] for entry in rows], dtype=torch.long),
-            names=[entry["name"] for entry in rows],
-            level=torch.tensor([Level[entry["level"].upper()] for entry in rows], dtype=torch.long),
-            parent=torch.tensor([row_of.get(entry.get("parent_id"), -1) for entry in rows], dtype=torch.long),
-            image_size=image_size,
-            image=image,
-            file_name=file_name,
-        )
+        columns = formats.columns_of_coco(list(rows), image_size=image_size)
+        return Prediction(**columns, image_size=image_size, image=image, file_name=file_name, vocabulary=vocabulary)
 
-    def to_dict(self, *, image_id: int | str | None = None) -> dict[str, Any]:
+    def to_dict(self, *, image_id: int | str | None = None) -> PredictionLine:
         """`file_name`, `height`, `width` and the `results` of `to_coco`; the image itself is not part of it.
 
         Args:
@@ -326,7 +132,7 @@ class Prediction:
         return json.dumps(self.to_dict())
 
     @classmethod
-    def from_json(cls, line: str) -> Prediction:
+    def from_json(cls, line: str, *, vocabulary: Vocabulary | None = None) -> Prediction:
         """Read a line written by `to_json`; ValueError when it is not one."""
         try:
             entry = json.loads(line)
@@ -334,54 +140,119 @@ class Prediction:
             results, file_name = entry["results"], entry["file_name"]
         except (*JSON_ERRORS, KeyError, TypeError) as error:
             raise ValueError(f"expected a line written by Prediction.to_json(), got {line!r:.80} ({error})") from error
-        return cls.from_coco(results, image_size=size, file_name=file_name)
+        return cls.from_coco(results, image_size=size, file_name=file_name, vocabulary=vocabulary)
 
-    def to_supervision(self) -> supervision.Detections:
-        """As `supervision.Detections`; its `data` has `class_name`, `level` and `parent`.
+    def to_supervision(self, *, ids_per_level: bool = False) -> supervision.Detections:
+        """As `supervision.Detections`.
 
-        `class_id` is the label, which counts objects and parts separately.
+        `class_id` says `class_name` and nothing else: names of objects are numbered, then names of parts, so rows of
+        one name get one colour, and a part never that of an object. `data` has `class_name`, `level`, `label` (the
+        column of the vocabulary), `id`, `parent_id` (0 without) and `parent` (a row; true until rows are taken out).
+
+        Args:
+            ids_per_level: `class_id` is the label, which counts objects and parts separately, as before 0.2.
+                Deprecated.
         """
-        import supervision
+        return formats.to_supervision(self, ids_per_level=ids_per_level)
 
-        return supervision.Detections(
-            xyxy=self.boxes.cpu().numpy().reshape(-1, 4),
-            mask=None if self.masks is None else self.masks.cpu().numpy(),
-            confidence=self.scores.cpu().numpy(),
-            class_id=self.labels.cpu().numpy(),
-            data={
-                "class_name": np.array(self.names, dtype=str),
-                "level": self.level.cpu().numpy(),
-                "parent": self.parent.cpu().numpy(),
-            },
-        )
+    def to_pandas(self) -> pandas.DataFrame:
+        """One line for each row: `id`, `level`, `name`, `score`, `xmin`, `ymin`, `xmax`, `ymax`, `area` (pixels of the
+        mask), `parent_id`, `parent_name`; the last three are missing values where there is none.
 
-    def draw(self, image: Any = None, **options: Any) -> Image:
-        """Draw the objects and their parts; see `partglee.visualization.draw_prediction` for the options.
+        Raises:
+            ImportError: without pandas.
+        """
+        return formats.to_pandas(self)
+
+    # -- pictures ------------------------------------------------------------------------------------------------
+
+    def draw(
+        self,
+        image: NDArray[np.uint8] | Image | None = None,
+        *,
+        panel: bool = False,
+        caption: str | None = None,
+        masks: bool = True,
+        boxes: bool = True,
+        labels: bool = True,
+        scores: bool = True,
+        scale: float | None = 1.0,
+        font_path: str | None = None,
+    ) -> Image:
+        """Draw the objects and their parts, in the size of the image.
 
         Args:
             image: (H, W, 3) uint8 RGB or a PIL image; None = the prediction's own `image`.
+            panel: put the tree of objects and parts, with scores, at the right.
+            caption: text for a strip below the picture.
+            masks: fill and outline masks, where the prediction has them.
+            boxes: draw boxes of objects, and of parts when no masks are drawn.
+            labels: write names.
+            scores: write scores beside the names (those of parts are left to the panel when there is one).
+            scale: picture pixels for one image pixel; None = 1, and more for images with a long side below 1000 pixels,
+                whose labels are larger than what they name.
+            font_path: a TrueType file that is tried first; others are looked for where it lacks letters of a name.
+
+        Raises:
+            ValueError: when there is no image, it has another size than the prediction, or `scale` is not positive.
         """
         # The one import upwards: people who want a picture hold a Prediction only.
         from partglee.visualization import draw_prediction
 
-        return draw_prediction(self, image, **options)
+        return draw_prediction(
+            self, image, panel=panel, caption=caption, masks=masks, boxes=boxes, labels=labels, scores=scores,
+            scale=scale, font_path=font_path,
+        )  # fmt: skip
 
+    def save(self, file: str | Path, *, panel: bool = False, scale: float | None = 1.0) -> Path:
+        """Write the picture of `draw` (`.jpg`, `.png`, `.webp`), or the line of `to_json` (`.json`); folders are made.
 
-def _encode_masks(masks: Tensor) -> list[dict[str, Any]]:
-    """(N, H, W) bool -> COCO run lengths with text counts."""
-    encoded = []
-    for mask in masks.cpu().numpy():
-        entry = rle.encode(np.asfortranarray(mask.astype(np.uint8)))
-        encoded.append({"size": [int(side) for side in entry["size"]], "counts": entry["counts"].decode("ascii")})
-    return encoded
+        Args:
+            panel, scale: of `draw`.
 
+        Returns:
+            The file.
 
-def _decode_masks(encoded: Sequence[Mapping[str, Any]], image_size: tuple[int, int]) -> Tensor:
-    masks = np.zeros((len(encoded), *image_size), dtype=bool)
-    for i, entry in enumerate(encoded):
-        if tuple(entry["size"]) != tuple(image_size):
-            raise ValueError(f"mask {i} has size {entry['size']}, but the image is {list(image_size)} (height, width)")
-        if fault := run_length_fault(entry):
-            raise ValueError(f"mask {i}: {fault}")
-        masks[i] = rle.decode({"size": entry["size"], "counts": entry["counts"].encode("ascii")}).astype(bool)
-    return torch.from_numpy(masks)
+        Raises:
+            ValueError: for another suffix, or a picture without an image to draw on.
+        """
+        path = Path(file)
+        suffix = path.suffix.lower()
+        if suffix not in (*_PICTURE_FORMATS, ".json"):
+            raise ValueError(
+                f"cannot save a prediction as '{path}': use {', '.join(_PICTURE_FORMATS)} for a picture, .json for data"
+            )
+        if suffix == ".json":
+            with whole_file(path) as beside:
+                beside.write_text(self.to_json() + "\n", encoding="utf-8")
+            return path
+        picture = self.draw(panel=panel, scale=scale)
+        with whole_file(path) as beside:
+            picture.save(beside, format=_PICTURE_FORMATS[suffix], quality=_JPEG_QUALITY)
+        return path
+
+    def show(self, *, panel: bool = False, scale: float | None = 1.0) -> None:
+        """Open the picture of `draw` in the viewer of the system; a notebook shows a prediction by itself."""
+        self.draw(panel=panel, scale=scale).show()
+
+    def _repr_png_(self) -> bytes | None:
+        """What a notebook shows in place of `repr`; None without an image."""
+        if self.image is None:
+            return None
+        stream = io.BytesIO()
+        self.draw().save(stream, format="PNG")
+        return stream.getvalue()
+
+    def crop(self, row: int, *, margin: float = 0.0, cut_out: bool = False) -> Image:
+        """The image inside a row's box.
+
+        Args:
+            row: its number.
+            margin: how much more of the image at each side, in shares of the box.
+            cut_out: what the mask leaves out is transparent (RGBA).
+
+        Raises:
+            IndexError: when there is no such row.
+            ValueError: without an image, or to cut out without masks, or for a box outside of the image.
+        """
+        return formats.crop(self, self[row].index, margin=margin, cut_out=cut_out)

@@ -67,7 +67,7 @@ def draw_annotations(content: Mapping[str, Any], images: Path, output: Path, *, 
             write_jpeg(draw_expressions(told, pixels), path)
         else:
             prediction = annotated_prediction(of_image[entry["id"]], names, size)
-            write_jpeg(draw_prediction(prediction, pixels, scores=False), path)
+            write_jpeg(draw_prediction(prediction, pixels, scores=False, scale=None), path)
         paths.append(path)
     return paths
 

@@ -1,4 +1,4 @@
-"""A prediction as a picture: objects, and inside them their parts in shades of their object's colour.
+"""A prediction as a picture: objects, and inside them their parts in colours around that of their object.
 
 (H, W) the image, s the factor to the picture's pixels.
 """
@@ -15,7 +15,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from partglee.structures import Level, Prediction
-from partglee.visualization.colors import Color, row_colors
+from partglee.visualization.colors import Color, row_colors, text_color
 from partglee.visualization.labels import Label, draw_labels, place_labels
 from partglee.visualization.panel import BACKGROUND, draw_caption, draw_panel
 
@@ -23,7 +23,8 @@ with warnings.catch_warnings():  # supervision draws without OpenCV too, and say
     warnings.simplefilter("ignore")
     import supervision
 
-_PICTURE_SIDE = 1000  # small images are enlarged until their long side is this many pixels, so that text is legible
+_PICTURE_SIDE = 1000  # without a scale, small images are enlarged until their long side is this many pixels
+_EDGE = 1.0  # pixels of a contrasting colour at both sides of an outline
 _OPACITY = (0.18, 0.34)  # of objects and of parts: indexed by Level
 _MAX_ENLARGEMENT = 32
 _MIN_TEXT_WIDTH = 320  # pixels; pictures with a caption are at least this wide
@@ -41,12 +42,13 @@ def draw_prediction(
     boxes: bool = True,
     labels: bool = True,
     scores: bool = True,
-    scale: float | None = None,
+    scale: float | None = 1.0,
     font_path: str | None = None,
 ) -> Image.Image:
     """Draw the objects and parts of a prediction.
 
-    Every object has a colour of its own, its parts have shades of it. Labels do not cover each other: one without room
+    Every object has a colour of its own, its parts have others around it. A line has a dark or light edge, whichever
+    sets it off, so that it is seen on any photo. Labels do not cover each other: one without room
     near its place is left out (the panel names everything).
 
     Args:
@@ -57,7 +59,8 @@ def draw_prediction(
         boxes: draw boxes of objects, and of parts when no masks are drawn.
         labels: write names.
         scores: write scores beside the names (those of parts are left to the panel when there is one).
-        scale: picture pixels for one image pixel; None = 1, and more for images with a long side below 1000 pixels.
+        scale: picture pixels for one image pixel, so 1 keeps the size of the image; None = 1, and more for images with
+            a long side below 1000 pixels, so that text is small beside what it names.
         font_path: a TrueType file that is tried first; others are looked for where it lacks letters of a name.
 
     Returns:
@@ -198,7 +201,7 @@ def _paint_mask(canvas: Pixels, mask: NDArray[np.bool_], color: Color, *, opacit
         thickness: of the outline in canvas pixels.
     """
     scale_y, scale_x = canvas.shape[0] / mask.shape[0], canvas.shape[1] / mask.shape[1]
-    window = _window(mask, pad=int(thickness / min(scale_y, scale_x)) + 2)
+    window = _window(mask, pad=int((thickness + _EDGE) / min(scale_y, scale_x)) + 2)
     if window is None:
         return
     (y0, y1), (x0, x1) = _canvas_range(window[0], scale_y), _canvas_range(window[1], scale_x)
@@ -214,10 +217,12 @@ def _paint_mask(canvas: Pixels, mask: NDArray[np.bool_], color: Color, *, opacit
     else:
         signed = ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(~inside)
         distance = signed[1:-1, 1:-1] - 0.5 * np.sign(signed[1:-1, 1:-1])
-    fill = np.clip(distance + 0.5, 0, 1) * opacity
-    line = np.clip(thickness / 2 + 0.5 - np.abs(distance), 0, 1) * 0.95
-    alpha = np.maximum(fill, line)[..., None]
-    part[:] = (part * (1 - alpha) + np.array(color) * alpha + 0.5).astype(np.uint8)
+    fill = (np.clip(distance + 0.5, 0, 1) * opacity)[..., None]
+    edge = (np.clip(thickness / 2 + _EDGE + 0.5 - np.abs(distance), 0, 1) * 0.6)[..., None]
+    line = (np.clip(thickness / 2 + 0.5 - np.abs(distance), 0, 1) * 0.95)[..., None]
+    painted = part * (1 - fill) + np.array(color) * fill
+    painted = painted * (1 - edge) + np.array(text_color(color)) * edge
+    part[:] = (painted * (1 - line) + np.array(color) * line + 0.5).astype(np.uint8)
 
 
 def _canvas_range(pixels: slice, scale: float) -> tuple[int, int]:

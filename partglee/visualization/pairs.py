@@ -18,8 +18,8 @@ def side_by_side(pixels: NDArray[np.uint8], annotated: Prediction, predicted: Pr
     Args:
         pixels: (H, W, 3) uint8 RGB, the size of both.
     """
-    left = draw_prediction(annotated, pixels, scores=False)
-    right = draw_prediction(predicted, pixels)
+    left = draw_prediction(annotated, pixels, scores=False, scale=None)
+    right = draw_prediction(predicted, pixels, scale=None)
     both = Image.new("RGB", (left.width + _GAP + right.width, max(left.height, right.height)), (255, 255, 255))
     both.paste(left.convert("RGB"), (0, 0))
     both.paste(right.convert("RGB"), (left.width + _GAP, 0))

@@ -63,7 +63,9 @@ class TestReading:
         ]
 
     def test_repr_is_short(self) -> None:
-        expected = "Prediction(2 objects, 3 parts, with masks, image 12x8, file_name='street.jpg')"
+        expected = (
+            "Prediction(2 objects, 3 parts: person, car; door, 2 wheel; with masks, image 12x8, file_name='street.jpg')"
+        )
         assert repr(make()) == expected
 
 
@@ -131,7 +133,7 @@ class TestSelect:
 
 
 def same(a: Prediction, b: Prediction) -> bool:
-    fields = ("boxes", "scores", "labels", "level", "parent")
+    fields = ("boxes", "scores", "labels", "level", "parent", "ids")
     masks = a.masks is b.masks is None or (a.masks is not None and b.masks is not None and a.masks.equal(b.masks))
     rest = (a.names, a.image_size, a.file_name) == (b.names, b.image_size, b.file_name)
     return masks and rest and all(torch.equal(getattr(a, field), getattr(b, field)) for field in fields)
@@ -182,6 +184,8 @@ class TestFormats:
         assert len(detections) == 5
         assert detections.data["class_name"].tolist() == ["wheel", "car", "person", "door", "wheel"]
         assert detections.data["parent"].tolist() == [1, -1, -1, 1, -1]
+        assert detections.data["id"].tolist() == [1, 2, 3, 4, 5]
+        assert detections.data["parent_id"].tolist() == [2, 0, 0, 2, 0]
         objects = detections[detections.data["level"] == Level.OBJECT]
         assert objects.data["class_name"].tolist() == ["car", "person"]
         assert len(Prediction.empty(image_size=(4, 4)).to_supervision()) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 
 from partglee.structures import Prediction
 from partglee.visualization import draw_prediction
-from partglee.visualization.colors import OBJECT_COLORS, row_colors, text_color
+from partglee.visualization.colors import OBJECT_COLORS, UNKNOWN_OBJECT, object_color, row_colors, shade, text_color
 from partglee.visualization.labels import Label, place_labels
 
 
@@ -67,10 +68,48 @@ def test_each_option_changes_the_picture(option: str) -> None:
     assert (np.asarray(on) != np.asarray(off)).any()
 
 
-def test_small_images_are_enlarged_and_scale_is_obeyed() -> None:
-    assert draw_prediction(scene()).size == (1000, 750)
-    assert draw_prediction(scene(), scale=1).size == (160, 120)
-    assert draw_prediction(scene(20, 20)).size == (640, 640)
+def test_a_picture_has_the_size_of_its_image_and_scale_is_obeyed() -> None:
+    for size in ((120, 160), (7, 5), (1500, 1200)):
+        assert draw_prediction(scene(*size)).size == size[::-1]
+    assert draw_prediction(scene(), scale=2).size == (320, 240)
+    assert draw_prediction(scene(), scale=None).size == (1000, 750)
+    assert draw_prediction(scene(20, 20), scale=None).size == (640, 640)
+
+
+def lab_distance(a: Sequence[int], b: Sequence[int]) -> float:
+    """How different two colours look: CIE76, whose just noticeable difference is about 2."""
+    from skimage.color import rgb2lab
+
+    one, other = rgb2lab(np.array([[a, b]], dtype=np.uint8))[0]
+    return float(np.linalg.norm(one - other))
+
+
+def test_parts_are_told_apart_from_their_object_and_from_each_other() -> None:
+    for number in range(24):
+        base = object_color(number)
+        colors = [base, *(shade(base, part) for part in range(12))]
+        assert min(lab_distance(a, b) for a, b in combinations(colors[:7], 2)) > 30
+        assert min(lab_distance(a, b) for a, b in combinations(colors, 2)) > 18
+    unknown = [UNKNOWN_OBJECT, *(shade(UNKNOWN_OBJECT, part) for part in range(8))]
+    assert min(lab_distance(a, b) for a, b in combinations(unknown, 2)) > 12
+
+
+def test_objects_have_hues_of_their_own() -> None:
+    colors = [object_color(number) for number in range(100)]
+    assert colors[: len(OBJECT_COLORS)] == list(OBJECT_COLORS) and len(set(colors)) == 100
+    assert min(lab_distance(a, b) for a, b in combinations(colors[:16], 2)) > 15
+
+
+@pytest.mark.parametrize("row", [0, 1])
+def test_an_outline_is_seen_on_a_photo_of_its_own_colour(row: int) -> None:
+    prediction = scene(60, 80)
+    color = row_colors(prediction)[row]
+    photo = np.full((60, 80, 3), color, np.uint8)
+    picture = np.asarray(draw_prediction(prediction, photo, labels=False, boxes=False))
+    left, top, _, bottom = (int(side) for side in prediction.boxes[row].tolist())
+    middle = (top + bottom) // 2
+    across = picture[middle, max(left - 4, 0) : left + 4].tolist()
+    assert max(lab_distance(color, pixel) for pixel in across) > 20
 
 
 @pytest.mark.parametrize("size", [(1, 1), (20, 20), (1, 300), (300, 1), (30, 2000)])
@@ -85,7 +124,7 @@ def test_no_detections() -> None:
     image = np.full((40, 60, 3), 77, np.uint8)
     empty = Prediction.empty(image_size=(40, 60))
     assert (np.asarray(draw_prediction(empty, image)) == 77).all()
-    assert draw_prediction(empty, image, panel=True).width > 1000
+    assert draw_prediction(empty, image, panel=True).width > 60
 
 
 def test_empty_mask_and_full_mask() -> None:
@@ -97,10 +136,10 @@ def test_empty_mask_and_full_mask() -> None:
 
 
 def test_panel_and_caption_add_to_the_sides() -> None:
-    plain, panel = draw_prediction(scene()), draw_prediction(scene(), panel=True)
+    plain, panel = draw_prediction(scene(240, 400)), draw_prediction(scene(240, 400), panel=True)
     assert panel.width > plain.width
     assert panel.height == plain.height
-    captioned = draw_prediction(scene(), caption="drawn with untrained weights " * 8)
+    captioned = draw_prediction(scene(240, 400), caption="drawn with untrained weights " * 8)
     assert captioned.width == plain.width
     assert captioned.height > plain.height
     strip = np.asarray(captioned)[plain.height :]
@@ -119,14 +158,14 @@ def test_many_rows_are_fast_enough_and_the_panel_stays_in_bounds() -> None:
         image_size=(100, 100),
         image=np.zeros((100, 100, 3), np.uint8),
     )
-    picture = draw_prediction(prediction, panel=True)
+    picture = draw_prediction(prediction, panel=True, scale=10)
     assert picture.height == 1000
     assert picture.width < 3000
 
 
 def test_other_images() -> None:
     prediction = scene()
-    assert draw_prediction(prediction, Image.new("L", (160, 120))).size == (1000, 750)
+    assert draw_prediction(prediction, Image.new("L", (160, 120))).size == (160, 120)
     with pytest.raises(ValueError, match=r"must be \(120, 160, 3\) uint8 .* got \(160, 120, 3\)"):
         draw_prediction(prediction, np.zeros((160, 120, 3), np.uint8))
     prediction.image = None

@@ -65,6 +65,7 @@ def to_prediction(instances: Any, classes: ClassList) -> Prediction:
         parent=_parents(instances, level),
         image_size=instances.image_size,
         masks=instances.pred_masks.bool() if instances.has("pred_masks") else None,
+        vocabulary=vocabulary,
     )
 
 
