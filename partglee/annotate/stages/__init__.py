@@ -17,7 +17,6 @@ _CLASSES = {
     "filter_score": "filters.FilterScore",
     "filter_stability": "filters.FilterStability",
     "filter_duplicates": "filters.FilterDuplicates",
-    "segment_everything": "everything.SegmentEverything",
     "levels": "tree.Levels",
     "mask_tree": "tree.MaskTree",
     "describe": "describe.Describe",

@@ -1,0 +1,308 @@
+"""Stages with stand-ins for models, and the shipped model where it can be run in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from partglee.annotate import Region, Sample, masks, read_recipe
+from partglee.annotate.columns import missing
+from partglee.annotate.plugs import resolve
+from partglee.annotate.stages.caption import location, template
+from partglee.annotate.stages.clip_score import normalised
+from partglee.structures import Prediction, Vocabulary
+
+HERE = "test_annotate_plugs"  # the name under which stand-ins of this file are found
+
+
+def build(kind: str, **values: Any) -> Any:
+    return read_recipe({"stages": [{"stage": kind, **values}]}).stages[0]
+
+
+@pytest.fixture(autouse=True)
+def plugs(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A module whose attributes recipes can name."""
+    module: Any = SimpleNamespace()
+    monkeypatch.setitem(__import__("sys").modules, HERE, module)
+    return module
+
+
+def sample(*regions: Region, size: tuple[int, int] = (40, 60)) -> Sample:
+    image = np.zeros((*size, 3), np.uint8)
+    return Sample(image_id="a", file="a", image=image, size=size, regions=list(regions))
+
+
+def boxed(name: str, x0: float, y0: float, x1: float, y1: float, **values: Any) -> Region:
+    return Region(name=name, box=(x0, y0, x1, y1), score=values.pop("score", 0.9), **values)
+
+
+# -- detection -------------------------------------------------------------------------------------------------------
+
+
+def test_the_shipped_model_finds_objects_with_their_parts() -> None:
+    from skimage import data  # its photos come with the library
+
+    image = data.astronaut()[::2, ::2]
+    stage = build("detect", vocabulary="person: head, arm; dog", score_threshold=0.2)
+    stage.open()
+    one = Sample(image_id="a", file="a", image=image, size=image.shape[:2])
+    stage.run([one])
+    assert missing(one, stage.columns()[1]) is None
+    people = [n for n, region in one.kept() if region.name == "person"]
+    assert people and one.regions[people[0]].mask is not None
+    assert all(one.regions[r.parent].level == "object" for r in one.regions if r.level == "part")
+    assert masks.decode(one.regions[people[0]].mask).shape == image.shape[:2]
+    assert stage.tag().startswith("detect@1:") and len(stage.tag()) == len("detect@1:") + 12
+
+
+def found_parts(size: tuple[int, int]) -> Prediction:
+    boxes = torch.tensor([[0, 0, 20, 20], [2, 2, 6, 6], [30, 0, 50, 20], [32, 2, 36, 6]], dtype=torch.float32)
+    return Prediction(
+        boxes=boxes, scores=torch.tensor([0.9, 0.8, 0.7, 0.6]), labels=torch.zeros(4), names=["dog", "ear"] * 2,
+        level=torch.tensor([0, 1, 0, 1]), parent=torch.tensor([-1, 0, -1, 2]), image_size=size,
+        masks=torch.ones(4, *size, dtype=torch.bool),
+    )  # fmt: skip
+
+
+def test_parts_go_to_the_given_objects(plugs: Any) -> None:
+    asked: list[Any] = []
+
+    def predict(image: Any, vocabulary: Any, **options: Any) -> Prediction:
+        asked.append(vocabulary)
+        return found_parts((40, 60))
+
+    plugs.make = lambda weights, device: predict
+    stage = build("detect", predictor=f"{HERE}:make", parts_only=True)
+    assert "vocabulary" in stage.columns()[0] and "region.mask" not in stage.columns()[1]
+    stage.open()
+    one = sample(boxed("cat", 0, 0, 20, 20), boxed("Dog", 28, 0, 52, 22), boxed("dog", 0, 20, 20, 40))
+    one.vocabulary = {"dog": ("ear",)}
+    stage.run([one])
+    assert asked == [{"dog": ("ear",)}]
+    assert [(r.name, r.level, r.parent) for r in one.regions[3:]] == [("ear", "part", 1)], "on the dog that has it"
+    one.vocabulary = {}
+    stage.run([one])
+    assert len(asked) == 1, "an image without names is not looked at"
+
+
+# -- masks -----------------------------------------------------------------------------------------------------------
+
+
+def filled(pixels: Any, boxes: NDArray[np.float64]) -> list[NDArray[np.bool_]]:
+    out = []
+    for x0, y0, x1, y1 in boxes.round().astype(int):
+        mask = np.zeros(pixels.shape[:2], bool)
+        mask[y0:y1, x0:x1] = True
+        out.append(mask)
+    return out
+
+
+def test_boxes_get_masks_and_a_measure_of_stability(plugs: Any) -> None:
+    plugs.make = lambda weights: filled
+    stage = build("masks", segmenter=f"{HERE}:make", stability=0.1)
+    stage.open()
+    kept = masks.encode(np.ones((40, 60), bool))
+    one = sample(boxed("a", 0, 0, 20, 20), boxed("b", 5, 5, 5, 9), boxed("c", 0, 0, 60, 40, mask=kept))
+    stage.run([one])
+    assert missing(one, stage.columns()[1]) is None
+    assert masks.decode(one.regions[0].mask).sum() == 400
+    assert one.regions[0].scores["stability"] == pytest.approx(16 * 16 / 400)  # shrunk 2 px on the sides, twice
+    assert one.regions[1].dropped == "masks: its box has an empty mask"
+    assert one.regions[2].mask == kept
+
+
+def test_any_sam_of_transformers(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    vision = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 64, "patch_size": 16,
+              "output_channels": 16, "global_attn_indexes": [0], "mlp_dim": 16, "window_size": 2,
+              "num_pos_feats": 8}  # fmt: skip
+    prompt = {"hidden_size": 16, "image_size": 64, "patch_size": 16, "mask_input_channels": 4}
+    decoder = {"hidden_size": 16, "mlp_dim": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+               "iou_head_hidden_dim": 16}  # fmt: skip
+    config = transformers.SamConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder)
+    torch.manual_seed(0)
+    transformers.SamModel(config).save_pretrained(tmp_path)
+    sizes = {"size": {"longest_edge": 64}, "pad_size": {"height": 64, "width": 64}, "mask_size": {"longest_edge": 16},
+             "mask_pad_size": {"height": 16, "width": 16}}  # fmt: skip
+    transformers.SamProcessor(transformers.SamImageProcessor(**sizes)).save_pretrained(tmp_path)
+    stage = build("masks", segmenter="transformers", weights=str(tmp_path))
+    assert {file.name for file in stage.weight_files()} >= {"model.safetensors", "config.json"}
+    stage.open()
+    one = sample(boxed("a", 0, 0, 20, 20), boxed("b", 30, 10, 50, 30))
+    one.image[:] = np.random.default_rng(0).integers(0, 255, one.image.shape)
+    stage.run([one])
+    assert all(region.mask is not None and region.mask["size"] == [40, 60] for region in one.regions)
+
+
+# -- filters ---------------------------------------------------------------------------------------------------------
+
+
+def run_filter(kind: str, one: Sample, **values: Any) -> list[str]:
+    stage = build(kind, **values)
+    stage.open()
+    stage.run([one])
+    return [region.dropped for region in one.regions]
+
+
+def test_size() -> None:
+    one = sample(boxed("a", 0, 0, 3, 3), boxed("b", 0, 0, 60, 39), boxed("c", 0, 0, 1, 30), boxed("d", 0, 0, 9, 9))
+    one.regions.append(boxed("e", 0, 0, 9, 9, mask=masks.encode(np.zeros((40, 60), bool))))
+    assert run_filter("filter_size", one, min_pixels=10, max_share=0.9, min_side=2) == [
+        "filter_size: 9 pixels", "filter_size: 0.9750 of the image", "filter_size: a side of 1.0 pixels", "",
+        "filter_size: 0 pixels",
+    ]  # fmt: skip
+
+
+def test_score_and_stability() -> None:
+    one = sample(boxed("a", 0, 0, 9, 9, score=0.4), boxed("b", 0, 0, 9, 9, score=0.6, level="part"))
+    assert run_filter("filter_score", one, threshold=0.3, part_threshold=0.7) == ["", "filter_score: 0.600 < 0.7"]
+    one = sample(boxed("a", 0, 0, 9, 9, scores={"stability": 0.79}), boxed("b", 0, 0, 9, 9, scores={"stability": 0.8}))
+    assert run_filter("filter_stability", one) == ["filter_stability: 0.790 < 0.8", ""]
+
+
+def test_duplicates_keep_the_best_and_its_parts() -> None:
+    one = sample(
+        boxed("dog", 0, 0, 20, 20, score=0.5), boxed("Dog", 0, 0, 20, 19, score=0.9), boxed("cat", 0, 0, 20, 20),
+        boxed("ear", 0, 0, 5, 5, level="part", parent=0),
+    )  # fmt: skip
+    told = run_filter("filter_duplicates", one)
+    assert told == ["filter_duplicates: the same as region 1 (IoU 0.95)", "", "", ""]
+    assert one.regions[3].parent == 1
+    assert [bool(t) for t in run_filter("filter_duplicates", sample(*[r.copy() for r in one.regions[1:3]]),
+                                        same_name=False)] == [False, True]  # fmt: skip
+
+
+def test_scores_of_clip_in_three_normalisations() -> None:
+    image, text = np.array([3.0, 4.0]), np.array([0.0, 2.0])
+    others = np.array([[5.0, 0.0], [0.0, -1.0]])
+    assert normalised(image, text, others, "cosine") == pytest.approx(0.8)
+    assert normalised(image, text, others, "scaled") == pytest.approx(2.0)
+    assert normalised(image, -text, others, "scaled") == 0.0
+    weights = np.exp(10 * np.array([0.8, 0.6, -0.8]))
+    assert normalised(image, text, others, "softmax", scale=10) == pytest.approx(weights[0] / weights.sum())
+
+
+COLORS = {"red": (250, 0, 0), "green": (0, 250, 0), "blue": (0, 0, 250), "white": (250, 250, 250)}
+
+
+class ColorSpace:
+    """Pictures and colour words in the space of mean colours: as sure of its colours as a model could be."""
+
+    def images(self, crops: Sequence[Any]) -> NDArray[np.float64]:
+        return np.array([crop.reshape(-1, 3).mean(0) + 1 for crop in crops])
+
+    def texts(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        return np.array([np.array(COLORS.get(text.split()[0], (250, 250, 0)), float) + 1 for text in texts])
+
+
+def planted(count: int) -> tuple[Sample, list[bool]]:
+    """Coloured squares with captions, every third of them of another square's colour; and which captions are right."""
+    chance = np.random.default_rng(4)
+    one = sample(size=(10, 10 * count))
+    right: list[bool] = []
+    for n in range(count):
+        true = str(chance.choice(list(COLORS)))
+        said = true if n % 3 else str(chance.choice([word for word in COLORS if word != true]))
+        one.image[:, 10 * n : 10 * n + 10] = COLORS[true]
+        mask = np.zeros((10, 10 * count), bool)
+        mask[:, 10 * n : 10 * n + 10] = True
+        one.regions.append(
+            boxed("square", 10 * n, 0, 10 * n + 10, 10, mask=masks.encode(mask), caption=f"{said} square")
+        )
+        right.append(said == true)
+    return one, right
+
+
+@pytest.mark.parametrize(("normalisation", "threshold"), [("cosine", 0.95), ("scaled", 2.4), ("softmax", 0.5)])
+def test_wrong_captions_are_dropped_by_clip_score(plugs: Any, normalisation: str, threshold: float) -> None:
+    plugs.make = lambda weights: ColorSpace()
+    one, right = planted(30)
+    told = run_filter("filter_clip", one, model=f"{HERE}:make", normalisation=normalisation, threshold=threshold)
+    wrong_dropped = sum(bool(t) for t, r in zip(told, right, strict=True) if not r)
+    right_dropped = sum(bool(t) for t, r in zip(told, right, strict=True) if r)
+    assert wrong_dropped >= 0.9 * right.count(False) > 0
+    assert right_dropped <= 0.1 * right.count(True)
+    assert all("clip" in region.scores for region in one.regions)
+
+
+def test_wrong_captions_are_dropped_by_a_listener(plugs: Any) -> None:
+    def listen(image: Any, expressions: Sequence[str]) -> list[Any]:
+        """All pixels of the colour that is said."""
+        wanted = [np.array(COLORS[text.split()[0]]) for text in expressions]
+        return [SimpleNamespace(mask=torch.from_numpy((image == color).all(-1))) for color in wanted]
+
+    plugs.make = lambda weights, device: listen
+    one, _ = planted(4)
+    for n, (region, said, true) in enumerate(zip(one.regions, ["red", "red", "blue", "green"],
+                                                 ["red", "green", "blue", "white"], strict=True)):  # fmt: skip
+        one.image[:, 10 * n : 10 * n + 10] = COLORS[true]
+        region.caption = f"{said} square"
+    told = run_filter("filter_listener", one, listener=f"{HERE}:make", weights="")
+    assert told == ["", "filter_listener: IoU 0.000 < 0.5", "", "filter_listener: IoU 0.000 < 0.5"]
+    assert one.regions[0].scores["listener"] == 1.0
+
+
+# -- words -----------------------------------------------------------------------------------------------------------
+
+
+def test_vocabulary_of_what_is_there() -> None:
+    one = sample(boxed("car", 0, 0, 9, 9), boxed("Car", 0, 0, 9, 9), boxed("unheard of", 0, 0, 9, 9))
+    one.regions.append(boxed("wheel", 0, 0, 9, 9, level="part", parent=0))
+    for parts, wanted in (("known", "wheel"), ("pascal_part_116", "wheel")):
+        stage = build("vocabulary", parts=parts)
+        stage.open()
+        stage.run([one])
+        assert set(one.vocabulary) == {"Car", "unheard of"} and one.vocabulary["unheard of"] == ()
+        assert wanted in one.vocabulary["Car"]
+    assert set(Vocabulary.with_known_parts(["car"]).parts_of("car")) >= {"wheel"}
+    fixed = build("vocabulary", objects=["dog"])
+    assert fixed.columns()[0] == ()
+    with pytest.raises(ValueError, match="go together"):
+        build("vocabulary", parts="endpoint")
+
+
+def test_templates() -> None:
+    regions = [boxed("dog", 0, 0, 10, 10), boxed("dog", 30, 0, 40, 10), boxed("cat", 0, 0, 9, 9),
+               boxed("head", 31, 0, 35, 4, level="part", parent=1), boxed("bird", 0, 0, 2, 2),
+               boxed("bird", 0, 9, 2, 11), boxed("bird", 1, 30, 3, 32)]  # fmt: skip
+    assert [template(regions, n) for n in range(7)] == [
+        "dog on the left", "dog on the right", "cat", "head of the dog on the right", "first bird from the top",
+        "second bird from the top", "third bird from the top",
+    ]  # fmt: skip
+    regions[0].dropped = "too small"
+    assert template(regions, 1) == "dog"
+
+
+def test_captions_of_a_plugged_captioner(plugs: Any) -> None:
+    plugs.make = lambda weights, **options: lambda image, regions, wanted: [options["say"] for _ in wanted]
+    stage = build("caption", captioner=f"{HERE}:make", options={"say": " a  thing "})
+    stage.open()
+    one = sample(boxed("a", 0, 0, 9, 9), boxed("b", 0, 0, 9, 9, caption="there already"))
+    stage.run([one])
+    assert [region.caption for region in one.regions] == ["a thing", "there already"]
+    stage = build("caption", captioner=f"{HERE}:make", options={"say": " .. "})
+    stage.open()
+    with pytest.raises(ValueError, match="the captioner says"):
+        stage.run([sample(boxed("a", 0, 0, 9, 9))])
+
+
+def test_location_in_thousandths() -> None:
+    assert location((0, 10, 30, 40), (40, 60)) == "[0, 250, 500, 999]"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("tmeplate", "did you mean 'template'"), ("no.such:thing", "No module named"), ("json:nothing", "no attribute")],
+)
+def test_plugs_that_are_not_there(name: str, told: str) -> None:
+    known: dict[str, Callable[..., Any]] = {"template": lambda weights: None}
+    with pytest.raises(ValueError, match=told):
+        resolve(name, known, "captioner")
+    assert resolve("json:JSONDecoder.decode", known, "captioner")
