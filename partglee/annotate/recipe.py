@@ -79,8 +79,11 @@ def read_recipe(recipe: str | Path | Mapping[str, Any], overrides: Sequence[str]
             raise ValueError(f"{source}: no key {key!r}{nearest(key, known) or ';'} a recipe has {', '.join(known)}")
     stages: list[Stage] = []
     for entry in content["stages"]:
-        kind, name = entry.pop("stage"), entry.pop("name")
-        stages.append(build_stage(kind, name, entry))
+        kind, name, enabled = entry.pop("stage"), entry.pop("name"), entry.pop("enabled", True)
+        if not isinstance(enabled, bool):
+            raise ValueError(f"{source}: enabled of stage {name!r} must be true or false, got {enabled!r}")
+        if enabled:
+            stages.append(build_stage(kind, name, entry))
     values = {key: value for key, value in content.items() if key not in ("stages", "about", "name")}
     _check_values(values, source)
     return Recipe(name=str(content.get("name", source)), stages=tuple(stages), **values)
