@@ -8,10 +8,14 @@ from pathlib import Path
 
 import benchmark_questions
 import benchmark_train
+import demo
 import measure_names
 import pytest
+import torch
+import yaml
 
 from partglee.criterion.matcher import Matcher, PendingMatches
+from partglee.structures import Prediction, Vocabulary
 from partglee.testing import TOY_VOCABULARY, register_toy
 
 
@@ -52,3 +56,28 @@ def test_moves_of_scores_are_told(known: bool, capsys: pytest.CaptureFixture[str
     row = re.search(r"\| all \| (\d+) \| [\d.]+ \| ([\d.]+) \|", told)
     assert row and int(row[1]) >= 2 and (float(row[2]) == 0) == known, told
     assert re.search(r"1 names that are not there: [\d.]+ rows per photo", told)
+
+
+def test_what_the_demo_expects_is_asked_for() -> None:
+    photos = yaml.safe_load(demo.EXPECTED.read_text())
+    assert len(photos) == 8
+    for entry in photos.values():
+        assert ("skimage" in entry) != ("coco" in entry)
+        vocabulary = Vocabulary(entry["vocabulary"])
+        asked = {*vocabulary.object_names, *(f"{o}: {p}" for o, parts in entry["vocabulary"].items() for p in parts)}
+        for name, x0, y0, x1, y1 in entry["expected"]:
+            assert name in asked and 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1
+    assert demo.find(photos["cat"]).shape == (300, 451, 3)
+
+
+def test_the_demo_finds_a_row_by_its_name_its_object_and_its_place() -> None:
+    prediction = Prediction(
+        boxes=torch.tensor([[0.0, 0, 50, 100], [10, 0, 30, 20]]), scores=torch.tensor([0.9, 0.8]),
+        labels=torch.tensor([0, 0]), names=["dog", "head"], level=torch.tensor([0, 1]),
+        parent=torch.tensor([-1, 0]), image_size=(100, 200),
+    )  # fmt: skip
+    assert demo.is_found(prediction, "dog", 0.0, 0.0, 0.25, 1.0)
+    assert demo.is_found(prediction, "dog: head", 0.05, 0.0, 0.15, 0.2)
+    assert not demo.is_found(prediction, "dog", 0.5, 0.0, 0.75, 1.0)  # elsewhere
+    assert not demo.is_found(prediction, "cat: head", 0.05, 0.0, 0.15, 0.2)  # of another object
+    assert not demo.is_found(prediction, "head", 0.05, 0.0, 0.15, 0.2)

@@ -1,19 +1,22 @@
-"""Parse a few real photos end to end and say where the pictures are."""
+"""Parse a few real photos end to end, say what was found of what ought to be, and where the pictures are."""
 
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from partglee import Predictor
+import yaml
+from torchvision.ops import box_iou
+
+from partglee import Prediction, Predictor
 from partglee.basics.files import write_jpeg
 from partglee.structures import Vocabulary
 
-PHOTOS = {  # photos that travel with scikit-image (CC0 or public domain), and what to look for
-    "chelsea": "cat: head, ear, eye, nose, torso, neck",
-    "astronaut": "person: head, hair, eye, nose, mouth, neck, torso, arm, hand",
-    "camera": "person: head, hair, torso, arm, hand, leg",
-}
+EXPECTED = Path(__file__).with_name("demo_photos.yaml")
+LEAST_OVERLAP = 0.5  # intersection over union with the box that was written down
 
 
 def main() -> None:
@@ -21,32 +24,68 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", default="partglee-tiny", help="a .safetensors file, or the name of weights")
     parser.add_argument("--output", default="demo_output")
-    parser.add_argument("--threshold", type=float, default=0.25, help="lowest score that is drawn")
-    parser.add_argument("photos", nargs="*", metavar="PHOTO", help="your own, instead of those of scikit-image")
+    parser.add_argument("--threshold", type=float, help="lowest score that is drawn; default: the model's")
+    parser.add_argument("photos", nargs="*", metavar="PHOTO", help="your own, instead of those of the demo")
     parser.add_argument("--vocabulary", help="for your own photos; default: partglee_tiny")
     arguments = parser.parse_args()
     predictor = Predictor.from_pretrained(arguments.weights)
     output = Path(arguments.output)
     output.mkdir(parents=True, exist_ok=True)
-    for name, photo, vocabulary in photos(arguments):
+    whole, asked = [], 0
+    for name, photo, vocabulary, expected in photos(arguments):
         prediction = predictor(photo, vocabulary, score_threshold=arguments.threshold)
-        file = output / f"{name}.jpg"
+        file = output / f"{name.replace(' ', '_')}.jpg"
         write_jpeg(prediction.draw(panel=True), file)
         print(f"{file}: {prediction}\n{prediction.tree()}")
+        if expected:
+            missing = [line[0] for line in expected if not is_found(prediction, *line)]
+            asked += 1
+            whole += [] if missing else [name]
+            print(f"  found {len(expected) - len(missing)} of the {len(expected)} that were written down"
+                  + (f"; missing: {', '.join(missing)}" if missing else ""))  # fmt: skip
+    if asked:
+        print(f"All that was written down was found on {len(whole)} of {asked} photos: {', '.join(whole) or 'none'}")
     print(f"Pictures are in {output.resolve()}")
 
 
-def photos(arguments: argparse.Namespace):  # type: ignore[no-untyped-def]
-    """(name, image, vocabulary) of each photo."""
+def photos(arguments: argparse.Namespace) -> Iterator[tuple[str, Any, Vocabulary, list[Any]]]:
+    """(name, image, vocabulary, what ought to be found) of each photo."""
     if arguments.photos:
         chosen = Vocabulary.parse(arguments.vocabulary or "partglee_tiny")
         for path in arguments.photos:
-            yield Path(path).stem, path, chosen
+            yield Path(path).stem, path, chosen, []
         return
-    import skimage.data
+    for name, entry in yaml.safe_load(EXPECTED.read_text()).items():
+        image = find(entry)
+        if image is None:
+            print(f"{name}: {entry['coco']} of COCO val2017 is not under $PARTGLEE_DATASETS/coco; left out")
+        else:
+            yield name, image, Vocabulary(entry["vocabulary"]), entry["expected"]
 
-    for name, vocabulary in PHOTOS.items():
-        yield name, getattr(skimage.data, name)(), Vocabulary.parse(vocabulary)
+
+def find(entry: dict[str, Any]) -> Any:
+    """A photo that travels with scikit-image, or one of COCO where it lies on this disk; None where it does not."""
+    if "skimage" in entry:
+        import skimage.data
+
+        return getattr(skimage.data, entry["skimage"])()
+    root = Path(os.environ.get("PARTGLEE_DATASETS", "datasets")) / "coco"
+    return next(
+        (folder / entry["coco"] for folder in sorted(root.glob("*")) if (folder / entry["coco"]).is_file()), None
+    )
+
+
+def is_found(prediction: Prediction, name: str, *share: float) -> bool:
+    """Whether a row of this name ("person", "person: hair") lies where it was written down, as shares of the image."""
+    height, width = prediction.image_size
+    scale = prediction.boxes.new_tensor([width, height, width, height])
+    box = prediction.boxes.new_tensor(share)[None] * scale
+    for row in range(len(prediction)):
+        parent = int(prediction.parent[row])
+        full = prediction.names[row] if parent < 0 else f"{prediction.names[parent]}: {prediction.names[row]}"
+        if full == name and float(box_iou(prediction.boxes[row][None], box)) >= LEAST_OVERLAP:
+            return True
+    return False
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def add_parser(commands: Any) -> None:
         "overrides",
         nargs="*",
         metavar="KEY VALUE",
-        help="INPUT.TEST.*, TEST.* and MODEL.OBJECT_DECODER.NUM_PARSED of the file",
+        help="INPUT.TEST.*, TEST.*, MODEL.OBJECT_DECODER.NUM_PARSED and .SELECTION of the file",
     )
     add_import(parser)
     parser.set_defaults(run=run)

@@ -21,7 +21,9 @@ PROJECTION_KEY = "text_encoder.projection"
 TEACHER = "text_encoder.teacher."  # of training with distillation; nothing else reads it
 _RIDGE = 5e-6  # of the mean square of a column: below it the rounding of half precision is fitted
 _KEPT_SECTIONS = ("MODEL", "INPUT", "TEST")
-_FREE_KEYS = ("INPUT.TEST.", "TEST.", "MODEL.OBJECT_DECODER.NUM_PARSED")  # no weight depends on these
+_FREE_KEYS = (  # no weight depends on these
+    "INPUT.TEST.", "TEST.", "MODEL.OBJECT_DECODER.NUM_PARSED", "MODEL.OBJECT_DECODER.SELECTION",
+)  # fmt: skip
 
 
 def export_weights(
@@ -43,7 +45,7 @@ def export_weights(
         half: store float16; loading widens them again.
         remarks: text entries for the file, such as the training data and its terms.
         overrides: configuration keys and values, alternating, that the file shall say in place of those of the
-            training: `INPUT.TEST`, `TEST` and `MODEL.OBJECT_DECODER.NUM_PARSED`.
+            training: `INPUT.TEST`, `TEST`, `MODEL.OBJECT_DECODER.NUM_PARSED` and `.SELECTION`.
 
     Raises:
         ValueError: when the checkpoint does not say its configuration, its name table is not there, or an override
