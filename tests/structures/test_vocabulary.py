@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import time
 from pathlib import Path
 from typing import Any
 
@@ -65,13 +64,11 @@ class TestColumns:
         with pytest.raises(ValueError, match=r"'cat' is not an object of this vocabulary; did you mean 'car'\?"):
             vocabulary.parts_of("cat")
 
-    def test_two_thousand_names_are_fast(self) -> None:
-        start = time.perf_counter()
+    def test_two_thousand_names(self) -> None:
         vocabulary = Vocabulary({f"thing {i}": ["left", "right"] for i in range(2000)})
         hash(vocabulary)
         assert vocabulary.allowed.sum() == 4000
         assert vocabulary.parts_of("thing 1999") == ("left", "right")
-        assert time.perf_counter() - start < 2
 
     def test_repr_is_short(self) -> None:
         assert len(repr(Vocabulary.builtin("lvis"))) < 200
