@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 
 from partglee import __version__
-from partglee.basics.plugins import load_plugins
 from partglee.basics.signals import STATUS, Terminated, listening
 from partglee.cli import annotate, convert, data, eval, export, info, name_table, predict, train, vocabulary
+from partglee.cli.arguments import load_arguments
 
 _COMMANDS = (predict, train, eval, data, annotate, convert, export, vocabulary, name_table, info)
 
@@ -24,8 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         module.add_parser(commands)
     arguments = parser.parse_args(argv)
     try:
-        if "imports" in arguments:
-            load_plugins(arguments.imports)
+        load_arguments(arguments)
         with listening():
             status: int = arguments.run(arguments)
         sys.stdout.flush()

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from partglee.basics.plugins import load_plugins
-from partglee.cli.arguments import add_import
+from partglee.cli.arguments import add_data_config, add_import, load_arguments
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,10 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--no-pictures", action="store_true", help="tables alone; the images need not be there")
     parser.add_argument("--lenient", action="store_true", help="leave out predictions that cannot be scored")
+    add_data_config(parser)
     add_import(parser)
-    arguments = vars(parser.parse_args(argv))
+    parsed = parser.parse_args(argv)
+    arguments = {key: value for key, value in vars(parsed).items() if key not in ("imports", "data_config")}
     try:
-        load_plugins(arguments.pop("imports"))
+        load_arguments(parsed)
         file = write_report(**arguments)
     except (ValueError, TypeError, OSError) as error:
         print(f"analyze_errors.py: {error}", file=sys.stderr)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from partglee.cli.arguments import add_import
+from partglee.cli.arguments import add_data_config, add_import
 from partglee.cli.data_check import run_check, run_show
 
 
@@ -17,12 +17,14 @@ def add_parser(commands: Any) -> None:
 
     listed = actions.add_parser("list", help="data sets known by name, and which of their files are there")
     listed.add_argument("--count", action="store_true", help="read the files and compare with the published counts")
+    add_data_config(listed)
     add_import(listed)
     listed.set_defaults(run=run_list)
 
     show = actions.add_parser("show", help="one data set: files, what it supervises, how many images have each name")
     show.add_argument("name", metavar="NAME")
     _add_drawing(show, samples=4)
+    add_data_config(show)
     add_import(show)
     show.set_defaults(run=run_show)
 
@@ -36,6 +38,10 @@ def add_parser(commands: Any) -> None:
         "folder, the one above, or images/ in either, if the first images are there)",
     )  # fmt: skip
     _add_drawing(check, samples=10)
+    check.add_argument(
+        "--weights", metavar="FILE", help="also say which of the names these weights lack, each with what it is read as"
+    )
+    add_data_config(check)
     add_import(check)
     check.set_defaults(run=run_check)
 

@@ -60,10 +60,38 @@ def run_check(arguments: argparse.Namespace) -> int:
 
     path = Path(arguments.source)
     if path.is_file():
-        return _check_file(path, arguments)
+        status = _check_file(path, arguments)
+        return max(status, _check_names(_file_spec(path), arguments)) if arguments.weights else status
     if path.suffix == ".json" and arguments.source not in list_datasets():
         raise ValueError(f"no file {path}; give an annotation file or the name of a data set")
-    return _check_dataset(get_dataset(arguments.source), arguments)
+    spec = get_dataset(arguments.source)
+    status = _check_dataset(spec, arguments)
+    return max(status, _check_names(spec, arguments)) if arguments.weights else status
+
+
+def _file_spec(path: Path) -> DatasetSpec:
+    """A file as a data set of its own names."""
+    from partglee.data import DatasetSpec
+    from partglee.data.annotations.coco_json import read_coco
+
+    return DatasetSpec(name=path.stem, annotations=str(path.resolve()), images="", reader=read_coco)
+
+
+def _check_names(spec: DatasetSpec, arguments: argparse.Namespace) -> int:
+    """Every name that the weights do not read as it is written; status 1 when one is left out."""
+    from partglee.engine.pretrained import load_pretrained
+    from partglee.text.words import resolve
+
+    backend = load_pretrained(arguments.weights).model.text_encoder.backend
+    vocabulary = spec.read().vocabulary
+    found = resolve(vocabulary, backend)
+    total = len(vocabulary.object_names) + len(vocabulary.part_names)
+    print(f"names for {arguments.weights}: {total - len(found.readings)} of {total} are read as they are written")
+    for reading in found.mapped:
+        print(f"  lacks {reading}")
+    for reading in found.left_out:
+        print(f"  lacks {reading.word!r}, left out; nearest: {', '.join(map(repr, reading.near)) or 'none'}")
+    return 1 if found.left_out else 0
 
 
 def _check_dataset(spec: DatasetSpec, arguments: argparse.Namespace) -> int:

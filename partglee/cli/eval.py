@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from partglee.cli.arguments import add_import
+from partglee.cli.arguments import add_data_config, add_import
 
 if TYPE_CHECKING:
     from partglee.data import DatasetSpec
@@ -39,6 +39,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--objects", type=Path, metavar="DIR", help="for label images: folder of object maps")
     parser.add_argument("--lenient", action="store_true", help="leave out what cannot be scored, and count it")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers, not rounded")
+    add_data_config(parser)
     add_import(parser)
     parser.set_defaults(run=run)
 

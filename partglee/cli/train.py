@@ -17,6 +17,9 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--resume", action="store_true", help="go on from the last good checkpoint in OUTPUT_DIR")
     parser.add_argument("--eval-only", action="store_true", help="score MODEL.WEIGHTS on DATASETS.TEST")
+    parser.add_argument(
+        "--dump-config", action="store_true", help="print every key with the value that would be used, and end"
+    )
     add_import(parser)
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="values that replace those of the file")
     parser.set_defaults(run=run)
@@ -33,4 +36,5 @@ def run(arguments: argparse.Namespace) -> int:
         eval_only=arguments.eval_only,
         num_gpus=arguments.num_gpus,
         imports=arguments.imports,
+        dump_config=arguments.dump_config,
     )

@@ -144,6 +144,8 @@ def run_defaults() -> CN:
     cfg.DATASETS.TEST = []
     # Your own files, hierarchical COCO or triples: [{NAME: .., ANNOTATIONS: .., IMAGES: .., any field of DatasetSpec}]
     cfg.DATASETS.CUSTOM = []
+    # Modules or files (street.py) that register data sets, imported by commands that are given this configuration
+    cfg.DATASETS.IMPORTS = []
 
     cfg.DATALOADER = CN()
     cfg.DATALOADER.NUM_WORKERS = 2

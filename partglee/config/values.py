@@ -151,9 +151,9 @@ def check_values(cfg: CN, more: Mapping[str, Range] | None = None) -> None:
     for key, wanted in {**RANGES, **(more or {})}.items():
         if key in values and values[key] not in wanted:
             raise ValueError(f"{key} must be {wanted}, got {_shown(values[key])}")
-    for key in ("DATASETS.TRAIN", "DATASETS.TEST"):
-        if wrong := [name for name in value_of(cfg, key) if not isinstance(name, str)]:
-            raise ValueError(f"{key} must be a list of names of data sets, got {wrong[0]!r} among them")
+    for key, what in (("TRAIN", "data sets"), ("TEST", "data sets"), ("IMPORTS", "modules")):
+        if wrong := [name for name in cfg.DATASETS.get(key, []) if not isinstance(name, str)]:
+            raise ValueError(f"DATASETS.{key} must be a list of names of {what}, got {wrong[0]!r} among them")
 
 
 def value_of(cfg: CN, key: str) -> Any:

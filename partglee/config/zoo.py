@@ -17,6 +17,7 @@ from fvcore.common.config import CfgNode as CN
 
 from partglee.basics.files import parse_yaml, read_text
 from partglee.config.defaults import DEFAULT_RECIPE, get_cfg
+from partglee.config.habits import file_hint, key_hint
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -66,12 +67,18 @@ def find_config(name: str | Path) -> Path:
         inside = config_dir() / (path.relative_to("configs") if path.parts[:1] == ("configs",) else path)
         if inside.is_file():
             return inside
-        raise ValueError(f"no configuration file {name}; known models: {', '.join(list_models())}")
+        raise ValueError(file_hint(str(name)) or f"no configuration file {name}; {_models_near(path.stem)}")
     file = config_dir() / f"{name}.yaml"
     if file.is_file():
         return file
-    near = difflib.get_close_matches(str(name), list_models(), n=3, cutoff=0.4) or list_models()
-    raise ValueError(f"unknown model {str(name)!r}; did you mean {', '.join(near)}? A path must end in .yaml")
+    if hint := None if path.exists() else file_hint(str(name)):
+        raise ValueError(hint)
+    raise ValueError(f"unknown model {str(name)!r}; {_models_near(str(name))} A path must end in .yaml")
+
+
+def _models_near(name: str) -> str:
+    near = difflib.get_close_matches(name, list_models(), n=3, cutoff=0.4)
+    return f"did you mean {', '.join(near)}?" if near else f"known models: {', '.join(list_models())}."
 
 
 def load_config(name: str | Path, overrides: Sequence[Any] = (), *, defaults: Callable[[], CN] = get_cfg) -> CN:
@@ -252,6 +259,8 @@ def _leaves(node: dict[str, Any], prefix: tuple[str, ...] = ()) -> Iterator[tupl
 def _check_key(key: str, known: set[str], cfg: CN, source: str) -> None:
     if key in known or any(key.startswith(f"{k}.") for k in known if _is_open(cfg, k)):
         return
+    if hint := key_hint(key):
+        raise ValueError(f"{source}: unknown key {key}; {hint}")
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
     raise ValueError(f"{source}: unknown key {key}; the nearest known one is {near[0]}")
 

@@ -33,6 +33,7 @@ def run(
     eval_only: bool = False,
     num_gpus: int | None = None,
     imports: Sequence[str] = (),
+    dump_config: bool = False,
 ) -> int:
     """Train, resume or evaluate a model; `partglee train` with a recipe at hand.
 
@@ -43,7 +44,8 @@ def run(
         resume: go on from the last good checkpoint in `OUTPUT_DIR`, from the start when there is none.
         eval_only: score `MODEL.WEIGHTS` on `DATASETS.TEST`.
         num_gpus: one process each; 0: the CPU; None: one.
-        imports: modules of projects that register themselves, for every process.
+        imports: modules of projects that register themselves, for every process; those of `DATASETS.IMPORTS` follow.
+        dump_config: print the whole configuration as it would be used, and do nothing else.
 
     Returns:
         The exit status: 0; 1 when all steps are done and the weights saved, but an evaluation on the way failed.
@@ -57,6 +59,11 @@ def run(
         recipe = get_recipe(recipe_in(config_file, overrides))
     cfg = load_config(config_file, overrides, defaults=recipe.defaults)
     check_values(cfg, recipe.ranges)  # before processes and precision are set up, which would tell it in other words
+    if dump_config:
+        print(cfg.dump(), end="")
+        return 0
+    imports = (*imports, *cfg.DATASETS.get("IMPORTS", ()))
+    load_plugins(imports)
     return launch(work, (recipe, cfg, resume, eval_only, num_gpus == 0, tuple(imports)), num_gpus=num_gpus)
 
 

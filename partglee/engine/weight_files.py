@@ -13,6 +13,7 @@ from partglee.basics.files import parse_yaml
 from partglee.checkpoint import CONFIG_NAME as CONFIG_NAME
 from partglee.checkpoint import read_metadata
 from partglee.config import DEFAULT_RECIPE, config_from_text, get_cfg, list_models, load_config
+from partglee.config.habits import file_hint
 
 # Metadata of weight files beside CONFIG_NAME: the text of their configuration; the names of a name table; the tokenizer
 # of a BERT, as `tokenizer.json` has it.
@@ -34,6 +35,8 @@ def named_weights() -> tuple[str, ...]:
 def find_weights(name: str | Path) -> Path:
     """The weights file for a path or for a model's name."""
     path = Path(name)
+    if hint := None if path.exists() else file_hint(str(name)):
+        raise ValueError(hint)
     if path.suffix in (".pth", ".pt", ".pkl"):
         raise ValueError(
             f"{path} is a torch file; convert it first: partglee convert --from partglee {path} OUT.safetensors"

@@ -13,6 +13,7 @@ from torch import Tensor
 from partglee.checkpoint import LoadReport, load_weights, read_detectron2_resnet, read_weights
 from partglee.checkpoint.detectron2 import convert_resnet, is_detectron2_resnet
 from partglee.config import DEFAULT_RECIPE
+from partglee.config.habits import file_hint
 from partglee.engine.logging import LOGGER
 from partglee.engine.weight_files import TABLE_KEY, find_weights, recipe_of
 from partglee.modeling.backbone import Backbone
@@ -66,6 +67,8 @@ def load_backbone(backbone: Backbone, file: str) -> LoadReport:
         ValueError: when a weight of the extractor is missing or of another shape, and for a ResNet of detectron2 that
             would give other numbers here.
     """
+    if hint := None if Path(file).exists() else file_hint(file):
+        raise ValueError(hint)
     if Path(file).suffix == ".pkl":
         state = read_detectron2_resnet(file)
     else:

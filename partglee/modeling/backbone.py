@@ -5,6 +5,8 @@ B images, C_i channels of the map at stride 2^i.
 
 from __future__ import annotations
 
+import difflib
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 from partglee.modeling.swin import pad_before_roll
 
 STRIDES = (4, 8, 16, 32)
+_log = logging.getLogger(__name__)
 
 
 class Backbone(nn.Module):
@@ -71,8 +74,9 @@ def build_timm_backbone(
         ValueError: for a name that timm does not know, an architecture without those strides, or another `freeze_at`.
     """
     if not timm.is_model(name):
-        near = timm.list_models(f"*{name.split('_')[0]}*")[:5] or timm.list_models("resnet*")[:5]
-        raise ValueError(f"timm has no model {name!r}; nearest: {', '.join(near)}. See timm.list_models()")
+        raise ValueError(
+            f"timm has no model {name!r}; nearest: {', '.join(_nearest_models(name))}. See timm.list_models()"
+        )
     kwargs: dict[str, Any] = dict(options or {})
     if drop_path:
         kwargs["drop_path_rate"] = drop_path
@@ -100,6 +104,26 @@ def build_timm_backbone(
     return Backbone(body=body, channels=body.feature_info.channels(), output_norms=output_norms)
 
 
+_ALSO = {  # names of other libraries
+    "build_resnet_backbone": "resnet50", "build_resnet_fpn_backbone": "resnet50", "R-50": "resnet50",
+    "R-101": "resnet101", "D2SwinTransformer": "swin_large_patch4_window12_384",
+    "swin_t": "swin_tiny_patch4_window7_224", "swin_s": "swin_small_patch4_window7_224",
+    "swin_b": "swin_base_patch4_window7_224", "swin_l": "swin_large_patch4_window12_384",
+    "convnext_t": "convnext_tiny", "convnext_s": "convnext_small", "convnext_b": "convnext_base",
+    "convnext_l": "convnext_large",
+}  # fmt: skip
+
+
+def _nearest_models(name: str) -> list[str]:
+    """Models of timm whose names are close, the closest first."""
+    folded = name.lower().replace("-", "_")
+    also = [model for other, model in _ALSO.items() if other.lower().replace("-", "_") == folded]
+    known = timm.list_models()
+    begins = sorted((model for model in known if model.startswith(folded)), key=len)
+    close = difflib.get_close_matches(folded, known, n=5, cutoff=0.5)
+    return list(dict.fromkeys([*also, *begins[:5], *close, *(() if also or begins or close else ["resnet50"])]))[:5]
+
+
 def _freeze(body: Any, freeze_at: int) -> None:
     """Nothing up to the map at stride 2^freeze_at learns. timm registers layers in the order of the forward."""
     last = dict(zip(STRIDES, body.feature_info.module_name(), strict=True)).get(1 << freeze_at)
@@ -114,6 +138,8 @@ def _freeze(body: Any, freeze_at: int) -> None:
         parameter.requires_grad_(False)
 
 
+# Options of the zoo's configurations that other architectures do not have.
+_OF_SOME = ("pad_type", "always_partition", "strict_img_size", "drop_path_rate")
 _ANY_SIZE = {"strict_img_size": False, "always_partition": True}  # Swin takes images of one size alone otherwise
 
 
@@ -121,11 +147,17 @@ def _shapes(name: str, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """The extractor without weights, and the arguments it was made with: an architecture that has a fixed image size
     is told to take any, with whole windows on small maps too."""
     told = bool(_ANY_SIZE.keys() & kwargs.keys())
-    for further in ({},) if told else (_ANY_SIZE, {"strict_img_size": False}, {}):
-        tried = {**further, **kwargs}
+    spared = {key: value for key, value in kwargs.items() if key not in _OF_SOME}
+    attempts = [kwargs] if told else [{**further, **kwargs} for further in (_ANY_SIZE, {"strict_img_size": False}, {})]
+    if spared != kwargs:  # another architecture was put in place of the one that they are for
+        attempts += [{**further, **spared} for further in (_ANY_SIZE, {"strict_img_size": False}, {})]
+    for tried in attempts:
         try:
             with torch.device("meta"):
-                return timm.create_model(name, features_only=True, **tried), tried
+                made = timm.create_model(name, features_only=True, **tried)
+            if lost := sorted(kwargs.keys() - tried.keys()):
+                _log.warning("MODEL.BACKBONE.OPTIONS: %s does not take %s, left out", name, ", ".join(lost))
+            return made, tried
         except TypeError as error:  # an argument that it does not have
             reason: Exception = error
         except (RuntimeError, AttributeError) as error:

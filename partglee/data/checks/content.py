@@ -242,6 +242,9 @@ def _check_box(report: Report, what: str, box: Any, size: tuple[int, int]) -> bo
 def _hierarchy(report: Report, good: Mapping[Any, Mapping[str, Any]], categories: Mapping[Any, _Category]) -> None:
     for key, entry in good.items():
         link = _parent(entry)
+        if _own_parent(entry) and categories[entry["category_id"]].is_part:  # PACO's objects name themselves
+            name = categories[entry["category_id"]].name
+            report.error("part that is its own parent", f"annotation {key} ({name})")
         if link is None:
             continue
         what, category = f"annotation {key} ({categories[entry['category_id']].name})", categories[entry["category_id"]]
@@ -272,6 +275,11 @@ def _parent(entry: Mapping[str, Any]) -> Any:
     if link is None:
         link = entry.get("obj_ann_id")
     return None if link in (None, 0, entry.get("id")) else link
+
+
+def _own_parent(entry: Mapping[str, Any]) -> bool:
+    links = (entry.get("parent_id"), entry.get("obj_ann_id"))
+    return next((link for link in links if link is not None), None) == entry.get("id")
 
 
 def _containment(part: Any, parent: Any) -> float:

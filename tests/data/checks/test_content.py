@@ -105,6 +105,8 @@ ERRORS: list[tuple[str, Change]] = [
     ("empty mask", wheel(segmentation={"size": [20, 30], "counts": [600]})),
     ("object with a parent", annotation(2, parent_id=1)),
     ("parent that is no usable annotation", wheel(parent_id=77)),
+    ("part that is its own parent", wheel(parent_id=2)),
+    ("part that is its own parent", wheel(parent_id=None, obj_ann_id=2)),
     ("parent in another image", annotation(0, image_id=2)),
     ("parent of another name than the part says", wheel(parent_id=3)),
     ("part wholly outside of its parent", wheel(bbox=[24, 14, 4, 4], segmentation=None)),
