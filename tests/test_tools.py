@@ -6,13 +6,17 @@ import json
 import re
 from pathlib import Path
 
+import benchmark_photo
 import benchmark_questions
 import benchmark_train
 import demo
 import measure_names
+import numpy as np
 import pytest
 import torch
 import yaml
+from numpy.typing import NDArray
+from PIL import Image
 
 from partglee.criterion.matcher import Matcher, PendingMatches
 from partglee.structures import Prediction, Vocabulary
@@ -81,3 +85,28 @@ def test_the_demo_finds_a_row_by_its_name_its_object_and_its_place() -> None:
     assert not demo.is_found(prediction, "dog", 0.5, 0.0, 0.75, 1.0)  # elsewhere
     assert not demo.is_found(prediction, "cat: head", 0.05, 0.0, 0.15, 0.2)  # of another object
     assert not demo.is_found(prediction, "head", 0.05, 0.0, 0.15, 0.2)
+
+
+def test_a_photo_is_timed_against_a_rival(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    read = []
+
+    class Rival:
+        """Stands in for a model that no test has."""
+
+        def __init__(self, file: Path) -> None:
+            self.file = file
+
+        def __call__(self, pixels: NDArray[np.uint8]) -> None:
+            read.append(pixels.shape)
+
+    monkeypatch.setattr(benchmark_photo, "YoloxNano", Rival)
+    monkeypatch.setattr(benchmark_photo.onnxruntime, "InferenceSession", lambda *arguments, **options: None)
+    photo = tmp_path / "a.png"
+    Image.new("RGB", (64, 48)).save(photo)
+    assert benchmark_photo.main(["partglee-tiny", "yolox_nano.onnx", str(photo), "--repeat", "2"]) == 0
+    assert read == [(48, 64, 3)] * 3  # one to warm up
+    told = capsys.readouterr().out
+    for clock in ("wall", "processor"):
+        assert re.search(rf"{clock}: partglee \d+ ms \(.*\), YOLOX-Nano \d+ ms \(.*\), ratio \d", told)
