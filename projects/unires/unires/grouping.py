@@ -91,7 +91,6 @@ class LanguageFilter(nn.Module):
     def forward(self, tokens: Tensor, words: Tensor, mask: Tensor) -> Tensor:
         """(E, G, W) or (1, G, W) tokens, (E, T, D) words, (E, T) True = no padding -> (E, G, out_dim)."""
         keys = self.to_key(words)
-        tokens = tokens.expand(len(words), -1, -1)
         blocked = ~mask[:, None].expand(-1, tokens.shape[1], -1)
         tokens = self.norm(tokens + self.attention(tokens, keys, keys, attn_mask=blocked))
         return self.out(self.out_norm(tokens + self.ffn(tokens)))
