@@ -88,11 +88,14 @@ def image_size(source: ImageSource) -> tuple[int, int]:
         raise ValueError(f"'{source}' is not an image that Pillow can read ({error})") from error
 
 
-def list_images(inputs: str | Path | Sequence[str | Path]) -> list[Path]:
+def list_images(inputs: str | Path | Sequence[str | Path], *, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> list[Path]:
     """Expand files, directories and glob patterns into image files, in the order given and each once.
 
     A directory stands for the image files directly in it, sorted by name; a pattern (`photos/**/*.jpg`) for its sorted
     matches. A file named outright is taken whatever its suffix.
+
+    Args:
+        suffixes: of the files that a directory or a pattern stands for.
 
     Raises:
         FileNotFoundError: for an input that matches nothing.
@@ -105,17 +108,17 @@ def list_images(inputs: str | Path | Sequence[str | Path]) -> list[Path]:
     for entry in entries:
         path = Path(entry).expanduser()
         if path.is_dir():
-            matches = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+            matches = sorted(p for p in path.iterdir() if p.suffix.lower() in suffixes and p.is_file())
             if not matches:
                 raise FileNotFoundError(
-                    f"directory '{entry}' holds no image files ({', '.join(sorted(IMAGE_SUFFIXES))}); for "
+                    f"directory '{entry}' holds no image files ({', '.join(sorted(suffixes))}); for "
                     f"sub-directories use the pattern '{path / '**' / '*.jpg'}'"
                 )
         elif path.exists():
             matches = [path]
         elif glob.has_magic(str(path)):
             hits = map(Path, glob.glob(str(path), recursive=True))
-            matches = sorted(p for p in hits if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+            matches = sorted(p for p in hits if p.suffix.lower() in suffixes and p.is_file())
             if not matches:
                 raise FileNotFoundError(
                     f"pattern '{entry}' matches no image files; try it with ls, and quote it in a shell"
@@ -128,7 +131,7 @@ def list_images(inputs: str | Path | Sequence[str | Path]) -> list[Path]:
 
 def _missing(path: str | Path) -> str:
     if "://" in str(path):
-        return f"'{path}' is an address, not a file; download it first"
+        return f"'{path}' is an address, not a file; a predictor reads http and https, download others first"
     where = Path(path).expanduser().absolute().parent
     hint = "check the file name" if where.is_dir() else f"there is no directory '{where}' either"
     return f"image file '{path}' does not exist; {hint}"

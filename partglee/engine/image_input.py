@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from partglee.data.images import MAX_PIXELS, ImageSource, read_image
+from partglee.data.web import fetched, is_url
 from partglee.modeling.frame import Frame
 from partglee.structures import ImageBatch
 
@@ -75,14 +76,21 @@ class ImageInput:
         self.max_pixels = max_pixels
 
     def read(self, source: ImageSource | InputImage) -> InputImage:
-        """Read and resize one image; what has been read already is given back.
+        """Read and resize one image; what has been read already is given back. An address (http, https) is fetched.
 
         Raises:
             FileNotFoundError, IsADirectoryError, ValueError, TypeError: as `partglee.data.images.read_image`.
         """
         if isinstance(source, InputImage):
             return source
-        pixels = read_image(source, max_pixels=self.max_pixels)
+        if isinstance(source, str) and is_url(source):
+            with fetched(source) as file:
+                try:
+                    pixels = read_image(file, max_pixels=self.max_pixels)
+                except ValueError as error:
+                    raise ValueError(str(error).replace(str(file), source)) from error
+        else:
+            pixels = read_image(source, max_pixels=self.max_pixels)
         name = str(source) if isinstance(source, (str, os.PathLike)) else None
         return InputImage(pixels, self.resize(pixels), name)
 

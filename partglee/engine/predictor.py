@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from typing_extensions import Unpack
 
 from partglee.data.images import MAX_PIXELS, ImageSource
 from partglee.engine.grounding import questions, sentences
 from partglee.engine.image_input import ImageInput, InputImage, frames, read_ahead, same_canvas, usable_device
-from partglee.engine.inference import EncodedBatch, decode_images, detect, encode_images
+from partglee.engine.inference import decode_images, detect, encode_images
+from partglee.engine.prediction_calls import (
+    EncodedImage,
+    GroundOptions,
+    OneImage,
+    PredictOptions,
+    expanded,
+    stands_for_many,
+)
 from partglee.engine.pretrained import Pretrained, load_pretrained, pretrained_config
 from partglee.modeling import PartGLEE, build_model
 from partglee.modeling.frame import Frame
@@ -28,25 +37,16 @@ from partglee.structures import (
     Prediction,
     TextEmbeddings,
     Vocabulary,
+    VocabularyLike,
 )
 from partglee.text.phrases import PhraseParser, split_phrase
 from partglee.text.words import Resolved, resolve
 
 
-@dataclass(kw_only=True, eq=False)
-class EncodedImage(EncodedBatch):
-    """`EncodedBatch` with the images themselves: B of one canvas, most often one."""
-
-    images: Sequence[InputImage]  # B
-
-    def __repr__(self) -> str:
-        return f"EncodedImage({len(self.images)} of {self.batch.canvas[0]}x{self.batch.canvas[1]})"
-
-
 class Predictor:
     """A model with everything around it that images need.
 
-    >>> predictor = Predictor.from_config("joint_r50", weights="partglee_r50.safetensors")  # doctest: +SKIP
+    >>> predictor = Predictor.from_pretrained("partglee-tiny")  # doctest: +SKIP
     >>> prediction = predictor("street.jpg", "car: wheel, door; person", score_threshold=0.3)  # doctest: +SKIP
 
     An image that is asked about more than once is encoded once:
@@ -102,7 +102,7 @@ class Predictor:
         *,
         device: str | torch.device | None = None,
         precision: str = "float32",
-        overrides: Sequence[Any] = (),
+        overrides: Sequence[object] = (),
     ) -> Predictor:
         """Build a model of the zoo (or of a YAML file) and load weights into it.
 
@@ -135,11 +135,9 @@ class Predictor:
         *,
         device: str | torch.device | None = None,
         precision: str = "float32",
-        overrides: Sequence[Any] = (),
+        overrides: Sequence[object] = (),
     ) -> Predictor:
         """Load weights that know their configuration.
-
-        >>> predictor = Predictor.from_pretrained("partglee-tiny")  # ships with the library  # doctest: +SKIP
 
         Args:
             name: a `.safetensors` file written by `partglee convert`, `partglee export` or training; or the name of a
@@ -151,10 +149,23 @@ class Predictor:
 
     # ------------------------------------------------------------------ prediction
 
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # a path is a sequence of str
+        self, images: OneImage, vocabulary: VocabularyLike, **options: Unpack[PredictOptions]
+    ) -> Prediction: ...
+    @overload
+    def __call__(
+        self, images: Sequence[ImageSource | InputImage], vocabulary: VocabularyLike, **options: Unpack[PredictOptions]
+    ) -> list[Prediction]: ...
+    @overload
+    def __call__(
+        self, images: Iterator[ImageSource | InputImage], vocabulary: VocabularyLike, **options: Unpack[PredictOptions]
+    ) -> Iterator[Prediction]: ...
+
     def __call__(
         self,
-        images: ImageSource | InputImage | EncodedImage | Sequence[ImageSource | InputImage],
-        vocabulary: Any,
+        images: OneImage | Sequence[ImageSource | InputImage] | Iterator[ImageSource | InputImage],
+        vocabulary: VocabularyLike,
         *,
         score_threshold: float | None = None,
         part_score_threshold: float | None = None,
@@ -169,12 +180,13 @@ class Predictor:
         multi_label: MultiLabel | None = None,
         batch_size: int = 1,
         strict: bool = False,
-    ) -> Any:
+    ) -> Prediction | list[Prediction] | Iterator[Prediction]:
         """Find the objects of the vocabulary, and their parts.
 
         Args:
-            images: a path, PIL image, array (H, W, 3) uint8 RGB or tensor (3, H, W); a list of them; or what
-                `encode_image` gave.
+            images: a path, an address (http, https), a PIL image, an array (H, W, 3) uint8 RGB or a tensor (3, H, W);
+                what `encode_image` gave; a list of images, in which folders and patterns ("photos/*.jpg") stand for
+                their files; or a generator of images.
             vocabulary: whatever `Vocabulary.parse` takes: a dict, a list, "car: wheel, door; person", a file, a name.
             score_threshold: objects below it are dropped with their parts.
             part_score_threshold: for parts; None = as for objects.
@@ -197,7 +209,7 @@ class Predictor:
                 image gives the same alone and in a batch, up to rounding.
 
         Returns:
-            One `Prediction`; for a list of images a list.
+            One `Prediction`; for a list of images a list; for a generator one that predicts as it is read.
 
         Raises:
             ValueError: for an image that cannot be read, an empty vocabulary or one of which a name table knows
@@ -218,11 +230,15 @@ class Predictor:
         )
         names = self.words(vocabulary, strict=strict).warn()
         if isinstance(images, (list, tuple)) and not isinstance(images, InputImage):
-            return list(self.stream(images, names, options, batch_size=batch_size))
-        one = cast("ImageSource | InputImage | EncodedImage", images)
+            return list(self.stream(expanded(images), names, options, batch_size=batch_size))
+        if isinstance(images, Iterator):
+            return self.stream(images, names, options, batch_size=batch_size)
+        one = cast("OneImage", images)
+        if isinstance(one, (str, Path)) and (many := stands_for_many(one)):
+            raise ValueError(f"{str(one)!r} stands for {many}, not for one image; put it into a list: [{str(one)!r}]")
         return self._detect(self.encode_image(one), names, options)[0]
 
-    def words(self, vocabulary: Any, *, strict: bool = False) -> Resolved:
+    def words(self, vocabulary: VocabularyLike, *, strict: bool = False) -> Resolved:
         """How a vocabulary is read. A text tower reads any word. A name table has the names that it has: others become
         the nearest of these, or are left out.
 
@@ -256,7 +272,7 @@ class Predictor:
         """Read and resize an image, to be handed to the other methods in its place."""
         return self.input.read(source)
 
-    def encode_image(self, image: ImageSource | InputImage | EncodedImage) -> EncodedImage:
+    def encode_image(self, image: OneImage) -> EncodedImage:
         """The image side of the network, run once for many questions: hand the result over in place of the image.
 
         What it holds does not depend on text: the backbone's maps and, where category names are not fused into the
@@ -265,7 +281,27 @@ class Predictor:
         """
         return image if isinstance(image, EncodedImage) else self._encode([self.read(image)])
 
-    def decode(self, encoded: EncodedImage, vocabulary: Any = None, *, expressions: Any = None, **options: Any) -> Any:
+    @overload
+    def decode(
+        self, encoded: EncodedImage, vocabulary: VocabularyLike, **options: Unpack[PredictOptions]
+    ) -> Prediction: ...
+    @overload
+    def decode(  # type: ignore[overload-overlap]  # one expression is a sequence of str
+        self, encoded: EncodedImage, *, expressions: str, **options: Unpack[GroundOptions]
+    ) -> Grounding: ...
+    @overload
+    def decode(
+        self, encoded: EncodedImage, *, expressions: Sequence[str], **options: Unpack[GroundOptions]
+    ) -> list[Grounding]: ...
+
+    def decode(
+        self,
+        encoded: EncodedImage,
+        vocabulary: VocabularyLike | None = None,
+        *,
+        expressions: str | Sequence[str] | None = None,
+        **options: Any,
+    ) -> Prediction | Grounding | list[Grounding]:
         """Ask about an encoded image: a vocabulary as in the call, or expressions as in `ground`.
 
         Args:
@@ -274,22 +310,31 @@ class Predictor:
         Raises:
             ValueError: when both or neither are given.
         """
-        if (vocabulary is None) == (expressions is None):
-            raise ValueError("pass either a vocabulary or expressions=")
-        if expressions is None:
+        if expressions is None and vocabulary is not None:
             return self(encoded, vocabulary, **options)
-        return self.ground(encoded, expressions, **options)
+        if expressions is not None and vocabulary is None:
+            return self.ground(encoded, expressions, **options)
+        raise ValueError("pass either a vocabulary or expressions=")
+
+    @overload
+    def ground(  # type: ignore[overload-overlap]  # one expression is a sequence of str
+        self, image: OneImage, expressions: str, **options: Unpack[GroundOptions]
+    ) -> Grounding: ...
+    @overload
+    def ground(
+        self, image: OneImage, expressions: Sequence[str], **options: Unpack[GroundOptions]
+    ) -> list[Grounding]: ...
 
     def ground(
         self,
-        image: ImageSource | InputImage | EncodedImage,
+        image: OneImage,
         expressions: str | Sequence[str],
         *,
         union: bool = False,
         score_threshold: float | None = None,
-        parts: Any = None,
+        parts: VocabularyLike | None = None,
         parser: PhraseParser = split_phrase,
-    ) -> Any:
+    ) -> Grounding | list[Grounding]:
         """Find what referring expressions mean ("the red car on the left").
 
         Args:
@@ -316,17 +361,17 @@ class Predictor:
         PostprocessOptions(score_threshold=score_threshold)  # checks it
         encoded = self.encode_image(image)
         names = None if parts is None else Vocabulary.parse(parts)
-        frame, image = frames(encoded.images, encoded.batch)[0], encoded.images[0]
+        frame, shown = frames(encoded.images, encoded.batch)[0], encoded.images[0]
         answers: dict[int, Grounding] = {}
         for some in questions(asked, names, parser):
             with torch.no_grad(), self.input.autocast(self.model.device):
                 text = some.embed(self.model.text_encoder)
             output = self._output(encoded, text)
             for place, answer in some.answers(output, frame, union=union, score_threshold=score_threshold):
-                answers[place] = replace(answer, image=image.pixels, file_name=image.file_name)
+                answers[place] = replace(answer, image=shown.pixels, file_name=shown.file_name)
         return answers[0] if isinstance(expressions, str) else [answers[place] for place in range(len(asked))]
 
-    def raw(self, image: ImageSource | InputImage | EncodedImage, vocabulary: Vocabulary) -> tuple[ModelOutput, Frame]:
+    def raw(self, image: OneImage, vocabulary: Vocabulary) -> tuple[ModelOutput, Frame]:
         """What the model says of one image, before any choice, and the way from its canvas back to the image."""
         encoded = self.encode_image(image)
         return self._output(encoded, self.model.embed(vocabulary)), frames(encoded.images, encoded.batch)[0]

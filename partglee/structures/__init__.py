@@ -15,7 +15,7 @@ from partglee.structures.referring import ReferringBatch
 from partglee.structures.supervision import LevelSupervision, Supervision
 from partglee.structures.targets import HierarchicalTargets, LevelTargets
 from partglee.structures.text import TextEmbeddings, TextTokens
-from partglee.structures.vocabulary import Vocabulary
+from partglee.structures.vocabulary import Vocabulary, VocabularyLike
 
 __all__ = [
     "BatchNames",
@@ -44,6 +44,7 @@ __all__ = [
     "TextTokens",
     "TrainingBatch",
     "Vocabulary",
+    "VocabularyLike",
     "batch_images",
     "known_parts",
 ]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from string import Formatter
-from typing import Any
+from typing import Union
 
 import torch
 from torch import Tensor
@@ -24,6 +24,8 @@ DEFAULT_PART_FORMAT = "{object} {part}"
 DEFAULT_OBJECT_FORMAT = "{object}"
 
 PromptKey = str | tuple[str, str]
+# What `Vocabulary.parse` takes.
+VocabularyLike = Union["Vocabulary", str, Path, Mapping[str, Sequence[str]], Iterable[str]]
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -199,7 +201,7 @@ class Vocabulary:
     # -- making --------------------------------------------------------------------------------------------------
 
     @classmethod
-    def parse(cls, value: Any) -> Vocabulary:
+    def parse(cls, value: VocabularyLike) -> Vocabulary:
         """Make a vocabulary from whatever a user has.
 
         Args:

@@ -148,11 +148,6 @@ def test_words_that_the_table_lacks(
     assert all(word in told for word in ("puppies", "heads", "zzz", "zzyzx")) and not (tmp_path / "no").exists()
 
 
-def test_weights_or_config(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["predict", str(photos), "--vocabulary", "dog", "--output", str(tmp_path / "o")]) == 2
-    assert "--weights" in capsys.readouterr().err
-
-
 def test_info(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info"]) == 0
     text = capsys.readouterr().out

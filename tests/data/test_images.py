@@ -146,7 +146,7 @@ class TestRefusedFiles:
             read_image(tmp_path / "nowhere" / "no.jpg")
 
     def test_address(self) -> None:
-        with pytest.raises(FileNotFoundError, match=r"is an address, not a file; download it first"):
+        with pytest.raises(FileNotFoundError, match=r"is an address, not a file; a predictor reads http"):
             read_image("https://example.org/cat.jpg")
 
     def test_directory(self, tmp_path: Path) -> None:

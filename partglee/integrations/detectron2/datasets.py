@@ -159,7 +159,7 @@ class Detectron2Records:
         name = spec.options["detectron2_name"]
         metadata = MetadataCatalog.get(name)
         self.name = spec.name
-        self.vocabulary = Vocabulary.parse(spec.vocabulary)
+        self.vocabulary = Vocabulary.parse(spec.vocabulary or "")  # none is refused
         self.classes = ClassList.parse(listed_classes(metadata), self.vocabulary)
         self.entries: Sequence[Mapping[str, Any]] = DatasetCatalog.get(name)
         self.category_ids = _category_ids(metadata, self.classes)
