@@ -20,7 +20,7 @@ OBJECT_COLORS: tuple[Color, ...] = (
 )  # fmt: skip
 UNKNOWN_OBJECT: Color = (170, 170, 170)  # parts whose object is not known
 
-_HUE_RANGE = 0.11  # turns to either side of an object's hue in which its parts lie
+_HUE_RANGE = 0.12  # turns to either side of an object's hue in which its parts lie
 _MANY = 48  # shades of one object before they repeat
 
 
@@ -61,7 +61,7 @@ def _shades(color: Color) -> tuple[Color, ...]:
     found = [
         _rgb((hue + shift) % 1, lightness, strength)
         for shift in np.linspace(-_HUE_RANGE, _HUE_RANGE, 7)
-        for lightness in np.linspace(0.2, 0.92, 10)
+        for lightness in np.linspace(0.34, 0.92, 10)
         for strength in strengths
     ]
     places = _lab(np.array(found, dtype=float))
