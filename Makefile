@@ -5,11 +5,12 @@ READY := .venv/.ready
 PROJECTS := $(patsubst projects/%/setup.py,%,$(wildcard projects/*/setup.py))
 PROJECTS_READY := .venv/.ready-projects
 DETECTRON2 := .venv-detectron2
+RAY := .venv-ray
 # A test runs without network, weights or GPU; what compiles, exports or builds has a target of its own.
-FAST := not slow and not gpu and not detectron2 and not compile
+FAST := not slow and not gpu and not detectron2 and not compile and not ray
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest
 
-.PHONY: test test-core test-projects test-compile test-detectron2 test-all fuzz lint demo bench ops clean
+.PHONY: test test-core test-projects test-compile test-detectron2 test-ray test-all fuzz lint demo bench ops clean
 
 test: $(PROJECTS_READY)  ## fast tests of the package and of all projects: 8 minutes on two cores
 	$(PYTEST) -m "$(FAST)" $(ARGS)
@@ -27,6 +28,9 @@ test-compile: $(PROJECTS_READY)  ## torch.compile, torch.export, ONNX, the nativ
 
 test-detectron2: $(DETECTRON2)/.ready  ## the plug-in inside the real detectron2 0.6, which is set up in an environment of its own
 	PARTGLEE_NEEDS_DETECTRON2=1 OMP_NUM_THREADS=1 $(DETECTRON2)/bin/python -m pytest tests/integrations/detectron2 $(ARGS)
+
+test-ray: $(RAY)/.ready  ## the annotation engine on a Ray cluster of two node processes, with Ray in an environment of its own
+	OMP_NUM_THREADS=1 $(RAY)/bin/python -m pytest tests/annotate/test_ray.py $(ARGS)
 
 test-all: $(PROJECTS_READY)  ## also the slow ones, and those for a GPU or detectron2 where there is one
 	$(PYTEST) $(ARGS)
@@ -65,5 +69,13 @@ $(DETECTRON2)/.ready: $(READY) tools/install_detectron2.sh
 	bash tools/install_detectron2.sh $(PY) $(DETECTRON2)
 	touch $@
 
+$(RAY)/.ready: $(READY)  # it sees the packages of .venv, which stay as they are
+	rm -rf $(RAY)
+	$(PY) -m venv $(RAY)
+	$(PY) -c "import sysconfig; print('import site; site.addsitedir(%r)' % sysconfig.get_paths()['purelib'])" \
+	    > $$($(RAY)/bin/python -c "import sysconfig; print(sysconfig.get_paths()['purelib'])")/partglee_packages.pth
+	$(RAY)/bin/python -m pip install -q "ray[data]>=2.40" pyarrow
+	touch $@
+
 clean:
-	rm -rf .venv $(DETECTRON2) build *.egg-info
+	rm -rf .venv $(DETECTRON2) $(RAY) build *.egg-info

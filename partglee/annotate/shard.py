@@ -22,6 +22,10 @@ Beat = Callable[[str, Sequence[int]], None]
 """Told before anything that may hang: which stage, on which positions."""
 
 
+Numbered = tuple[int, Item]
+"""Position in the input list, and the image there."""
+
+
 class JobError(Exception):
     """What no other image would fare better with: a model that does not load, a full disk."""
 
@@ -42,7 +46,7 @@ class Rows:
 
     images: list[Row] = field(default_factory=list)
     regions: list[Row] = field(default_factory=list)
-    archived: list[tuple[str, bytes, str]] = field(default_factory=list)  # (image id, bytes of its file, JSON)
+    archived: list[tuple[int, str, bytes, str]] = field(default_factory=list)  # position, image id, file, JSON
     failures: list[Failure] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -66,36 +70,44 @@ def run_items(
         finished: told how many images are through, now and then.
     """
     work = Work(-1) if work is None else work
-    rows = Rows()
-    chunk = max([stage.batch_size for stage in stages], default=1)
-    waiting = [entry for entry in items if entry[0] not in work.given_up]
-    for position, item in items:
-        if position in work.given_up:
-            rows.failures.append(Failure(item.image_id, position, *work.given_up[position]))
-    together = [entry for entry in waiting if entry[0] not in work.alone]
-    groups = [together[first : first + chunk] for first in range(0, len(together), chunk)]
-    groups += [[entry] for entry in waiting if entry[0] in work.alone]
+    rows = given_up(items, work)
     through = len(rows.failures)
-    for group in groups:
-        samples = _read(group, seed, keep_content, beat, rows)
+    for group in groups(items, stages, work):
+        samples = read(group, seed=seed, keep_content=keep_content, beat=beat, rows=rows)
         for stage in stages:
             run_stage(stage, samples, beat, rows)
-        for position, sample in sorted(samples.items()):
-            rows.images.append({"position": position, **image_row(sample)})
-            rows.regions += [{"position": position, **row} for row in region_rows(sample)]
-            if keep_content:
-                rows.archived.append((sample.image_id, sample.content or b"", _regions_json(sample)))
+        collect(samples, rows, keep_content=keep_content)
         through += len(group)
         finished(through)
-    rows.images.sort(key=lambda row: row["position"])
-    rows.regions.sort(key=lambda row: (row["position"], row["region_id"]))
-    rows.failures.sort(key=lambda failure: failure.position)
     return rows
 
 
-def _read(
-    group: Sequence[tuple[int, Item]], seed: int, keep_content: bool, beat: Beat, rows: Rows
-) -> dict[int, Sample]:
+def groups(items: Sequence[Numbered], stages: Sequence[Stage], work: Work) -> list[list[Numbered]]:
+    """The items that are in memory together, cut in the same way by every engine: batches are the same, so rows are."""
+    chunk = max([stage.batch_size for stage in stages], default=1)
+    waiting = [entry for entry in items if entry[0] not in work.given_up]
+    together = [entry for entry in waiting if entry[0] not in work.alone]
+    cut = [together[first : first + chunk] for first in range(0, len(together), chunk)]
+    return cut + [[entry] for entry in waiting if entry[0] in work.alone]
+
+
+def given_up(items: Sequence[Numbered], work: Work) -> Rows:
+    """Rows to begin with: the failures of images that are not tried again."""
+    named = [(position, item) for position, item in items if position in work.given_up]
+    return Rows(failures=[Failure(item.image_id, at, *work.given_up[at]) for at, item in named])
+
+
+def collect(samples: Mapping[int, Sample], rows: Rows, *, keep_content: bool) -> None:
+    """Add the rows of samples that are through all stages."""
+    for position, sample in samples.items():
+        rows.images.append({"position": position, **image_row(sample)})
+        rows.regions += [{"position": position, **row} for row in region_rows(sample)]
+        if keep_content:
+            rows.archived.append((position, sample.image_id, sample.content or b"", _regions_json(sample)))
+
+
+def read(group: Sequence[Numbered], *, seed: int, keep_content: bool, beat: Beat, rows: Rows) -> dict[int, Sample]:
+    """Samples of a group by position; those that cannot be read are noted in `rows`."""
     samples: dict[int, Sample] = {}
     for position, item in group:
         beat(READ, [position])
@@ -178,12 +190,16 @@ def finish(job: Job, work: Work, rows: Rows) -> Finished:
     seconds = dict(rows.seconds)
     if work.only is not None:
         _join(job, work, rows)
+    rows.images.sort(key=lambda row: row["position"])
+    rows.regions.sort(key=lambda row: (row["position"], row["region_id"]))
+    rows.archived.sort(key=lambda entry: entry[0])
+    rows.failures.sort(key=lambda failure: failure.position)
     images = [{key: value for key, value in row.items() if key != "position"} for row in rows.images]
     regions = [{key: value for key, value in row.items() if key != "position"} for row in rows.regions]
     write_table(regions, job.table(REGIONS, work.shard), REGIONS)
     write_table(images, job.table(IMAGES, work.shard), IMAGES)
     if job.recipe.webdataset:
-        write_archive(rows.archived, job.archive(work.shard))
+        write_archive([entry[1:] for entry in rows.archived], job.archive(work.shard))
     seconds[WRITE] = time.perf_counter() - began
     finished = Finished(
         shard=work.shard, rows=len(images), regions=len(regions), failures=rows.failures, seconds=seconds
@@ -193,7 +209,7 @@ def finish(job: Job, work: Work, rows: Rows) -> Finished:
 
 
 def _join(job: Job, work: Work, rows: Rows) -> None:
-    """Add the rows that the shard has already, in the order of the input list."""
+    """Add the rows that the shard has already."""
     from partglee.annotate.archive import read_archive
 
     place = {item.image_id: position for position, item in job.items(work.shard)}
@@ -201,7 +217,6 @@ def _join(job: Job, work: Work, rows: Rows) -> None:
     for name, table in ((IMAGES, rows.images), (REGIONS, rows.regions)):
         there = [row for row in read_table(job.table(name, work.shard)) if row["image_id"] not in new]
         table += [{"position": place[row["image_id"]], **row} for row in there]
-        table.sort(key=lambda row: (row["position"], row.get("region_id", 0)))
     if job.recipe.webdataset:
-        rows.archived += [entry for entry in read_archive(job.archive(work.shard)) if entry[0] not in new]
-        rows.archived.sort(key=lambda entry: place[entry[0]])
+        kept = [entry for entry in read_archive(job.archive(work.shard)) if entry[0] not in new]
+        rows.archived += [(place[entry[0]], *entry) for entry in kept]

@@ -11,6 +11,7 @@ from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
+from partglee.annotate.extras import pyarrow_parquet
 from partglee.annotate.job import open_job
 from partglee.annotate.shard import READ, WRITE, JobError, Work, finish, run_items
 from partglee.annotate.stage import Stage
@@ -37,14 +38,18 @@ def work_on_shards(folder: str, stages: Sequence[Stage], pipe: Connection, beat:
         beat: `BEAT` shared numbers, a `Pulse`.
     """
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    name = WRITE
     try:
+        job = open_job(folder)
+        if job.recipe.tables == "parquet":
+            pyarrow_parquet()  # seconds, which the first shard would seem to take
         for stage in stages:
+            name = stage.name
             stage.open()
     except Exception as error:
-        pipe.send(("broken", f"{stage.name} does not start: {type(error).__name__}: {error}"))
+        pipe.send(("broken", f"{name} does not start: {type(error).__name__}: {error}"))
         return
     pipe.send(("ready", None))
-    job = open_job(folder)
     names = {READ: 1, WRITE: 2, **{stage.name: 3 + place for place, stage in enumerate(stages)}}
 
     def tell(stage: str, positions: Sequence[int]) -> None:
@@ -55,7 +60,7 @@ def work_on_shards(folder: str, stages: Sequence[Stage], pipe: Connection, beat:
     def tell_rows(rows: int) -> None:
         beat[0], beat[5] = 0, rows
 
-    with contextlib.suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
+    with contextlib.suppress(EOFError, ConnectionError, KeyboardInterrupt):
         while True:
             work: Work = pipe.recv()
             try:

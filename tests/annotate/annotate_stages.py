@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from partglee.annotate import Item, Job, Region, Sample, Stage, read_recipe, register_stage
+from partglee.annotate.tables import read_table
 
 
 class Trouble(Stage):
@@ -82,3 +84,18 @@ def job_of(folder: Path, names: Sequence[str], stages: Sequence[Any], **recipe: 
     job = Job(folder=folder, recipe=read_recipe(content))
     job.prepare(synthetic(names))
     return job
+
+
+def images(job: Job) -> list[str]:
+    return [row["image_id"] for shard in range(job.num_shards) for row in read_table(job.table("images", shard))]
+
+
+def content(job: Job) -> bytes:
+    """Every byte of the tables."""
+    files = sorted(f for name in ("images", "regions") for f in (job.folder / name).iterdir())
+    return b"".join(file.name.encode() + file.read_bytes() for file in files)
+
+
+def failures(job: Job) -> dict[str, tuple[str, str]]:
+    lines = (job.folder / "errors.jsonl").read_text(encoding="utf-8").splitlines()
+    return {entry["image_id"]: (entry["stage"], entry["reason"]) for entry in map(json.loads, lines)}

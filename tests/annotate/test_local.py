@@ -15,27 +15,12 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from annotate_stages import job_of, synthetic
+from annotate_stages import content, failures, images, job_of, synthetic
 
 from partglee.annotate import Job, JobStopped, open_job, read_recipe, run_local
 from partglee.annotate.tables import read_table
 
 NAMES = [f"i{number:03d}" for number in range(30)]
-
-
-def images(job: Job) -> list[str]:
-    return [row["image_id"] for shard in range(job.num_shards) for row in read_table(job.table("images", shard))]
-
-
-def content(job: Job) -> bytes:
-    """Every byte of the tables."""
-    files = sorted(f for name in ("images", "regions") for f in (job.folder / name).iterdir())
-    return b"".join(file.name.encode() + file.read_bytes() for file in files)
-
-
-def failures(job: Job) -> dict[str, tuple[str, str]]:
-    lines = (job.folder / "errors.jsonl").read_text(encoding="utf-8").splitlines()
-    return {entry["image_id"]: (entry["stage"], entry["reason"]) for entry in map(json.loads, lines)}
 
 
 def test_same_rows_for_one_and_four_workers(tmp_path: Path) -> None:
