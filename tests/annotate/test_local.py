@@ -50,10 +50,10 @@ def test_failures_are_named_and_cost_nobody_else(tmp_path: Path) -> None:
 
 
 def test_an_image_that_hangs_is_named(tmp_path: Path) -> None:
-    job = job_of(tmp_path, [*NAMES[:5], "hang", "j"], [{"stage": "trouble", "batch_size": 2, "time_limit": 2}])
+    job = job_of(tmp_path, [*NAMES[:5], "hang", "j"], [{"stage": "trouble", "batch_size": 2, "time_limit": 4}])
     run_local(job, max_errors=1)
     assert images(job) == [*NAMES[:5], "j"]
-    assert failures(job) == {"hang": ("trouble", "TimeoutError: not done after 2 s")}
+    assert failures(job) == {"hang": ("trouble", "TimeoutError: not done after 4 s")}
 
 
 def test_a_worker_that_dies_once_costs_nothing(tmp_path: Path) -> None:

@@ -84,10 +84,10 @@ def test_pools_are_cut_at_gpus() -> None:
 
 
 def test_an_image_that_hangs_is_named(cluster: Any, tmp_path: Path) -> None:
-    job = job_of(tmp_path, [*NAMES[:5], "hang", "j"], [{"stage": "trouble", "batch_size": 2, "time_limit": 2}])
+    job = job_of(tmp_path, [*NAMES[:5], "hang", "j"], [{"stage": "trouble", "batch_size": 2, "time_limit": 4}])
     run(job, max_errors=1)
     assert images(job) == [*NAMES[:5], "j"]
-    assert failures(job) == {"hang": ("trouble", "TimeoutError: not done after 2 s")}
+    assert failures(job) == {"hang": ("trouble", "TimeoutError: not done after 4 s")}
 
 
 def test_retry_and_limit(cluster: Any, tmp_path: Path) -> None:
