@@ -24,8 +24,7 @@ DEFAULT_PART_FORMAT = "{object} {part}"
 DEFAULT_OBJECT_FORMAT = "{object}"
 
 PromptKey = str | tuple[str, str]
-# What `Vocabulary.parse` takes.
-VocabularyLike = Union["Vocabulary", str, Path, Mapping[str, Sequence[str]], Iterable[str]]
+VocabularyLike = Union["Vocabulary", str, Path, Mapping[str, Sequence[str]], Iterable[str]]  # what `parse` takes
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -207,8 +206,7 @@ class Vocabulary:
         Args:
             value: a Vocabulary; {object: parts}; a sequence of names; a string "car: wheel, door; person" (objects are
                 separated by `;`, objects without parts also by `,`); a path to a YAML file (`.yaml`, `.yml`, `.json`,
-                or a `Path`), see `read_vocabulary_file`; the name of a built-in vocabulary.
-                Any other string is one name.
+                or a `Path`), see `read_vocabulary_file`; a built-in vocabulary's name. Other strings are one name.
 
         Raises:
             ValueError, TypeError: naming the value and what to do.
