@@ -10,7 +10,7 @@ RAY := .venv-ray
 FAST := not slow and not gpu and not detectron2 and not compile and not ray
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest
 
-.PHONY: test test-core test-projects test-compile test-detectron2 test-ray test-all fuzz lint demo bench ops clean
+.PHONY: test test-core test-projects test-compile test-detectron2 test-ray test-all fuzz lint demo bench ops wheel test-matrix clean
 
 test: $(PROJECTS_READY)  ## fast tests of the package and of all projects: 8 minutes on two cores
 	$(PYTEST) -m "$(FAST)" $(ARGS)
@@ -35,6 +35,9 @@ test-ray: $(RAY)/.ready  ## the annotation engine on a Ray cluster of two node p
 test-all: $(PROJECTS_READY)  ## also the slow ones, and those for a GPU or detectron2 where there is one
 	$(PYTEST) $(ARGS)
 
+test-matrix:  ## the fast tests on Python 3.10-3.13, oldest and newest packages: hours and 6 GB for each; `ARGS="tests/structures"` for some
+	bash tools/test_matrix.sh .venv-matrix $(ARGS)
+
 fuzz: $(READY)  ## 20,000 damaged inputs, and a table of how they ended: half an hour; `ATTEMPTS=2000` for fewer
 	$(PY) tests/fuzz/fuzz_run.py --attempts $(or $(ATTEMPTS),20000) $(ARGS)
 
@@ -50,6 +53,9 @@ demo: $(READY)  ## parse real photos and say where the pictures are
 bench: $(READY)  ## the op and the model, as ratios
 	$(PY) tools/benchmark_ops.py
 	$(PY) tools/benchmark_model.py
+
+wheel: $(READY)  ## a wheel with the CPU operators in dist/, for any Linux x86-64 that its tag names
+	bash tools/build_wheel.sh $(PY) .venv-wheel dist
 
 ops: $(READY)  ## rebuild the native library in place
 	$(PY) setup.py build_ops
@@ -78,4 +84,4 @@ $(RAY)/.ready: $(READY)  # it sees the packages of .venv, which stay as they are
 	touch $@
 
 clean:
-	rm -rf .venv $(DETECTRON2) $(RAY) build *.egg-info
+	rm -rf .venv .venv-wheel .venv-matrix $(DETECTRON2) $(RAY) build dist *.egg-info

@@ -1,7 +1,8 @@
 """Packaging of partglee and the build of its compiled operators.
 
 ``PARTGLEE_BUILD_OPS``: ``auto`` (default) builds what the machine can and says in one line what is missing,
-``1`` makes that an error, ``0`` builds nothing. ``PARTGLEE_CUDA_ARCHS`` ("80;90") chooses the GPUs, ``CUDA_HOME`` the
+``1`` makes that an error, ``cpu`` builds the CPU operators alone or fails, ``0`` builds nothing.
+``PARTGLEE_CUDA_ARCHS`` ("80;90") chooses the GPUs, ``CUDA_HOME`` the
 toolkit, ``CXX`` the C++ compiler. ``python setup.py build_ops`` rebuilds beside the package. torch is never imported
 here: only its headers are read, and only when something is compiled.
 """
@@ -168,20 +169,20 @@ def build_cuda(torch: Path, target: Path) -> None:
 def build_ops(target: Path) -> None:
     """Build what PARTGLEE_BUILD_OPS asks for into ``target``."""
     mode = os.environ.get("PARTGLEE_BUILD_OPS", "") or "auto"
-    if mode not in ("0", "auto", "1"):
-        raise SystemExit(f"PARTGLEE_BUILD_OPS must be 0, auto or 1, got {mode!r}")
+    if mode not in ("0", "auto", "1", "cpu"):
+        raise SystemExit(f"PARTGLEE_BUILD_OPS must be 0, auto, 1 or cpu, got {mode!r}")
     if mode == "0":
         return
     try:
         torch = torch_dir()
         build_cpu(torch, target)
         print(f"partglee: built {target / CPU_LIBRARY}")
-        if torch_has_cuda(torch):
+        if mode != "cpu" and torch_has_cuda(torch):
             build_cuda(torch, target)
             print(f"partglee: built {target / CUDA_LIBRARY}")
     except BuildProblem as problem:
-        if mode == "1":
-            raise SystemExit(f"partglee: PARTGLEE_BUILD_OPS=1, but: {problem}") from None
+        if mode in ("1", "cpu"):
+            raise SystemExit(f"partglee: PARTGLEE_BUILD_OPS={mode}, but: {problem}") from None
         line = str(problem).splitlines()[0].rstrip(":")
         print(f"partglee: going on without some compiled operators: {line}", file=sys.stderr)
 
@@ -226,11 +227,22 @@ class BdistWheel(bdist_wheel):
         self.run_command("build")
         build = self.get_finalized_command("build_py")
         self.root_is_pure = not any((Path(build.build_lib) / "partglee" / "_lib").glob("*.so"))
+        if not self.root_is_pure:  # else setuptools files the package under .data/purelib, where no library may lie
+            self.distribution.has_ext_modules = lambda: True
         super().run()
 
     def get_tag(self) -> tuple[str, str, str]:
         python, abi, system = super().get_tag()
         return (python, abi, system) if self.root_is_pure else ("py3", "none", system)
+
+
+def version() -> str:
+    """The one place that says it is `partglee/__init__.py`, which is read, not imported."""
+    text = (ROOT / "partglee" / "__init__.py").read_text(encoding="utf-8")
+    found = re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
+    if found is None:
+        raise SystemExit("partglee/__init__.py has no __version__")
+    return found.group(1)
 
 
 README = ROOT / "README.md"
@@ -240,12 +252,13 @@ ANNOTATE = ["pyarrow"]
 
 setup(
     name="partglee",
-    version="0.1.0",
+    version=version(),
     description="Objects and their parts, found in images by name: PartGLEE, re-implemented",
     long_description=README.read_text(encoding="utf-8") if README.is_file() else "",
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
+    classifiers=[f"Programming Language :: Python :: 3.{minor}" for minor in (10, 11, 12, 13)],
     packages=find_packages(include=["partglee", "partglee.*"]),
     package_data={
         "partglee": ["py.typed", "weights/*.safetensors", "text/word_lists/*", "text/vocabularies/*"],
@@ -257,19 +270,20 @@ setup(
     install_requires=[
         "torch>=2.10",
         "torchvision",
-        "timm>=1.0",
+        "timm>=1.0.22",
         "open_clip_torch",
         "fvcore",
         "scipy",
         "pycocotools",
         "accelerate",
-        "supervision",
+        "supervision>=0.25",
         "tensorboard",
         "tqdm",
         "safetensors",
         "pillow",
-        "numpy",
+        "numpy>=1.26",
         "pyyaml",
+        "typing_extensions",
     ],
     extras_require={
         "dev": [

@@ -1,4 +1,4 @@
-"""`partglee info`: models that are ready, versions, devices, the native op, the zoo."""
+"""`partglee info`: versions, devices, the native op, the zoo."""
 
 from __future__ import annotations
 
@@ -13,27 +13,20 @@ _PACKAGES = ("torch", "torchvision", "timm", "open_clip_torch", "supervision", "
 
 def add_parser(commands: Any) -> None:
     """Add this command to the command line."""
-    parser = commands.add_parser("info", help="models that are ready, versions, devices, the native op")
+    parser = commands.add_parser("info", help="versions, devices, the native op, the models")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what can be used at once, then what a bug report needs, then what needs weights."""
+    """Print what a bug report needs."""
     import torch
 
     from partglee import __version__
     from partglee.config import config_dir, list_models
-    from partglee.engine.weight_files import find_weights, named_weights, weights_dir
+    from partglee.engine.weight_files import weights_dir
     from partglee.ops import status
 
-    ready = named_weights()
-    print("ready (`partglee predict IMAGE --weights NAME`):")
-    for name in ready:
-        file = find_weights(name)
-        print(f"  {name}: {file.stat().st_size / 2**20:.1f} MiB, {file}")
-    if not ready:
-        print(f"  none; MODEL_ZOO.md says where weights are, and they are looked for in {weights_dir()}")
-    print(f"\npartglee {__version__}, Python {platform.python_version()}, {platform.platform()}")
+    print(f"partglee {__version__}, Python {platform.python_version()}, {platform.platform()}")
     print("packages:")
     for name in _PACKAGES:
         print(f"  {name} {_version(name)}")
@@ -43,9 +36,10 @@ def run(arguments: argparse.Namespace) -> int:
     print("\ndeformable attention:")
     for key, value in status().items():
         print(f"  {key}: {value}")
-    print(f"configurations ({config_dir()}), to train, or for weights of your own:")
+    print(f"models ({config_dir()}):")
     for model in list_models():
-        print(f"  {model}" + (f": weights in {weights_dir()}" if model in ready else ""))
+        file = weights_dir() / f"{model}.safetensors"
+        print(f"  {model}: {'weights in ' + str(file) if file.is_file() else 'no weights in ' + str(weights_dir())}")
     return 0
 
 

@@ -58,6 +58,10 @@ def add_parser(commands: Any) -> None:
         action="store_true",
         help="keep all objects of one name in one place, and parts inside a twin",
     )
+    parser.add_argument(
+        "--positions", choices=("image", "own"),
+        help="rename equal parts by where they are (left wheel, front door): left of the picture, or the object's own",
+    )  # fmt: skip
     parser.add_argument("--stride", type=int, default=1, metavar="N", help="of videos every N-th frame")
     parser.add_argument("--no-masks", action="store_true", help="boxes alone")
     parser.add_argument("--no-pictures", action="store_true", help="predictions.jsonl alone")
@@ -180,9 +184,12 @@ def _predict(
     predictor: Predictor, vocabulary: Vocabulary, arguments: argparse.Namespace
 ) -> Callable[[list[InputImage]], list[Prediction]]:
     """Images, read, to predictions."""
+    from partglee.structures.positions import PositionRules, with_positions
+
+    rules = PositionRules(frame=arguments.positions) if arguments.positions else None
 
     def predict(images: list[InputImage]) -> list[Prediction]:
-        return predictor(
+        found = predictor(
             images,
             vocabulary,
             score_threshold=arguments.score_threshold,
@@ -196,6 +203,7 @@ def _predict(
             masks=not arguments.no_masks,
             batch_size=arguments.batch_size,
         )
+        return found if rules is None else [with_positions(prediction, rules=rules) for prediction in found]
 
     return predict
 

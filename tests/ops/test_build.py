@@ -14,6 +14,8 @@ from types import ModuleType
 import pytest
 import torch
 
+import partglee
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "csrc" / "ms_deform_attn"
 
@@ -61,7 +63,7 @@ def test_metadata_needs_no_torch() -> None:
         check=False,
     )
     assert run.returncode == 0, run.stderr
-    assert run.stdout.strip().splitlines()[-1] == "0.1.0"
+    assert run.stdout.strip().splitlines()[-1] == partglee.__version__
 
 
 def test_archs(build: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +97,25 @@ def test_missing_compiler_is_one_line_or_an_error(
     with pytest.raises(SystemExit, match="no C\\+\\+ compiler found"):
         build.build_ops(tmp_path)
     monkeypatch.setenv("PARTGLEE_BUILD_OPS", "yes")
-    with pytest.raises(SystemExit, match="must be 0, auto or 1"):
+    with pytest.raises(SystemExit, match="must be 0, auto, 1 or cpu"):
+        build.build_ops(tmp_path)
+
+
+def test_cpu_builds_the_cpu_operators_alone(build: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    built: list[str] = []
+    monkeypatch.setattr(build, "build_cpu", lambda torch, target: built.append("cpu"))
+    monkeypatch.setattr(build, "build_cuda", lambda torch, target: built.append("cuda"))
+    monkeypatch.setattr(build, "torch_has_cuda", lambda torch: True)
+    for mode, expected in (("cpu", ["cpu"]), ("1", ["cpu", "cuda"])):
+        built.clear()
+        monkeypatch.setenv("PARTGLEE_BUILD_OPS", mode)
+        build.build_ops(tmp_path)
+        assert built == expected
+    monkeypatch.setenv("PARTGLEE_BUILD_OPS", "cpu")
+    monkeypatch.setattr(build, "build_cpu", lambda torch, target: build.compiler())
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(SystemExit, match="PARTGLEE_BUILD_OPS=cpu, but: no C"):
         build.build_ops(tmp_path)
 
 

@@ -124,13 +124,13 @@ def _shape(entry: Mapping[str, Any], row: int, mask: Any) -> Shape:
     x0, y0, x1, y1 = (number(entry[key], key) for key in ("x_min", "y_min", "x_max", "y_max"))
     if x1 <= x0 or y1 <= y0:
         raise ValueError(f"its box has no size: {(x0, y0, x1, y1)}")
-    parent = whole(_plain(entry.get("parent", -1)), "parent")
-    level = _plain(entry.get("level"))
+    parent = whole(number(entry.get("parent", -1), "parent"), "parent")  # older sinks write numbers as text
+    level = str(_plain(entry.get("level")))
     score = entry.get("confidence")
     return Shape(
         name_of(entry["class_name"]), (x0, y0, x1 - x0, y1 - y0) if mask is None else mask[1],
         None if mask is None else mask[0], key=row, parent=None if parent < 0 else parent,
-        part={0: False, 1: True, "object": False, "part": True}.get(level if isinstance(level, (int, str)) else ""),
+        part={"0": False, "1": True, "object": False, "part": True}.get(level),
         crowd=flag(_plain(entry.get("iscrowd")), "iscrowd"),
         score=None if score in (None, "") else number(score, "confidence"),
     )  # fmt: skip
