@@ -23,6 +23,9 @@ from typing import Any
 from partglee.annotate import Item, Job, open_job, read_recipe, run_local
 
 
+FILES_OF_A_SHARD = 4  # two tables, an archive, the file that says that it is finished
+
+
 def items(count: int) -> Iterator[Item]:
     """Images without pixels."""
     return (Item(f"image {number}", f"image {number}", {"nothing": 1}) for number in range(count))
@@ -143,7 +146,8 @@ def _plot(curves: dict[str, list[tuple[int, float]]], growth: dict[str, float], 
     for run, curve in curves.items():
         axes.plot([rows / 1000 for rows, _ in curve], [kb / 1024 for _, kb in curve],
                   label=f"{run}: {growth[run]:+.2f} KB per 1,000 rows")  # fmt: skip
-    axes.set(xlabel="thousand rows done", ylabel="driver, resident MB", ylim=(0, None))
+    most = max(kb for curve in curves.values() for _, kb in curve) / 1024
+    axes.set(xlabel="thousand rows done", ylabel="driver, resident MB", ylim=(0, 1.5 * most))
     axes.legend()
     figure.tight_layout()
     figure.savefig(file, dpi=110)
@@ -161,6 +165,7 @@ def cost(arguments: argparse.Namespace) -> dict[str, Any]:
         rates = {
             "GPUs": count / gpu, "CPUs": arguments.cpus_a_gpu * count / arguments.cpu_seconds,
             "storage": arguments.storage / arguments.megabytes,
+            "files": arguments.files / FILES_OF_A_SHARD * arguments.shard_images,
         }  # fmt: skip
         least = min(rates, key=lambda name: rates[name])
         hours = arguments.count / rates[least] / 3600
@@ -191,6 +196,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--cpus-a-gpu", type=float, default=12, help="of cost")
     parser.add_argument("--megabytes", type=float, default=0.3, help="of cost: of an image's file")
     parser.add_argument("--storage", type=float, default=2000, help="of cost: MB/s that storage gives to all machines")
+    parser.add_argument("--files", type=float, default=1000, help="of cost: files a second that storage can create")
+    parser.add_argument("--shard-images", type=int, default=64, help="of cost: images of a shard")
     parser.add_argument("--gpus", type=int, nargs="+", default=(8, 64, 512))
     parser.add_argument("--count", type=int, default=1_000_000, help="of cost: images")
     arguments = parser.parse_args(argv)
