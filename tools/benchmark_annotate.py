@@ -22,7 +22,6 @@ from typing import Any
 
 from partglee.annotate import Item, Job, open_job, read_recipe, run_local
 
-
 FILES_OF_A_SHARD = 4  # two tables, an archive, the file that says that it is finished
 
 
