@@ -7,6 +7,7 @@ store several times (16 photos of SA-1B are 160 MB). All machines need input and
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import threading
@@ -127,10 +128,11 @@ def _results(
     data = ray.data.from_items([{"state": pickle.dumps(work)} for work in works], override_num_blocks=len(works))
     for pool in pools:
         options = {"num_gpus": pool.gpus} if pool.gpus else {}
+        actors = ray.data.ActorPoolStrategy(min_size=1, max_size=workers)
         # One shard at a time: the batch size of a stage counts inside the shard.
         data = data.map_batches(
             _Actor, fn_constructor_args=(str(job.folder), list(imports), pickle.dumps((pool, job.recipe))),
-            batch_size=1, concurrency=(1, workers), num_cpus=pool.cpus, **options,
+            batch_size=1, compute=actors, num_cpus=pool.cpus, **options,
         )  # fmt: skip
     try:
         for row in data.iter_rows():
@@ -238,7 +240,9 @@ class Watched(Stage):
 
 @contextmanager
 def _connected(ray: Any, address: str | None) -> Iterator[None]:
-    """A connection to the cluster; one that was there before is used, and stays."""
+    """A connection to the cluster; one that was there before is used, and stays. Ray Data shows no progress."""
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
     if ray.is_initialized():
         yield
         return

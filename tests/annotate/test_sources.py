@@ -15,6 +15,7 @@ from PIL import Image
 from partglee.annotate import open_source
 from partglee.annotate.sources import load
 from partglee.basics.masks import decode
+from partglee.data.prepare.visual_genome import main as visual_genome_main
 from partglee.structures import Vocabulary
 from partglee.testing import write_toy_dataset
 from partglee.testing.miniatures import MINIATURES
@@ -117,6 +118,10 @@ def test_data_sets_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     first = load(items[0], seed=0)
     assert first.regions and first.regions[0].name in Vocabulary.builtin("objects365").object_names
     assert not Path(items[0].image_id).is_absolute()
+    MINIATURES["visual_genome"](tmp_path, num_images=3, seed=7)
+    assert visual_genome_main([]) == 0
+    genome = [load(item, seed=0) for item in open_source("dataset:vg_train_joint").items]
+    assert len(genome) == 3 and {region.level for sample in genome for region in sample.regions} == {"object", "part"}
 
 
 def test_an_image_has_a_seed_of_its_own(tmp_path: Path) -> None:

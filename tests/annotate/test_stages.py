@@ -118,20 +118,49 @@ def test_boxes_get_masks_and_a_measure_of_stability(plugs: Any) -> None:
     assert one.regions[2].mask == kept
 
 
-def test_any_sam_of_transformers(tmp_path: Path) -> None:
-    transformers = pytest.importorskip("transformers")
+def save_sam(folder: Path) -> None:
+    """A Segment Anything model of weights of chance, with its processor."""
+    import transformers
+
     vision = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 64, "patch_size": 16,
               "output_channels": 16, "global_attn_indexes": [0], "mlp_dim": 16, "window_size": 2,
               "num_pos_feats": 8}  # fmt: skip
-    prompt = {"hidden_size": 16, "image_size": 64, "patch_size": 16, "mask_input_channels": 4}
-    decoder = {"hidden_size": 16, "mlp_dim": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
-               "iou_head_hidden_dim": 16}  # fmt: skip
-    config = transformers.SamConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder)
-    torch.manual_seed(0)
-    transformers.SamModel(config).save_pretrained(tmp_path)
+    prompt = {**PROMPT, "mask_input_channels": 4}
+    config = transformers.SamConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=DECODER)
+    transformers.SamModel(config).save_pretrained(folder)
     sizes = {"size": {"longest_edge": 64}, "pad_size": {"height": 64, "width": 64}, "mask_size": {"longest_edge": 16},
              "mask_pad_size": {"height": 16, "width": 16}}  # fmt: skip
-    transformers.SamProcessor(transformers.SamImageProcessor(**sizes)).save_pretrained(tmp_path)
+    transformers.SamProcessor(transformers.SamImageProcessor(**sizes)).save_pretrained(folder)
+
+
+def save_sam2(folder: Path) -> None:
+    """The same of SAM 2."""
+    import transformers
+
+    if not hasattr(transformers, "Sam2Model"):
+        pytest.skip("this release of transformers has no SAM 2")
+    backbone = {"model_type": "sam2_hiera_det_model", "hidden_size": 8, "image_size": [64, 64],
+                "blocks_per_stage": [1] * 4, "embed_dim_per_stage": [8, 16, 32, 64],
+                "num_attention_heads_per_stage": [1, 1, 2, 2], "window_size_per_stage": [2] * 4,
+                "global_attention_blocks": [], "window_positional_embedding_background_size": [2, 2]}  # fmt: skip
+    vision = {"backbone_config": backbone, "backbone_channel_list": [64, 32, 16, 8], "fpn_hidden_size": 16,
+              "backbone_feature_sizes": [[16, 16], [8, 8], [4, 4]], "num_feature_levels": 3}  # fmt: skip
+    config = transformers.Sam2Config(vision_config=vision, prompt_encoder_config=PROMPT, mask_decoder_config=DECODER)
+    transformers.Sam2Model(config).save_pretrained(folder)
+    images = transformers.Sam2ImageProcessor(size={"height": 64, "width": 64}, mask_size={"height": 16, "width": 16})
+    transformers.Sam2Processor(images, target_size=64).save_pretrained(folder)
+
+
+PROMPT = {"hidden_size": 16, "image_size": 64, "patch_size": 16}
+DECODER = {"hidden_size": 16, "mlp_dim": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+           "iou_head_hidden_dim": 16}  # fmt: skip
+
+
+@pytest.mark.parametrize("save", [save_sam, save_sam2])
+def test_any_sam_of_transformers(tmp_path: Path, save: Callable[[Path], None]) -> None:
+    pytest.importorskip("transformers", reason="transformers is not installed")
+    torch.manual_seed(0)
+    save(tmp_path)
     stage = build("masks", segmenter="transformers", weights=str(tmp_path))
     assert {file.name for file in stage.weight_files()} >= {"model.safetensors", "config.json"}
     stage.open()
