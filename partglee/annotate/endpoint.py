@@ -41,7 +41,7 @@ class Endpoint:
         timeout: float = 60.0,
         seed: int = 0,
     ) -> None:
-        if not url.startswith(("http://", "https://")):
+        if not isinstance(url, str) or not url.startswith(("http://", "https://")):
             raise ValueError(f"url must begin with http:// or https://, got {url!r}")
         if tries < 1 or wait < 0 or timeout <= 0:
             raise ValueError(f"expected tries >= 1, wait >= 0, timeout > 0, got {tries}, {wait}, {timeout}")

@@ -7,7 +7,8 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from types import UnionType
+from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
 
 from partglee.annotate.sample import Sample
 from partglee.basics.names import nearest
@@ -142,6 +143,10 @@ def build_stage(kind: str, name: str, values: Mapping[str, Any]) -> Stage:
     if needed:
         raise ValueError(f"stage {name!r} ({kind}) needs {', '.join(needed)}")
     arguments = {key: value for key, value in values.items() if key in own}
+    hints = _hints(made)
+    for key, value in arguments.items():
+        if not _fits(value, hints.get(key, Any)):
+            raise ValueError(f"stage {name!r}: {key} must be {_named(hints[key])}, got {value!r:.60}")
     try:
         stage = made(**arguments)
     except TypeError as error:
@@ -151,6 +156,37 @@ def build_stage(kind: str, name: str, values: Mapping[str, Any]) -> Stage:
     stage.kind, stage.name, stage.arguments = kind, name, arguments
     _set_for_engines(stage, values)
     return stage
+
+
+def _hints(made: type[Stage]) -> Mapping[str, Any]:
+    try:
+        return get_type_hints(made.__init__)
+    except (NameError, TypeError):  # names that are there for a type checker alone
+        return {}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value of a recipe is of the type that a constructor writes down, as far as plain YAML goes."""
+    if hint is Any:
+        return True
+    if get_origin(hint) in (Union, UnionType):
+        return any(_fits(value, one) for one in get_args(hint))
+    plain = get_origin(hint) or hint
+    if isinstance(value, bool) and plain in (int, float):
+        return False
+    if plain is float:
+        return isinstance(value, (int, float))
+    if plain is Sequence:
+        return isinstance(value, (list, tuple)) and all(_fits(entry, get_args(hint)[0]) for entry in value)
+    return isinstance(value, plain) if isinstance(plain, type) else True
+
+
+def _named(hint: Any) -> str:
+    words = {float: "a number", int: "a whole number", str: "text", bool: "true or false", type(None): "null"}
+    if get_origin(hint) in (Union, UnionType):
+        return " or ".join(_named(one) for one in get_args(hint))
+    plain = get_origin(hint) or hint
+    return words.get(plain, "a list" if plain is Sequence else "a mapping" if plain is Mapping else str(hint))
 
 
 def _set_for_engines(stage: Stage, values: Mapping[str, Any]) -> None:
