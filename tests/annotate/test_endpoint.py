@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from partglee.annotate import Region, Sample, read_recipe
+from partglee.annotate import Item, Region, Sample, read_recipe
 from partglee.annotate.endpoint import Endpoint, read_names
+from partglee.annotate.shard import run_items
 
 
 class Server:
@@ -108,6 +109,21 @@ def test_vocabulary_asks_once_for_each_name(server: Server, tmp_path: Path) -> N
         stage.run(samples)
         assert [sample.vocabulary for sample in samples] == [{"car": ("wheel", "door")}] * 2
     assert len(server.asked) == 2
+
+
+def test_an_image_without_an_answer_is_named(server: Server) -> None:
+    values = {
+        "parts": "endpoint",
+        "objects": ["car"],
+        "endpoint": {"url": server.url, "model": "m", "wait": 0.0, "tries": 2},
+    }
+    stage = read_recipe({"stages": [{"stage": "vocabulary", "batch_size": 2, **values}]}).stages[0]
+    stage.open()
+    server.script = [429, "no", 429, "no", 429, '["wheel"]']  # the batch, then each of its images by itself
+    rows = run_items([(n, Item(name, name, {"nothing": 1})) for n, name in enumerate("ab")], [stage], seed=0)
+    assert [row["image_id"] for row in rows.images] == ["b"]
+    assert [(f.image_id, f.position, f.stage) for f in rows.failures] == [("a", 0, "vocabulary")]
+    assert "gave no usable answer in 2 tries: expected a JSON list" in rows.failures[0].reason
 
 
 def test_captions_and_descriptions(server: Server) -> None:
