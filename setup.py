@@ -260,6 +260,7 @@ setup(
     python_requires=">=3.10",
     classifiers=[f"Programming Language :: Python :: 3.{minor}" for minor in (10, 11, 12, 13)],
     packages=find_packages(include=["partglee", "partglee.*"]),
+    package_dir={"": "."},  # an editable install is a plain .pth then, which type checkers follow too
     package_data={
         "partglee": ["py.typed", "weights/*.safetensors", "text/word_lists/*", "text/vocabularies/*"],
         "partglee.data": ["vocabularies/*", "mappings/*"],
