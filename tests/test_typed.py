@@ -18,7 +18,7 @@ import partglee
 from partglee.structures import Grounding, MaskAnswer, PredictionRow
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPT = '''
+SCRIPT = """
 from pathlib import Path
 
 from partglee import Predictor, Prediction, Vocabulary
@@ -39,7 +39,7 @@ reveal_type(found.to_coco()[0]["category_id"])
 predictor("a.jpg", "car", score_treshold=0.5)
 predictor("a.jpg", 5)
 found.save(7)
-'''
+"""
 REVEALED = [
     "Prediction", "list[Prediction]", "Iterator[Prediction]", "Prediction", "Grounding", "list[Grounding]",
     "PredictionRow | None", "float", "Prediction", "int",
