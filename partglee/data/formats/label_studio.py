@@ -158,6 +158,11 @@ def _meta(entry: Mapping[str, Any]) -> list[str]:
     return [word for text in listed if isinstance(text, str) for word in text.strip().lower().split()]
 
 
+def _pixels(percent: Any, what: str, side: int) -> float:
+    """A coordinate in pixels, without the error of percents: at half a pixel it would move a mask's edge."""
+    return round(number(percent, what) * side / 100, 6)
+
+
 def _geometry(kind: str, value: Mapping[str, Any], size: tuple[int, int], notes: Counter[str]) -> Any:
     """(segmentation, box xywh), None for a region without area."""
     if 0 in size:
@@ -170,15 +175,15 @@ def _geometry(kind: str, value: Mapping[str, Any], size: tuple[int, int], notes:
         return found
 
     def wide(key: str) -> float:
-        return number(value[key], key) * width / 100
+        return _pixels(value[key], key, width)
 
     def high(key: str) -> float:
-        return number(value[key], key) * height / 100
+        return _pixels(value[key], key, height)
 
     turned = number(value.get("rotation") or 0, "rotation")
     if kind == "polygonlabels":
         points = [
-            number(coordinate, "a point") * unit / 100
+            _pixels(coordinate, "a point", unit)
             for x, y in value["points"]
             for coordinate, unit in ((x, width), (y, height))
         ]

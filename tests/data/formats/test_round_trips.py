@@ -220,3 +220,20 @@ def test_what_a_format_cannot_hold_is_told(tmp_path: Path) -> None:
     assert notes["images with referring expressions, which are left out"] == 1
     assert notes["categories without an annotation, which are left out"] == 1
     assert notes["prompts of categories, which are left out"] == 1
+
+
+def test_percents_move_no_edge(tmp_path: Path) -> None:
+    """Coordinates at half a pixel: a difference in the fifteenth digit would move the mask."""
+    random = np.random.RandomState(0)
+    content = json.loads(json.dumps(CONTENT))
+    content["images"] = [{"id": 7, "file_name": "a.png", "height": 427, "width": 639}]
+    content["annotations"] = [
+        annotation(key, 1, [(random.randint(0, 800, 12) / 2).tolist()]) for key in range(1, 60)
+    ]  # fmt: skip
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    convert(tmp_path / "a.json", tmp_path / "b.json", to_format="labelstudio")
+    polygons = [
+        [region.segmentation for image in FORMATS[key].read(tmp_path / name, Counter()) for region in image.objects]
+        for key, name in (("coco", "a.json"), ("labelstudio", "b.json"))
+    ]
+    assert len(polygons[0]) == 59 and polygons[0] == polygons[1]
