@@ -143,6 +143,16 @@ _OF_SOME = ("pad_type", "always_partition", "strict_img_size", "drop_path_rate")
 _ANY_SIZE = {"strict_img_size": False, "always_partition": True}  # Swin takes images of one size alone otherwise
 
 
+def _without_weights(name: str, kwargs: dict[str, Any]) -> Any:
+    """An extractor whose shapes can be asked; with weights where an older torch or timm cannot do without."""
+    try:
+        with torch.device("meta"):
+            return timm.create_model(name, features_only=True, **kwargs)
+    except NotImplementedError:
+        with torch.device("cpu"):
+            return timm.create_model(name, features_only=True, **kwargs)
+
+
 def _shapes(name: str, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """The extractor without weights, and the arguments it was made with: an architecture that has a fixed image size
     is told to take any, with whole windows on small maps too."""
@@ -153,8 +163,7 @@ def _shapes(name: str, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         attempts += [{**further, **spared} for further in (_ANY_SIZE, {"strict_img_size": False}, {})]
     for tried in attempts:
         try:
-            with torch.device("meta"):
-                made = timm.create_model(name, features_only=True, **tried)
+            made = _without_weights(name, tried)
             if lost := sorted(kwargs.keys() - tried.keys()):
                 _log.warning("MODEL.BACKBONE.OPTIONS: %s does not take %s, left out", name, ", ".join(lost))
             return made, tried

@@ -33,8 +33,12 @@ ONE_KEY = (*NAMES, "swin_base_patch4_window12_384", "convnext_tiny", "resnet101"
 @pytest.mark.parametrize("name", ONE_KEY)
 def test_one_key_puts_any_of_them_in_any_model(config: str, name: str) -> None:
     """Options that the configuration has for its own backbone are left out where another does not take them."""
-    with torch.device("meta"):
-        backbone = build_backbone(load_config(config, ["MODEL.BACKBONE.NAME", name]))
+    cfg = load_config(config, ["MODEL.BACKBONE.NAME", name])
+    try:
+        with torch.device("meta"):
+            backbone = build_backbone(cfg)
+    except NotImplementedError:  # torch 2.10 draws regnety's widths in a way that has no shapes alone
+        backbone = build_backbone(cfg)
     assert len(backbone.channels) == len(STRIDES)
 
 
