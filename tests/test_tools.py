@@ -110,3 +110,15 @@ def test_a_photo_is_timed_against_a_rival(
     told = capsys.readouterr().out
     for clock in ("wall", "processor"):
         assert re.search(rf"{clock}: partglee \d+ ms \(.*\), YOLOX-Nano \d+ ms \(.*\), ratio \d", told)
+
+
+def test_the_demo_shows_what_the_weights_are_best_at_where_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    register_toy("toy_demo", num_images=3, size=(64, 64))
+    monkeypatch.setattr(demo, "BEST", {"toy_demo": "car: wheel", "coco_2017_val": "cat"})
+    monkeypatch.setenv("PARTGLEE_DATASETS", str(tmp_path))
+    assert len(demo.photos_of("toy_demo")) == 2 and demo.photos_of("coco_2017_val") == []
+    assert "coco_2017_val is not under $PARTGLEE_DATASETS" in capsys.readouterr().out
+    for vocabulary in ("car_parts_val", "clothing_val"):
+        assert vocabulary in Path(demo.__file__).read_text(encoding="utf-8")

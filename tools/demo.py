@@ -13,9 +13,19 @@ from torchvision.ops import box_iou
 
 from partglee import Prediction, Predictor
 from partglee.basics.files import write_jpeg
+from partglee.data import get_dataset
 from partglee.structures import Vocabulary
 
 EXPECTED = Path(__file__).with_name("demo_photos.yaml")
+# Photos that training has not seen, of the data sets that the shipped weights are best at, and what is asked of them.
+BEST = {
+    "car_parts_val": "car: wheel, door, mirror, headlight, taillight, bumper, hood, windshield, trunk, window",
+    "clothing_val": "partglee_tiny",
+}
+OF_EACH = 2
+OWN_PHOTO = """Your own photo, with all names that these weights know, or with those that you are after:
+    .venv/bin/partglee predict PHOTO.jpg
+    .venv/bin/partglee predict PHOTO.jpg --vocabulary "person: hair, jacket, shoe; car: wheel, door\""""
 LEAST_OVERLAP = 0.5  # intersection over union with the box that was written down
 
 
@@ -35,7 +45,7 @@ def main() -> None:
     for name, photo, vocabulary, expected in photos(arguments):
         prediction = predictor(photo, vocabulary, score_threshold=arguments.threshold)
         file = output / f"{name.replace(' ', '_')}.jpg"
-        write_jpeg(prediction.draw(panel=True), file)
+        write_jpeg(prediction.draw(panel=True, scale=None), file)
         print(f"{file}: {prediction}\n{prediction.tree()}")
         if expected:
             missing = [line[0] for line in expected if not is_found(prediction, *line)]
@@ -46,6 +56,8 @@ def main() -> None:
     if asked:
         print(f"All that was written down was found on {len(whole)} of {asked} photos: {', '.join(whole) or 'none'}")
     print(f"Pictures are in {output.resolve()}")
+    if not arguments.photos:
+        print(OWN_PHOTO)
 
 
 def photos(arguments: argparse.Namespace) -> Iterator[tuple[str, Any, Vocabulary, list[Any]]]:
@@ -61,6 +73,19 @@ def photos(arguments: argparse.Namespace) -> Iterator[tuple[str, Any, Vocabulary
             print(f"{name}: {entry['coco']} of COCO val2017 is not under $PARTGLEE_DATASETS/coco; left out")
         else:
             yield name, image, Vocabulary(entry["vocabulary"]), entry["expected"]
+    for name, vocabulary in BEST.items():
+        for file in photos_of(name):
+            yield f"{name}_{file.stem}", file, Vocabulary.parse(vocabulary), []
+
+
+def photos_of(dataset: str) -> list[Path]:
+    """The first photos of a data set; none where it has not been prepared."""
+    try:
+        records = get_dataset(dataset).read()
+    except (OSError, ValueError):
+        print(f"{dataset} is not under $PARTGLEE_DATASETS (datasets/README.md says how to get it); left out")
+        return []
+    return [Path(records[row].file) for row in range(min(OF_EACH, len(records)))]
 
 
 def find(entry: dict[str, Any]) -> Any:

@@ -38,7 +38,8 @@ def export(job: Job, target: Path, *, to: str = "coco", images: Path | None = No
     """Write what filters left, in one of the formats that `partglee data convert` writes.
 
     Args:
-        to: coco, cvat, labelstudio, labelme (a folder), fiftyone (a folder), supervision.
+        to: coco, cvat, labelstudio, labelme (a folder), fiftyone (a folder), supervision; or triples of image, mask and
+            caption in one `.parquet` or `.jsonl` file, see `partglee.data.annotations.triples`.
         images: folder that file names are relative to; None = the one that holds all images.
         empty: also images without a region. Nothing is known of the background of an image that a model looked at, so
             that training on such images teaches that there is nothing.
@@ -50,6 +51,8 @@ def export(job: Job, target: Path, *, to: str = "coco", images: Path | None = No
     from partglee.data.formats import get_format
     from partglee.data.formats.names import Names
 
+    if to == "triples":
+        return _export_triples(job, target, images)
     form = get_format(to)
     if form.write is None:
         raise ValueError(f"{form.title} are not written; see docs/formats.md")
@@ -94,6 +97,48 @@ def annotated(sample: Sample, folder: Path, left_out: Counter[str]) -> Any:
         tuple(top for top, level in zip(tops, levels, strict=True) if level == "object"),
         loose=tuple(top for top, level in zip(tops, levels, strict=True) if level == "part"),
     )  # fmt: skip
+
+
+def _export_triples(job: Job, target: Path, images: Path | None) -> Exported:
+    from partglee.data.annotations.triples import write_triples
+
+    folder = _folder_of(job) if images is None else images.absolute()
+    counts: Counter[str] = Counter()
+    left_out: Counter[str] = Counter()
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for sample in samples(job):
+            before = counts["object"] + counts["part"]
+            for row in triples(sample, folder, left_out):
+                counts[row["level"]] += 1
+                yield row
+            counts["images"] += counts["object"] + counts["part"] > before
+
+    write_triples(rows(), target)
+    if not counts["images"]:
+        target.unlink()
+        raise ValueError(f"no region with a mask is left in {job.folder}; nothing is written")
+    return Exported(counts["images"], counts["object"], counts["part"], folder, left_out)
+
+
+def triples(sample: Sample, folder: Path, left_out: Counter[str]) -> Iterator[dict[str, Any]]:
+    """Rows of image, mask, caption and level of the regions that are kept; parts are called `object:part`."""
+    height, width = sample.size or (0, 0)
+    for number, region in enumerate(sample.regions):
+        if region.dropped or region.mask is None or not masks.areas([region.mask])[0]:
+            left_out[region.dropped.partition(":")[0] or "the lack of a mask"] += 1
+            continue
+        above = region.parent if region.level == "part" else -1
+        while above >= 0 and sample.regions[above].dropped:
+            above = sample.regions[above].parent
+        top = above
+        while top >= 0 and sample.regions[top].level == "part":
+            top = sample.regions[top].parent
+        yield {
+            "image": _name(sample.file, folder), "height": height, "width": width, "mask": dict(region.mask),
+            "caption": region.caption, "level": region.level, "region_id": number, "parent": above,
+            "name": f"{sample.regions[top].name}:{region.name}" if top >= 0 else region.name,
+        }  # fmt: skip
 
 
 def _region(regions: list[Region], number: int, children: Mapping[int, list[int]]) -> Any:

@@ -38,7 +38,10 @@ def add_parser(commands: Any) -> None:
     export.add_argument("job", type=Path, metavar="DIR", help="folder of a job")
     export.add_argument("target", type=Path, metavar="OUT", help="a file, or a new folder")
     export.add_argument(
-        "--to", default="coco", metavar="FORMAT", help="coco, cvat, labelstudio, labelme, ...; docs/formats.md"
+        "--to",
+        default="coco",
+        metavar="FORMAT",
+        help="coco, cvat, labelstudio, labelme, ... (docs/formats.md), or triples",
     )
     export.add_argument("--images", type=Path, metavar="DIR", help="folder that file names are relative to")
     export.add_argument("--empty", action="store_true", help="also images without a region")

@@ -1,4 +1,4 @@
-"""`partglee info`: versions, devices, the native op, the zoo."""
+"""`partglee info`: models that are ready, versions, devices, the native op, the zoo."""
 
 from __future__ import annotations
 
@@ -13,20 +13,27 @@ _PACKAGES = ("torch", "torchvision", "timm", "open_clip_torch", "supervision", "
 
 def add_parser(commands: Any) -> None:
     """Add this command to the command line."""
-    parser = commands.add_parser("info", help="versions, devices, the native op, the models")
+    parser = commands.add_parser("info", help="models that are ready, versions, devices, the native op")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what a bug report needs."""
+    """Print what can be used at once, then what a bug report needs, then what needs weights."""
     import torch
 
     from partglee import __version__
     from partglee.config import config_dir, list_models
-    from partglee.engine.weight_files import weights_dir
+    from partglee.engine.weight_files import find_weights, named_weights, weights_dir
     from partglee.ops import status
 
-    print(f"partglee {__version__}, Python {platform.python_version()}, {platform.platform()}")
+    ready = named_weights()
+    print("ready (`partglee predict IMAGE --weights NAME`):")
+    for name in ready:
+        file = find_weights(name)
+        print(f"  {name}: {file.stat().st_size / 2**20:.1f} MiB, {file}")
+    if not ready:
+        print(f"  none; MODEL_ZOO.md says where weights are, and they are looked for in {weights_dir()}")
+    print(f"\npartglee {__version__}, Python {platform.python_version()}, {platform.platform()}")
     print("packages:")
     for name in _PACKAGES:
         print(f"  {name} {_version(name)}")
@@ -36,10 +43,9 @@ def run(arguments: argparse.Namespace) -> int:
     print("\ndeformable attention:")
     for key, value in status().items():
         print(f"  {key}: {value}")
-    print(f"models ({config_dir()}):")
+    print(f"configurations ({config_dir()}), to train, or for weights of your own:")
     for model in list_models():
-        file = weights_dir() / f"{model}.safetensors"
-        print(f"  {model}: {'weights in ' + str(file) if file.is_file() else 'no weights in ' + str(weights_dir())}")
+        print(f"  {model}" + (f": weights in {weights_dir()}" if model in ready else ""))
     return 0
 
 

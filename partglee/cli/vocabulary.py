@@ -10,6 +10,7 @@ def add_parser(commands: Any) -> None:
     """Add this command to the command line."""
     parser = commands.add_parser("vocabulary", help="part names known for some objects, with their source")
     parser.add_argument("objects", nargs="*", metavar="OBJECT", help='"car" "dog" ...; none: list the vocabularies')
+    parser.add_argument("--show", metavar="NAME", help="print a built-in vocabulary, one object a line")
     parser.set_defaults(run=run)
 
 
@@ -17,6 +18,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Print a vocabulary that `--vocabulary` accepts, and where each name comes from."""
     from partglee.structures import Vocabulary, known_parts
 
+    if arguments.show:
+        if arguments.objects:
+            raise ValueError("--show prints a built-in vocabulary; pass it alone, or objects alone")
+        for name, parts in Vocabulary.builtin(arguments.show).to_dict().items():
+            print(f"{name}: {', '.join(parts)}" if parts else name)
+        return 0
     if not arguments.objects:
         for name in Vocabulary.list_builtin():
             built_in = Vocabulary.builtin(name)

@@ -91,16 +91,38 @@ def test_exports_to_annotation_tools(labelled: Path, tmp_path: Path, form: str) 
     assert sum(back.names.objects.values()) + back.names.num_parts == len(wanted) > 0
 
 
-def test_mres(photos: Path, tmp_path: Path) -> None:
-    assert annotate("mres", photos, tmp_path / "out") == 1
-    found = list(samples(open_job(tmp_path / "out")))
+@pytest.fixture(scope="module")
+def mres(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The job of captions."""
+    out = tmp_path_factory.mktemp("jobs") / "mres"
+    assert annotate("mres", photos, out) == 1
+    return out
+
+
+def test_mres(mres: Path) -> None:
+    found = list(samples(open_job(mres)))
     regions = [region for sample in found for _, region in sample.kept()]
     assert {region.level for region in regions} == {"object", "part"}
     assert all(region.caption and region.mask for region in regions)
     part = next(region for region in regions if region.level == "part")
     assert " of the " in str(part.caption)
     assert any("person" in sample.vocabulary for sample in found)
-    assert len(list((tmp_path / "out" / "webdataset").glob("*.tar"))) == 2
+    assert len(list((mres / "webdataset").glob("*.tar"))) == 2
+
+
+def test_triples_are_read_as_expressions(photos: Path, mres: Path, tmp_path: Path) -> None:
+    from partglee.data.annotations.coco_json import read_triples
+
+    file = tmp_path / "triples.jsonl"
+    assert main(["annotate", "export", str(mres), str(file), "--to", "triples"]) == 0
+    records = read_triples(DatasetSpec(name="t", annotations=str(file), images=str(photos), reader=read_triples))
+    kept = [region for sample in samples(open_job(mres)) for _, region in sample.kept()]
+    found = [records[row] for row in range(len(records))]
+    assert sum(len(record.objects) for record in found) == sum(region.level == "object" for region in kept)
+    assert sum(len(record.parts) for record in found) == sum(region.level == "part" for region in kept) > 0
+    texts = {expression.text for record in found for expression in record.expressions}
+    assert texts == {region.caption for region in kept}
+    assert all(part.parent >= 0 for record in found for part in record.parts)
 
 
 def test_mgsc(photos: Path, tmp_path: Path) -> None:

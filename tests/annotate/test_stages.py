@@ -278,6 +278,27 @@ def test_wrong_captions_are_dropped_by_a_listener(plugs: Any) -> None:
     assert one.regions[0].scores["listener"] == 1.0
 
 
+def test_models_of_the_projects_listen(tmp_path: Path) -> None:
+    """The tiny ReLA of its own tests, with weights of chance: it is asked as a trained one would be."""
+    helpers = pytest.importorskip("rela_helpers", reason="the project ReLA is not beside the library")
+    import rela
+
+    weights = helpers.save_tiny(tmp_path / "tiny.safetensors")
+    mask = np.zeros((40, 60), bool)
+    mask[5:30, 10:40] = True
+    regions = [boxed("a", 10, 5, 40, 30, mask=masks.encode(mask), caption=text) for text in ("the dog", "a red car")]
+    one = sample(*regions)
+    stage = build("filter_listener", listener="rela:Predictor.from_pretrained", weights=str(weights))
+    assert ":" in stage.tag() and len(stage.identity()["weights"]) == 1
+    stage.open()
+    answers = rela.Predictor.from_pretrained(weights)(one.image, ["the dog", "a red car"])
+    stage.run([one])
+    for region, answer in zip(regions, answers, strict=True):
+        found = np.asarray(answer.mask)
+        assert region.scores["listener"] == pytest.approx((found & mask).sum() / (found | mask).sum())
+        assert bool(region.dropped) == (region.scores["listener"] < 0.5)
+
+
 # -- words -----------------------------------------------------------------------------------------------------------
 
 

@@ -18,6 +18,7 @@ from PIL import Image
 
 from partglee.checkpoint import write_weights
 from partglee.cli import main
+from partglee.structures import Vocabulary
 from partglee.testing import tiny_model
 
 
@@ -153,6 +154,8 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     for word in ("torch", "devices", "deformable attention", "joint_r50", "tiny"):
         assert word in text
+    first, second = text.splitlines()[:2]
+    assert first.startswith("ready (`partglee predict") and second.startswith("  partglee-tiny: ")
 
 
 def test_vocabulary(capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,6 +164,11 @@ def test_vocabulary(capsys: pytest.CaptureFixture[str]) -> None:
     assert "wheel" in text and "pascal_part" in text and "unheard of thing: no parts known" in text
     assert main(["vocabulary"]) == 0
     assert "paco: 75 objects, 456 part names" in capsys.readouterr().out
+    assert main(["vocabulary", "--show", "pascal_part"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(Vocabulary.builtin("pascal_part").object_names) and lines[0].startswith("aeroplane: ")
+    assert main(["vocabulary", "--show", "nothing"]) == 2
+    assert main(["vocabulary", "car", "--show", "paco"]) == 2
 
 
 def test_convert(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
