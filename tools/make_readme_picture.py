@@ -11,7 +11,7 @@ from pathlib import Path
 from partglee import Predictor
 
 PHOTO = Path(__file__).resolve().parents[1] / "docs" / "photos" / "officer.jpg"
-VOCABULARY = "person: head, eye, ear, neck, arm, hand, torso"
+VOCABULARY = "person: hair, eye, ear, nose, mouth, neck"
 
 
 def main() -> None:

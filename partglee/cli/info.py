@@ -22,6 +22,7 @@ def run(arguments: argparse.Namespace) -> int:
     import torch
 
     from partglee import __version__
+    from partglee.checkpoint.files import read_metadata
     from partglee.config import config_dir, list_models
     from partglee.engine.weight_files import find_weights, named_weights, weights_dir
     from partglee.ops import status
@@ -31,6 +32,8 @@ def run(arguments: argparse.Namespace) -> int:
     for name in ready:
         file = find_weights(name)
         print(f"  {name}: {file.stat().st_size / 2**20:.1f} MiB, {file}")
+        if terms := read_metadata(file).get("terms"):
+            print(f"    terms: {terms}")
     if not ready:
         print(f"  none; MODEL_ZOO.md says where weights are, and they are looked for in {weights_dir()}")
     print(f"\npartglee {__version__}, Python {platform.python_version()}, {platform.platform()}")
