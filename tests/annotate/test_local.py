@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -189,10 +189,10 @@ def test_killed_workers_and_drivers_lose_nothing(tmp_path: Path) -> None:
         process, before = start(folder), _finished(folder)
         while process.poll() is None and _finished(folder) == before:
             time.sleep(0.01)
-        children = psutil.Process(process.pid).children() if process.poll() is None else []
-        workers = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+        workers = _workers(process)
         if workers:
-            os.kill(int(chance.choice([worker.pid for worker in workers])), signal.SIGKILL)
+            with suppress(psutil.Error):
+                workers[int(chance.integers(len(workers)))].kill()
         process.kill()
         process.wait()
         _, alive = psutil.wait_procs(workers, timeout=30)
@@ -216,13 +216,19 @@ def _kill_workers(process: subprocess.Popen[bytes], chance: np.random.Generator)
     killed = 0
     while process.poll() is None and killed < 3:
         time.sleep(0.3)
-        try:
-            workers = [c for c in psutil.Process(process.pid).children() if "spawn_main" in " ".join(c.cmdline())]
-            if workers:
+        workers = _workers(process)
+        if workers:
+            with suppress(psutil.Error):  # it has just ended
                 workers[int(chance.integers(len(workers)))].kill()
                 killed += 1
-        except psutil.Error:
-            return
+
+
+def _workers(driver: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """Those that live, of a driver that may end meanwhile."""
+    try:
+        return [c for c in psutil.Process(driver.pid).children() if "spawn_main" in " ".join(c.cmdline())]
+    except psutil.Error:
+        return []
 
 
 def test_two_drivers_in_one_folder(tmp_path: Path) -> None:
