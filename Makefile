@@ -68,7 +68,7 @@ $(READY): setup.py pyproject.toml
 	touch $(READY)
 
 $(PROJECTS_READY): $(READY) $(PROJECTS:%=projects/%/setup.py)  # what projects need beyond the package
-	$(if $(PROJECTS),$(PY) -m pip install -q $(PROJECTS:%=-e projects/%))
+	$(if $(PROJECTS),$(PY) -m pip install -q $(PROJECTS:%=-e "projects/%[model]"))  # an extra that not all of them have
 	touch $(PROJECTS_READY)
 
 $(DETECTRON2)/.ready: $(READY) tools/install_detectron2.sh

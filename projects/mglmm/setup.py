@@ -5,8 +5,9 @@ from setuptools import setup
 setup(
     name="partglee-mglmm",
     version="0.1.0",
-    description="Metrics of grounded captions, as MGLMM, GLaMM and LISA compute them",
-    packages=["mglmm", "mglmm.metrics"],
+    description="MGLMM: images described and segmented at the granularity asked for, on partglee",
+    packages=["mglmm", "mglmm.masks", "mglmm.metrics"],
     python_requires=">=3.10",
-    install_requires=["numpy"],
+    install_requires=["numpy", "partglee"],
+    extras_require={"model": ["transformers>=5.20", "peft>=0.18", "tokenizers"]},  # the metrics do without
 )

@@ -1,1 +1,4 @@
-"""MGLMM (multi-granularity segmentation and captioning) on partglee. So far its metrics alone: `mglmm.metrics`."""
+"""MGLMM (arXiv 2409.13407): images described in sentences whose phrases have masks, on partglee and transformers.
+
+`mglmm.metrics` needs numpy alone; the model needs the extra `model`.
+"""

@@ -1,0 +1,159 @@
+"""A language model that sees, and a mask decoder that it prompts: MGLMM (arXiv 2409.13407, figure 3).
+
+B conversations, T tokens with images expanded, h width of the language model, N masks of all answers, D prompt width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mglmm.chat import ChatBatch
+from mglmm.losses import WEIGHTS, mask_losses, token_loss, weighted
+from mglmm.masks import DecodedMasks, MaskDecoder
+from mglmm.positions import counts, states_that_predict, take
+from mglmm.prompt import PromptProjection
+
+
+class MaskTargets(NamedTuple):
+    """The true masks of a batch, conversation by conversation, in the order in which the answers announce them."""
+
+    masks: Tensor  # (N, H, W) bool, on the canvas
+    number: tuple[int, ...]  # of each of B conversations; their sum is N
+    sizes: tuple[tuple[int, int], ...]  # (h, w) of each conversation's image before padding
+
+
+class MGLMM(nn.Module):
+    """Any image-text-to-text model of transformers, with a mask decoder.
+
+    Args:
+        lmm: with rows for the marks (`mglmm.tokens.grow_tables`).
+        masks: whose encoder is frozen.
+        seg: id of `[SEG]`.
+        activation: of the projection between the two.
+        weights: of the losses.
+
+    Raises:
+        ValueError: for a model without a row for `[SEG]`.
+    """
+
+    def __init__(
+        self,
+        *,
+        lmm: Any,
+        masks: MaskDecoder,
+        seg: int,
+        activation: str = "relu",
+        weights: Mapping[str, float] = WEIGHTS,
+    ) -> None:
+        super().__init__()
+        rows = int(lmm.get_input_embeddings().weight.shape[0])
+        if not 0 <= seg < rows:
+            raise ValueError(
+                f"[SEG] is token {seg}, but the model has rows for {rows}; `mglmm.tokens.grow_tables(model, "
+                "tokenizer)` adds them"
+            )
+        self.lmm = lmm
+        self.masks = masks
+        self.seg = seg
+        self.weights = dict(weights)
+        width = int(lmm.get_input_embeddings().weight.shape[1])
+        self.prompt = PromptProjection(state_dim=width, prompt_dim=masks.prompt_dim, activation=activation)
+
+    @property
+    def device(self) -> torch.device:
+        return self.lmm.get_input_embeddings().weight.device
+
+    @property
+    def context(self) -> int | None:
+        """Tokens that the language model reads at most; None where its configuration does not say."""
+        text = self.lmm.config.get_text_config()
+        return getattr(text, "max_position_embeddings", None)
+
+    def states(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """(B, T, h): what the token table at the end reads."""
+        said = self.lmm.model(**inputs, use_cache=False)
+        states: Tensor = said.last_hidden_state
+        return states
+
+    def forward(self, chat: ChatBatch, features: Any, targets: MaskTargets) -> dict[str, Tensor]:
+        """Weighted loss terms of one batch on the model's device.
+
+        Args:
+            chat: with whole answers.
+            features: of the mask decoder's images, one for each conversation.
+
+        Raises:
+            ValueError: when an answer announces another number of masks than it has.
+        """
+        ids = chat.inputs["input_ids"]
+        places = states_that_predict(self.seg, ids, answer=chat.answer)
+        announced = counts(places, len(ids)).tolist()
+        if announced != list(targets.number):
+            row = next(i for i, pair in enumerate(zip(announced, targets.number, strict=True)) if pair[0] != pair[1])
+            raise ValueError(
+                f"conversation {row} of the batch has {announced[row]} [SEG] in its answers and {targets.number[row]} "
+                "masks; every mask is announced once"
+            )
+        states = self.states(chat.inputs)
+        before = chat.answer[:, 1:]
+        logits = self.lmm.get_output_embeddings()(states[:, :-1][before])
+        terms = {"ce": token_loss(logits, ids[:, 1:][before])}
+        prompts = self.prompt(take(states, places))
+        decoded = self.masks.decode(features, prompts, places.row, targets.masks)
+        terms |= self._mask_terms(decoded, places.row, targets, prompts)
+        return weighted(terms, self.weights)
+
+    def _mask_terms(
+        self, decoded: DecodedMasks, image_of: Tensor, targets: MaskTargets, prompts: Tensor
+    ) -> dict[str, Tensor]:
+        if not len(image_of):  # connected all the same: processes exchange gradients of the same weights
+            nothing = prompts.sum() * 0 + sum(weight.sum() * 0 for _, weight in self.masks.learning())
+            return {"bce": nothing, "dice": nothing}
+        canvas = (int(targets.masks.shape[-2]), int(targets.masks.shape[-1]))
+        large = F.interpolate(decoded.logits[:, None].float(), size=canvas, mode="bilinear", align_corners=False)[:, 0]
+        shown, truth = [], []
+        for n, row in enumerate(image_of.tolist()):  # padding belongs to no image
+            h, w = targets.sizes[row]
+            shown.append(large[n, :h, :w])
+            truth.append(targets.masks[n, :h, :w])
+        terms = mask_losses(shown, truth)
+        return terms if decoded.loss is None else {**terms, "choice": decoded.loss}
+
+    # ------------------------------------------------------------------ what trains, what is kept
+
+    def learning(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Names and weights that train."""
+        return ((name, weight) for name, weight in self.named_parameters() if weight.requires_grad)
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """The tensors of `learning` alone: of a large model with adapters a small share of it."""
+        return {name: weight.detach() for name, weight in self.learning()}
+
+    def load_trained(self, state: Mapping[str, Tensor]) -> None:
+        """Take the tensors of `trained_state`.
+
+        Raises:
+            ValueError: when they are not those that this model trains.
+        """
+        own = dict(self.learning())
+        lacking, foreign = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+        wrong = [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
+        if lacking or foreign or wrong:
+            first: Sequence[str] = lacking or foreign or wrong
+            raise ValueError(
+                f"these weights are of another model or another tuning: {len(lacking)} are lacking, {len(foreign)} are "
+                f"too many, {len(wrong)} have another shape; the first is {first[0]!r}"
+            )
+        with torch.no_grad():
+            for name, weight in own.items():
+                weight.copy_(state[name])
+
+    def shard_units(self) -> Iterator[nn.Module]:
+        """Parts that compute one after another, for sharded training."""
+        yield from self.lmm.get_decoder().layers
+        yield self.masks
