@@ -125,8 +125,13 @@ def _check_file(path: Path, arguments: argparse.Namespace) -> int:
     from partglee.basics.files import read_json
     from partglee.data.checks.content import validate
     from partglee.data.checks.datasets import keep_path_parts
+    from partglee.data.checks.forms import form_of
     from partglee.visualization.annotations import draw_annotations
 
+    if (check := form_of(path)) is not None:  # of a project; its pictures are its own
+        report = check(path, arguments.images)
+        print(f"{path}\n{report.text()}")
+        return 1 if report.errors else 0
     content = read_json(path, "annotation file")
     spec = _spec_of(path)
     keep_path_parts(content, spec.options.get("path_parts", 0) if spec else 0)

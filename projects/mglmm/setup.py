@@ -6,8 +6,10 @@ setup(
     name="partglee-mglmm",
     version="0.1.0",
     description="MGLMM: images described and segmented at the granularity asked for, on partglee",
-    packages=["mglmm", "mglmm.masks", "mglmm.metrics"],
+    packages=["mglmm", "mglmm.data", "mglmm.data.readers", "mglmm.data.wordings", "mglmm.masks", "mglmm.metrics"],
+    package_data={"mglmm.data.wordings": ["*.yaml"]},
     python_requires=">=3.10",
     install_requires=["numpy", "partglee"],
+    entry_points={"partglee.plugins": ["mglmm = mglmm"]},
     extras_require={"model": ["transformers>=5.20", "peft>=0.18", "tokenizers"]},  # the metrics do without
 )

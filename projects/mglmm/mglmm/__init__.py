@@ -2,3 +2,7 @@
 
 `mglmm.metrics` needs numpy alone; the model needs the extra `model`.
 """
+
+from mglmm.plugin import register
+
+register()
