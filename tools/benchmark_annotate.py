@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from partglee.annotate import Item, Job, open_job, read_recipe, run_local
+from partglee.basics.arguments import ArgumentParser
 
 FILES_OF_A_SHARD = 4  # two tables, an archive, the file that says that it is finished
 
@@ -179,7 +180,7 @@ def cost(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one of the measurements; numbers go to the terminal and, with --json, to a file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("throughput", "memory", "cost"))
     parser.add_argument("--images", type=int, default=None, help="default: 200 for throughput, 1,000,000 for memory")
     parser.add_argument("--workers", type=int, nargs="+", default=None, help="default: 1 2 4; 2 for memory")

@@ -33,6 +33,8 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as rle
 
+from partglee.basics.arguments import ArgumentParser
+
 SIZE = (480, 640)
 Files = tuple[Path, Path]  # annotations, results
 
@@ -204,7 +206,7 @@ def measure(name: str, arguments: tuple[Any, ...]) -> tuple[float, float, float,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=9443)
     parser.add_argument("--classes", type=int, default=531)
     parser.add_argument("--detections", type=int, default=300, help="for each image")

@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from partglee.basics.arguments import ArgumentParser
 from partglee.config import load_config
 from partglee.modeling import PartGLEE, build_model
 from partglee.modeling.postprocess import PostprocessOptions, postprocess
@@ -116,7 +117,7 @@ def candidate(ops: str, precision: str, device: torch.device) -> Iterator[None]:
 
 def main() -> None:
     """Print the table and write JSON beside it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", default="joint_r50")
     parser.add_argument("--size", default="800x1333", help="height x width of the image")
     parser.add_argument("--names", type=int, default=80, help="names in the vocabulary, three parts for each object")

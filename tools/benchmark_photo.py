@@ -19,6 +19,7 @@ import torch
 from benchmark_model import commit_here, processor
 
 from partglee import Predictor
+from partglee.basics.arguments import ArgumentParser
 from partglee.data.images import read_image
 from partglee.data.prepare.teachers import YoloxNano
 from partglee.ops import status
@@ -26,7 +27,7 @@ from partglee.ops import status
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what the arguments say."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", help="a .safetensors file, or the name of weights")
     parser.add_argument("rival", type=Path, help="yolox_nano.onnx")
     parser.add_argument("photos", type=Path, nargs="+")

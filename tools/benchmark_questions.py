@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from benchmark_model import commit_here, processor
 
+from partglee.basics.arguments import ArgumentParser
 from partglee.ops import status
 
 SENTENCES = [
@@ -34,7 +35,7 @@ VOCABULARIES = [
 
 def main() -> None:
     """Measure what the arguments say."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("project", help="partglee, rela, unires: a module with a Predictor")
     parser.add_argument("config", nargs="+", help="names or files of configurations; partglee-tiny")
     parser.add_argument("--expressions", action="store_true", help="partglee: sentences in place of vocabularies")

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from benchmark_model import commit_here, processor
 
+from partglee.basics.arguments import ArgumentParser
 from partglee.config import load_config
 from partglee.criterion.matcher import Matcher, PendingMatches
 from partglee.data.build import build_train_loader
@@ -99,7 +100,7 @@ def configure(arguments: argparse.Namespace, folder: Path) -> Any:
 
 def main() -> None:
     """Print the table and write JSON beside it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", default="tiny")
     parser.add_argument("--size", type=lambda text: [int(v) for v in text.split("x")], help="height x width")
     parser.add_argument("--batch", type=int, default=2, help="images of a step")

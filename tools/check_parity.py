@@ -5,7 +5,6 @@ Needs the folder with the golden numbers: `python tools/check_parity.py --golden
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from partglee.basics.arguments import ArgumentParser
 from partglee.checkpoint import convert_state_dict, load_weights
 from partglee.modeling import PartGLEE, build_model
 from partglee.ops.masks import mask_logits
@@ -66,7 +66,7 @@ def golden_arrays(model: PartGLEE, golden: Any) -> dict[str, Tensor]:
 
 def main() -> int:
     """Print the table; status 1 when a limit is passed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--golden", type=Path, default=Path(__file__).resolve().parents[1].parent / "shared" / "golden")
     folder = parser.parse_args().golden
     if not (folder / "partglee_r50_upstream.npz").is_file():

@@ -12,6 +12,7 @@ import yaml
 from torchvision.ops import box_iou
 
 from partglee import Prediction, Predictor
+from partglee.basics.arguments import ArgumentParser
 from partglee.basics.files import write_jpeg
 from partglee.data import get_dataset
 from partglee.structures import Vocabulary
@@ -31,7 +32,7 @@ LEAST_OVERLAP = 0.5  # intersection over union with the box that was written dow
 
 def main() -> None:
     """Run the demo."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--weights", default="partglee-tiny", help="a .safetensors file, or the name of weights")
     parser.add_argument("--output", default="demo_output")
     parser.add_argument("--threshold", type=float, help="lowest score that is drawn; default: the model's")

@@ -5,10 +5,10 @@ python tools/make_readme_picture.py [docs/images/parsed_person.jpg]
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from partglee import Predictor
+from partglee.basics.arguments import ArgumentParser
 
 PHOTO = Path(__file__).resolve().parents[1] / "docs" / "photos" / "officer.jpg"
 VOCABULARY = "person: hair, eye, ear, nose, mouth, neck"
@@ -16,7 +16,7 @@ VOCABULARY = "person: hair, eye, ear, nose, mouth, neck"
 
 def main() -> None:
     """Predict, draw, and say what was found."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("output", nargs="?", type=Path, default=Path("docs/images/parsed_person.jpg"))
     parser.add_argument("--weights", default="partglee-tiny")
     arguments = parser.parse_args()

@@ -18,6 +18,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
+from partglee.basics.arguments import ArgumentParser
 from partglee.basics.files import whole_file, write_json
 from partglee.structures import Vocabulary
 from partglee.text import plain_name
@@ -123,7 +124,7 @@ def synonyms(wordnet: WordNet, known: dict[int, str]) -> dict[str, dict[int, lis
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("wordnet", type=Path)
     parser.add_argument("lvis", type=Path)
     parser.add_argument("coco", type=Path)

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from tqdm import tqdm
 
 from partglee import Predictor
+from partglee.basics.arguments import ArgumentParser
 from partglee.data.catalog import DataSets
 from partglee.modeling import MultiLabel
 from partglee.structures import Prediction
@@ -30,14 +31,14 @@ LIMIT = 0.02  # a score that moves by more is told
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print both tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", help="a .safetensors file, or the name of weights")
     parser.add_argument("dataset", help="of the catalog; its objects are annotated exhaustively")
     parser.add_argument("--absent", type=int, default=20, help="names asked for that are not there (default: 20)")
     parser.add_argument("--images", type=int, default=0, help="the first so many; 0 = all")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of absent names")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE")
-    given = parser.parse_intermixed_args(arguments)
+    given = parser.parse_args(arguments)
     predictor = Predictor.from_pretrained(given.weights, overrides=given.overrides)
     records = DataSets().records(given.dataset)
     names = list(records.vocabulary.object_names)

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from partglee.basics.arguments import ArgumentParser
 from partglee.basics.files import read_json
 from partglee.data.prepare.mapping import load_mapping
 from partglee.structures.positions import PositionRules, positions
@@ -83,7 +84,7 @@ def _view(raw: list[str]) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="Car-Parts as it is published: annotations.json and JPEGImages/")
     parser.add_argument("--min-gap", type=float, default=PositionRules().min_gap, metavar="SHARE")
     arguments = parser.parse_args()

@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections import defaultdict
 from pathlib import Path
+
+from partglee.basics.arguments import ArgumentParser
 
 Curves = dict[str, list[tuple[int, float]]]
 
@@ -69,7 +70,7 @@ def draw(curves: Curves, output: Path, *, title: str, shown: list[str]) -> None:
 
 def main() -> None:
     """Read, draw, say where."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("metrics", nargs="+", type=Path, help="metrics.jsonl of a run")
     parser.add_argument("--output", type=Path, default=Path("curves.png"))
     parser.add_argument("--title", default="")

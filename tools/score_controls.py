@@ -20,6 +20,7 @@ import numpy as np
 from torch import nn
 from tqdm import tqdm
 
+from partglee.basics.arguments import ArgumentParser
 from partglee.basics.plugins import load_plugins
 from partglee.config import load_config, recipe_in
 from partglee.data.catalog import DataSets, get_dataset, register_custom
@@ -43,7 +44,7 @@ MEAN_OF = 500  # training images whose masks are averaged
 
 def main(arguments: list[str] | None = None) -> int:
     """The table, as Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", required=True, metavar="FILE")
     parser.add_argument("--import", dest="imports", action="append", default=[], metavar="MODULE")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE")

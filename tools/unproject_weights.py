@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import argparse
 
+from partglee.basics.arguments import ArgumentParser
 from partglee.engine.export import unproject_weights
 from partglee.engine.weight_files import find_weights
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", help="a file that `partglee export` wrote, or a name of the zoo")
     parser.add_argument("table", help="the name table that it was trained with")
     parser.add_argument("output", help="a .safetensors file")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
 
 from partglee import __version__
+from partglee.basics.arguments import ArgumentParser
 from partglee.basics.signals import STATUS, Terminated, listening
 from partglee.cli import annotate, convert, data, eval, export, info, name_table, predict, train, vocabulary
 from partglee.cli.arguments import load_arguments
@@ -17,7 +17,7 @@ _COMMANDS = (predict, train, eval, data, annotate, convert, export, vocabulary, 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status. Bad input ends with one line on stderr and status 2, SIGTERM 143."""
-    parser = argparse.ArgumentParser(prog="partglee", description="Objects and their parts, found in images by name.")
+    parser = ArgumentParser(prog="partglee", description="Objects and their parts, found in images by name.")
     parser.add_argument("--version", action="version", version=f"partglee {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for module in _COMMANDS:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from partglee.basics.arguments import ArgumentParser
 from partglee.cli.arguments import add_data_config, add_import, load_arguments
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write `report.md` and its pictures; bad input ends with one line on stderr and status 2."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="analyze_errors.py",
         description="Best and worst images, confused names, missed parts by size and confused parents, as Markdown "
         "with pictures. The predictions are a file that `partglee eval` takes.",

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from partglee.basics.arguments import ArgumentParser
 from partglee.cli.arguments import add_import
 
 _ACTIONS = ("run", "export", "report", "list")
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(ArgumentParser):
     """Takes `annotate RECIPE INPUT OUT` for `annotate run RECIPE INPUT OUT`."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -31,7 +32,7 @@ def add_parser(commands: Any) -> None:
     command.__class__ = _Parser
     actions = command.add_subparsers(
         title="actions", metavar="RECIPE INPUT... OUT | export | report | list", required=True,
-        parser_class=argparse.ArgumentParser,
+        parser_class=ArgumentParser,
     )  # fmt: skip
     _add_run(actions)
     export = actions.add_parser("export", help="what a job made, in another format")

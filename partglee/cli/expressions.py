@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from partglee.basics.arguments import ArgumentParser
 from partglee.cli.arguments import add_import
 
 
@@ -50,7 +51,7 @@ class ExpressionCommand:
             return 130
 
     def _parser(self) -> argparse.ArgumentParser:
-        parser = argparse.ArgumentParser(prog=self.name, description=self.description)
+        parser = ArgumentParser(prog=self.name, description=self.description)
         commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
         about = f"as `partglee train`, with the recipe {self.name} known"
         commands.add_parser("train", help=about, add_help=False)

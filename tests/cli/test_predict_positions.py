@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from typing import Any
 
 import pytest
 
+from partglee.basics.arguments import ArgumentParser
 from partglee.cli import predict
 from partglee.structures import Prediction
 
@@ -28,7 +28,7 @@ def found() -> Prediction:
     ],
 )  # fmt: skip
 def test_rows_are_renamed_where_it_is_asked_for(positions: list[str], names: list[str]) -> None:
-    parser = argparse.ArgumentParser()
+    parser = ArgumentParser()
     predict.add_parser(parser.add_subparsers())
     arguments = parser.parse_args(["predict", "a.png", *positions])
     predictor: Any = lambda images, vocabulary, **options: [found() for _ in images]  # noqa: E731

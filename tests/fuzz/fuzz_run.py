@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import pickle
 import sys
@@ -16,6 +15,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: threads do not su
 from fuzz_children import BAD, GOOD, Child, Outcome
 from fuzz_kinds import KINDS, Kind
 from hypothesis import HealthCheck, Phase, given, seed, settings
+
+from partglee.basics.arguments import ArgumentParser
 
 
 def attempts(kind: Kind, number: int, *, key: int) -> list[tuple[Any, Outcome]]:
@@ -38,7 +39,7 @@ def attempts(kind: Kind, number: int, *, key: int) -> list[tuple[Any, Outcome]]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--attempts", type=int, default=20_000, help="over all kinds (%(default)s)")
     parser.add_argument("--kinds", nargs="+", help="beginnings of names of kinds; default: all")
     parser.add_argument("--seed", type=int, default=0)

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from partglee.basics.arguments import ArgumentParser
 from partglee.basics.files import read_json
 from partglee.data.prepare.command import Argv, add_raw_and_splits, each_split, run, shown
 from partglee.data.prepare.files import AnnotatedImage
@@ -76,7 +77,7 @@ def _instance(entry: dict[str, Any], size: tuple[int, int], notes: Counter[str])
 
 def main(argv: Argv = None) -> int:
     """`datasets/prepare_ade20k_part_234.py`."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         description="ADE20K-Part-234 -> hierarchical COCO JSON: 44 objects, their parts, and the base objects alone."
     )
     add_raw_and_splits(parser, "the folder ADE20KPart234 of the data sets' root")

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from partglee.basics.arguments import ArgumentParser
 from partglee.basics.files import read_json
 from partglee.data.annotations.values import flag
 from partglee.data.prepare.command import Argv, add_output, run, write_apart, write_shares
@@ -100,7 +101,7 @@ def _compressed(segmentation: Any, size: tuple[int, int], what: str) -> Any:
 
 def main(argv: Argv = None) -> int:
     """`datasets/prepare_coco.py`."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         description="Joins COCO instances files into train.json and val.json, each image once. The full COCO 2017 "
         "needs no preparation: its own files are read as they are. This is for subsets."
     )

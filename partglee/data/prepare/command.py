@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm  # type: ignore[import-untyped, unused-ignore]
 
+from partglee.basics.arguments import ArgumentParser
 from partglee.basics.files import read_json
 from partglee.data.prepare.files import AnnotatedImage, write_set, write_splits
 from partglee.data.prepare.mapping import NameMapping, load_mapping
@@ -45,7 +46,7 @@ def shown(images: Iterable[T]) -> Iterable[T]:
 
 def share_parser(title: str, folder: str, *, raw: str) -> argparse.ArgumentParser:
     """A parser of scripts that read one raw folder; `folder` is that of the data set, `raw` lies in it."""
-    parser = argparse.ArgumentParser(description=f"{title} -> hierarchical COCO JSON: train.json and val.json.")
+    parser = ArgumentParser(description=f"{title} -> hierarchical COCO JSON: train.json and val.json.")
     default = datasets_root() / folder / raw
     parser.add_argument("raw", nargs="?", type=Path, default=default, help=f"raw folder (default: {default})")
     add_output(parser, folder)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from partglee.basics.arguments import ArgumentParser
 from partglee.data.images import image_size
 from partglee.data.prepare.command import Argv, run
 from partglee.data.prepare.files import streamed_file
@@ -204,7 +205,7 @@ def _size(file: Path) -> tuple[int, int] | None:
 def main(argv: Argv = None) -> int:
     """`datasets/prepare_openimages.py`."""
     root = datasets_root() / "openimages"
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         description="Open Images -> 588 objects and 13 parts of the human body with parents, boxes alone."
     )
     parser.add_argument("folder", nargs="?", type=Path, default=root, help="of CSV files and images (%(default)s)")

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from partglee.basics.arguments import ArgumentParser
 from partglee.basics.files import read_json
 from partglee.basics.masks import is_finite
 from partglee.basics.names import name_key
@@ -214,7 +215,7 @@ def _kind(values: NDArray[np.int64], names: list[tuple[str, str]]) -> str | None
 
 def main(argv: Argv = None) -> int:
     """`datasets/prepare_partimagenet.py`."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         description="PartImageNet -> hierarchical COCO JSON, parts alone and with the objects they are parts of."
     )
     parser.add_argument("--release", choices=("original", "seg"), default="original", help="which one is there")

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from partglee.basics.arguments import ArgumentParser
 from partglee.data.prepare.command import Argv, add_raw_and_splits, each_split, run, shown
 from partglee.data.prepare.files import AnnotatedImage
 from partglee.data.prepare.part_maps import MIN_AREA, part_labels, with_parts, write_maps
@@ -93,7 +94,7 @@ def _instances(region: Mask, name: str, known: list[tuple[str, Mask]] | None, no
 
 def main(argv: Argv = None) -> int:
     """`datasets/prepare_pascal_part_116.py`."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         description="Pascal-Part-116 -> hierarchical COCO JSON: 20 objects, their parts, and the base objects alone."
     )
     mats = datasets_root() / "pascal_part" / "Annotations_Part"

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from partglee.basics.arguments import ArgumentParser
 from partglee.basics.files import read_text
 from partglee.data.prepare.command import Argv, add_raw_and_splits, each_split, run, shown, write_named
 from partglee.data.prepare.files import AnnotatedImage, without_objects
@@ -90,7 +91,7 @@ def part_categories(objects: Collection[str]) -> list[dict[str, Any]]:
 
 def main(argv: Argv = None) -> int:
     """`datasets/prepare_pascal_part_93.py`."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         description="Pascal-Part-93: .mat files and VOC 2010 -> VLPart's flat files and joint ones with objects."
     )
     add_raw_and_splits(parser, "the folder pascal_part of the data sets' root")

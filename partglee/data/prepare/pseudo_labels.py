@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from partglee.basics.arguments import ArgumentParser
 from partglee.basics.files import JSON_ERRORS, read_json, write_json
 from partglee.data.images import list_images, read_image
 from partglee.data.prepare.command import Argv, run
@@ -309,7 +310,7 @@ def _digest(file: Path) -> str:
 def main(argv: Argv = None) -> int:
     """`datasets/prepare_pseudo_labels.py`."""
     root = datasets_root() / "photos"
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         description="Unlabelled photos -> objects with masks, as detectors of COCO's names and a segmenter see them. A "
         "run that was stopped goes on where it was."
     )

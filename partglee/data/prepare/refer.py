@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from partglee.basics.arguments import ArgumentParser
 from partglee.basics.files import read_json, write_json
 from partglee.data.annotations.expressions import count_expressions
 from partglee.data.annotations.values import flag
@@ -202,7 +203,7 @@ class _Split:
 def main(argv: Argv = None) -> int:
     """`datasets/prepare_refcoco.py`."""
     root = datasets_root()
-    parser = argparse.ArgumentParser(description="RefCOCO, RefCOCO+, RefCOCOg, gRefCOCO -> COCO JSON with expressions.")
+    parser = ArgumentParser(description="RefCOCO, RefCOCO+, RefCOCOg, gRefCOCO -> COCO JSON with expressions.")
     parser.add_argument(
         "sets", nargs="*", metavar="SET",
         help=f"of {', '.join(which.name for which in REFER_SETS)}; none: all whose refs file is there",

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from partglee.basics.arguments import ArgumentParser
 from partglee.basics.files import whole_file
 from partglee.basics.masks import decode
 from partglee.data.prepare.command import Argv, run
@@ -237,7 +238,7 @@ def shrink(segmentation: dict[str, Any]) -> NDArray[np.bool_]:
 def main(argv: Argv = None) -> int:
     """`datasets/prepare_sa1b.py`."""
     root = datasets_root() / "SA1B"
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         description="SA-1B -> objects and parts with parents, one file for each tar. The downloads are only read. What "
         "was done before is not done again."
     )

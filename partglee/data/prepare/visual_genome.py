@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from partglee.basics.arguments import ArgumentParser
 from partglee.basics.files import read_json
 from partglee.data.annotations.json_stream import stream_entries, stream_lists
 from partglee.data.prepare.command import Argv, run
@@ -175,7 +176,7 @@ def _categories(
 def main(argv: Argv = None) -> int:
     """`datasets/prepare_visual_genome.py`."""
     root = datasets_root() / "visual_genome"
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         description="Visual Genome -> phrases sorted into objects and parts, parts with parents, boxes alone."
     )
     parser.add_argument(

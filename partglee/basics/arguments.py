@@ -1,0 +1,26 @@
+"""The parser of every command and tool."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """As argparse's, and options may stand between the words of a list: `predict a.jpg --output out b.jpg`.
+
+    Parsers of subcommands are of this class as well, since argparse makes them of their parent's.
+    """
+
+    _reads_lists = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """`parse_known_intermixed_args` where a list is among the positional arguments; it calls this one back."""
+        lists = any(not action.option_strings and action.nargs in ("*", "+", "?") for action in self._actions)
+        if self._reads_lists or not lists or "--" in (args or ()):  # words after `--` are no options; it forgets so
+            return super().parse_known_args(args, namespace)
+        self._reads_lists = True
+        try:
+            return super().parse_known_intermixed_args(args, namespace)
+        finally:
+            self._reads_lists = False

@@ -1,0 +1,68 @@
+"""Options may stand anywhere among the words of a list, in every command and tool."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from partglee.basics.arguments import ArgumentParser
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def parse(words: str) -> dict[str, object]:
+    parser = ArgumentParser(prog="p")
+    commands = parser.add_subparsers(required=True)
+    predict = commands.add_parser("predict")
+    predict.add_argument("images", nargs="+")
+    predict.add_argument("--output")
+    run = commands.add_parser("run")
+    run.add_argument("recipe")
+    run.add_argument("inputs", nargs="+")
+    run.add_argument("out")
+    run.add_argument("--workers", type=int, required=True)
+    train = commands.add_parser("train")
+    train.add_argument("--config-file", required=True)
+    train.add_argument("overrides", nargs="*")
+    return vars(parser.parse_args(words.split()))
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("predict a b --output o", {"images": ["a", "b"], "output": "o"}),
+        ("predict a --output o b", {"images": ["a", "b"], "output": "o"}),
+        ("predict --output o a b", {"images": ["a", "b"], "output": "o"}),
+        ("predict -- -odd.jpg a", {"images": ["-odd.jpg", "a"], "output": None}),
+        ("predict --output o -- -odd.jpg", {"images": ["-odd.jpg"], "output": "o"}),
+        ("run r a --workers 2 b out", {"recipe": "r", "inputs": ["a", "b"], "out": "out", "workers": 2}),
+        ("train K 1 --config-file f K2 -2", {"config_file": "f", "overrides": ["K", "1", "K2", "-2"]}),
+        ("train --config-file f", {"config_file": "f", "overrides": []}),
+    ],
+)
+def test_options_between_words(words: str, found: dict[str, object]) -> None:
+    assert parse(words) == found
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("predict", "the following arguments are required: images"),
+        ("predict a --outpot o b", "unrecognized arguments: --outpot"),
+        ("run r --workers 2 out", "the following arguments are required: out"),
+        ("run r a --workers x out", "argument --workers: invalid int value: 'x'"),
+        ("train K 1", "the following arguments are required: --config-file"),
+    ],
+)
+def test_mistakes_are_told_as_ever(words: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(words)
+    assert told in capsys.readouterr().err
+
+
+def test_nothing_has_a_parser_of_its_own() -> None:
+    sources = [path for folder in ("partglee", "tools", "projects") for path in (ROOT / folder).rglob("*.py")]
+    assert len(sources) > 200
+    for path in sources:
+        assert "= argparse.ArgumentParser(" not in path.read_text(encoding="utf-8"), path
