@@ -9,7 +9,7 @@ shift
 cd "$(dirname "$0")/.."
 oldest=(torch==2.10.0 torchvision==0.25.0 numpy==1.26.4 timm==1.0.22 supervision==0.25.0)
 newest=("torch>=2.10" torchvision)
-fast="not slow and not gpu and not detectron2 and not compile"
+fast="not slow and not gpu and not detectron2 and not compile and not ray"
 
 find_python() { # 3.12 -> a path, from PATH, pyenv or uv
     local candidate

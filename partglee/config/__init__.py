@@ -8,6 +8,7 @@ from partglee.config.zoo import (
     list_models,
     load_config,
     merge_overrides,
+    models_near,
     project_config,
     recipe_in,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "list_models",
     "load_config",
     "merge_overrides",
+    "models_near",
     "project_config",
     "recipe_in",
     "run_defaults",

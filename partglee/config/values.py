@@ -151,6 +151,8 @@ def check_values(cfg: CN, more: Mapping[str, Range] | None = None) -> None:
     for key, wanted in {**RANGES, **(more or {})}.items():
         if key in values and values[key] not in wanted:
             raise ValueError(f"{key} must be {wanted}, got {_shown(values[key])}")
+    if not isinstance(folder := cfg.get("OUTPUT_DIR"), str) or not folder.strip():
+        raise ValueError(f"OUTPUT_DIR must be the name of a folder ('.' is this one), got {folder!r}")
     for key, what in (("TRAIN", "data sets"), ("TEST", "data sets"), ("IMPORTS", "modules")):
         if wrong := [name for name in cfg.DATASETS.get(key, []) if not isinstance(name, str)]:
             raise ValueError(f"DATASETS.{key} must be a list of names of {what}, got {wrong[0]!r} among them")

@@ -67,18 +67,26 @@ def find_config(name: str | Path) -> Path:
         inside = config_dir() / (path.relative_to("configs") if path.parts[:1] == ("configs",) else path)
         if inside.is_file():
             return inside
-        raise ValueError(file_hint(str(name)) or f"no configuration file {name}; {_models_near(path.stem)}")
+        raise ValueError(file_hint(str(name)) or f"no configuration file {name}; {models_near(path.stem)}")
     file = config_dir() / f"{name}.yaml"
     if file.is_file():
         return file
-    if hint := None if path.exists() else file_hint(str(name)):
+    in_zoo = bool(path.parts) and (config_dir() / path.parts[0]).is_dir()  # eval/coco is no name of a hub
+    if hint := None if path.exists() or in_zoo else file_hint(str(name)):
         raise ValueError(hint)
-    raise ValueError(f"unknown model {str(name)!r}; {_models_near(str(name))} A path must end in .yaml")
+    if (_PACKAGE / "weights" / f"{name}.safetensors").is_file():
+        raise ValueError(
+            f"{str(name)!r} are weights, which say their configuration; Predictor.from_pretrained and --weights take "
+            "them, MODEL.WEIGHTS too"
+        )
+    raise ValueError(f"unknown model {str(name)!r}; {models_near(str(name))} A path must end in .yaml")
 
 
-def _models_near(name: str) -> str:
-    near = difflib.get_close_matches(name, list_models(), n=3, cutoff=0.4)
-    return f"did you mean {', '.join(near)}?" if near else f"known models: {', '.join(list_models())}."
+def models_near(name: str) -> str:
+    """The nearest names of the zoo as a question, or where all of them are listed."""
+    known = {model.lower().replace("-", "_"): model for model in list_models()}
+    near = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=3, cutoff=0.5)
+    return f"did you mean {', '.join(known[key] for key in near)}?" if near else "`partglee info` lists what there is."
 
 
 def load_config(name: str | Path, overrides: Sequence[Any] = (), *, defaults: Callable[[], CN] = get_cfg) -> CN:

@@ -10,9 +10,10 @@ from typing import Any
 from fvcore.common.config import CfgNode as CN
 
 from partglee.basics.files import parse_yaml
+from partglee.basics.names import nearest
 from partglee.checkpoint import CONFIG_NAME as CONFIG_NAME
 from partglee.checkpoint import read_metadata
-from partglee.config import DEFAULT_RECIPE, config_from_text, get_cfg, list_models, load_config
+from partglee.config import DEFAULT_RECIPE, config_from_text, get_cfg, load_config, models_near
 from partglee.config.habits import file_hint
 
 # Metadata of weight files beside CONFIG_NAME: the text of their configuration; the names of a name table; the tokenizer
@@ -57,10 +58,11 @@ def find_weights(name: str | Path) -> Path:
     if path.is_dir():
         inside = sorted(file.name for file in path.glob("*.safetensors"))
         raise ValueError(f"{path} is a folder; name one of its files: {', '.join(inside) or 'it has no .safetensors'}")
-    shipped = ", ".join(sorted(file.stem for file in _SHIPPED.glob("*.safetensors"))) or "none"
+    ready = named_weights()
     raise ValueError(
-        f"no weights for {str(name)!r}: {places[-1]} does not exist. Shipped with the library: {shipped}. MODEL_ZOO.md "
-        f"says where the released weights are and how to convert them; models: {', '.join(list_models())}"
+        f"no weights for {str(name)!r}: {places[-1]} does not exist{nearest(str(name), ready) or '.'} Ready: "
+        f"{', '.join(ready) or 'none'}. MODEL_ZOO.md says where the released weights are and how to convert them; of "
+        f"configurations, {models_near(str(name))}"
     )
 
 

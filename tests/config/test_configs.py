@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 
 from partglee.config import config_from_text, find_config, get_cfg, list_models, load_config, recipe_in, run_defaults
 from partglee.config.values import leaves
+from partglee.engine.weight_files import find_weights
 from partglee.modeling import build_model
 
 
@@ -100,8 +102,42 @@ def test_unknown_model_names_the_nearest() -> None:
 
 
 def test_missing_file() -> None:
-    with pytest.raises(ValueError, match=r"no configuration file nowhere\.yaml; (did you mean|known models)"):
+    with pytest.raises(ValueError, match=r"no configuration file nowhere\.yaml; (did you mean|`partglee info`)"):
         load_config("nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("joint-R50", "did you mean joint_r50,"),
+        ("tiny_part", "did you mean tiny_parts,"),
+        ("eval/coco", "did you mean eval/coco_r50,"),
+        ("xyzzy", "`partglee info` lists what there is"),
+        ("", "`partglee info` lists what there is"),
+        ("partglee-tiny", "are weights, which say their configuration; Predictor.from_pretrained"),
+    ],
+)
+def test_unknown_names_are_answered_with_few(name: str, told: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(told)) as error:
+        load_config(name)
+    assert len(str(error.value)) < 200, "a list of all is none"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("partglee_tiny", "did you mean 'partglee-tiny'?"),
+        ("joint_r50", "of configurations, did you mean joint_r50,"),
+        ("xyzzy", "Ready: partglee-tiny"),
+    ],
+)
+def test_unknown_weights_are_answered_with_few(
+    name: str, told: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PARTGLEE_WEIGHTS", str(tmp_path))
+    with pytest.raises(ValueError, match=re.escape(told)) as error:
+        find_weights(name)
+    assert "eval/ade20k_part_234_pred_all_r50" not in str(error.value)
 
 
 def test_a_base_is_found_beside_the_file_and_else_in_the_zoo(tmp_path: Path) -> None:

@@ -50,6 +50,15 @@ def test_numbers(key: str) -> None:
             refused(key, high)
 
 
+@pytest.mark.parametrize("value", ["", "  ", None])
+def test_a_folder_has_a_name(value: Any) -> None:
+    """An empty one would be the folder that the command runs in."""
+    cfg = get_cfg()
+    cfg.OUTPUT_DIR = value
+    with pytest.raises(ValueError, match=r"^OUTPUT_DIR must be the name of a folder \('\.' is this one\), got "):
+        check_values(cfg)
+
+
 @pytest.mark.parametrize("key", sorted(LISTS))
 def test_lists(key: str) -> None:
     wanted = LISTS[key]

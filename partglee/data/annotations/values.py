@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-_LARGEST = 2**63 - 1
+LARGEST = 2**63 - 1  # id
 _IDS = {
     "images": ("id",),
     "categories": ("id",),
@@ -24,7 +24,7 @@ def whole(value: Any, what: str) -> int:
     Raises:
         ValueError: for anything else, and for what does not fit 63 bits.
     """
-    if type(value) is int and -_LARGEST <= value <= _LARGEST:
+    if type(value) is int and -LARGEST <= value <= LARGEST:
         return value
     if isinstance(value, float) and _is_whole(value):
         return int(value)

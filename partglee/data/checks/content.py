@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 from partglee.basics.masks import is_finite
 from partglee.basics.names import name_key
 from partglee.data.annotations.categories import has_levels, image_file_name, is_part_category, part_pair
-from partglee.data.annotations.values import file_name_of, flag, plain_ids, text_of, whole
+from partglee.data.annotations.values import LARGEST, file_name_of, flag, plain_ids, text_of, whole
 from partglee.data.checks.expressions import check_expressions
+from partglee.data.checks.links import circles, containment, is_own_parent, parent_of
 from partglee.data.checks.masks import check_segmentation
 from partglee.data.images import image_size, read_image
 from partglee.data.spec import Compared
@@ -85,8 +86,12 @@ def validate(
         report.error("lists `images`, `annotations` and `categories` are not all there", f"the file has {given}")
         return report
     content = plain_ids(content)
+    if not content["images"]:
+        report.error("file without images", "`images` is empty")
+    elif not content["annotations"]:
+        report.warn("file without annotations, so nothing can be learned from it or scored", "`annotations` is empty")
     sizes = _images(report, content["images"], images, progress)
-    linked = any(isinstance(entry, Mapping) and _parent(entry) is not None for entry in content["annotations"])
+    linked = any(isinstance(entry, Mapping) and parent_of(entry) is not None for entry in content["annotations"])
     used = {str(entry.get("category_id")) for entry in content["annotations"] if isinstance(entry, Mapping)}
     categories = _categories(report, content["categories"], objects, linked, used)
     good = _annotations(report, _bar(content["annotations"], "annotations", progress), sizes, categories)
@@ -205,6 +210,8 @@ def _annotations(
         if _wrong(flag, entry.get("iscrowd")):
             report.error("`iscrowd` that is neither 0 nor 1", f"{what}: {entry['iscrowd']!r:.40}")
             continue
+        if isinstance(entry.get("iscrowd"), str):
+            report.warn("`iscrowd` that is text, which COCO tools take for a crowd", f"{what}: {entry['iscrowd']!r}")
         size = sizes[entry["image_id"]]
         if not _check_box(report, what, entry["bbox"], size):
             continue
@@ -240,9 +247,12 @@ def _check_box(report: Report, what: str, box: Any, size: tuple[int, int]) -> bo
 
 
 def _hierarchy(report: Report, good: Mapping[Any, Mapping[str, Any]], categories: Mapping[Any, _Category]) -> None:
+    for circle in circles(good):
+        shown = [*map(str, circle[:6]), *(["..."] if len(circle) > 6 else []), str(circle[0])]
+        report.error("annotations that are each other's parents", " -> ".join(shown))
     for key, entry in good.items():
-        link = _parent(entry)
-        if _own_parent(entry) and categories[entry["category_id"]].is_part:  # PACO's objects name themselves
+        link = parent_of(entry)
+        if is_own_parent(entry) and categories[entry["category_id"]].is_part:  # PACO's objects name themselves
             name = categories[entry["category_id"]].name
             report.error("part that is its own parent", f"annotation {key} ({name})")
         if link is None:
@@ -253,7 +263,7 @@ def _hierarchy(report: Report, good: Mapping[Any, Mapping[str, Any]], categories
             continue
         parent = good.get(link) if isinstance(link, (int, str)) else None
         if parent is None:
-            report.error("parent that is no usable annotation", f"{what}: {link}")
+            report.error("parent that is no usable annotation", f"{what}: {_short(link)}")
             continue
         above = categories[parent["category_id"]]
         if parent["image_id"] != entry["image_id"]:
@@ -261,32 +271,12 @@ def _hierarchy(report: Report, good: Mapping[Any, Mapping[str, Any]], categories
         elif category.owners and not above.is_part and above.name not in category.owners:
             report.error("parent of another name than the part says", f"{what}: {link} ({above.name})")
         else:
-            inside = _containment(entry["bbox"], parent["bbox"])
+            inside = containment(entry["bbox"], parent["bbox"])
             if inside < MIN_CONTAINMENT:
                 detail = f"{what}: {inside:.0%} in {link}"
                 (report.warn if inside > 0 else report.error)(
                     "part mostly outside of its parent" if inside > 0 else "part wholly outside of its parent", detail
                 )
-
-
-def _parent(entry: Mapping[str, Any]) -> Any:
-    """Id of the annotation that this one names, as readers take it: None where it names none, 0 or itself."""
-    link = entry.get("parent_id")
-    if link is None:
-        link = entry.get("obj_ann_id")
-    return None if link in (None, 0, entry.get("id")) else link
-
-
-def _own_parent(entry: Mapping[str, Any]) -> bool:
-    links = (entry.get("parent_id"), entry.get("obj_ann_id"))
-    return next((link for link in links if link is not None), None) == entry.get("id")
-
-
-def _containment(part: Any, parent: Any) -> float:
-    """Intersection over the area of the part, boxes xywh."""
-    width = min(part[0] + part[2], parent[0] + parent[2]) - max(part[0], parent[0])
-    height = min(part[1] + part[3], parent[1] + parent[3]) - max(part[1], parent[1])
-    return float(max(width, 0) * max(height, 0) / (part[2] * part[3]))
 
 
 def _summarise(
@@ -296,7 +286,7 @@ def _summarise(
     categories: Mapping[Any, _Category],
 ) -> None:
     parts = [entry for entry in good.values() if categories[entry["category_id"]].is_part]
-    linked = sum(_parent(entry) is not None for entry in parts)
+    linked = sum(parent_of(entry) is not None for entry in parts)
     report.summary.update(
         {
             "images": len(content["images"]),
@@ -329,11 +319,18 @@ def _has_keys(report: Report, what: str, place: int, entry: Any, keys: tuple[str
         return False
     ids = [key for key in keys if key.endswith("id") and _wrong(whole, entry[key])]
     if ids:
-        report.error(f"{what} with an id that is no whole number", f"{where}: {ids[0]} {entry[ids[0]]!r:.40}")
+        value = entry[ids[0]]
+        kind = "is no whole number" if type(value) is not int else "has more than 63 bits"
+        report.error(f"{what} with an id that {kind}", f"{where}: {ids[0]} {_short(value)}")
     texts = [key for key in keys if key in ("name", "file_name", "coco_url") and _wrong(text_of, entry[key])]
     if texts:
         report.error(f"{what} with a {texts[0]} that is no text", f"{where}: {entry[texts[0]]!r:.40}")
     return not ids and not texts
+
+
+def _short(value: Any) -> str:
+    """A value for a message; numbers of thousands of digits cannot even be written in decimals."""
+    return f"{value:#x}"[:24] if type(value) is int and abs(value) > LARGEST else f"{value!r:.40}"
 
 
 def _wrong(read: Callable[[Any, str], Any], value: Any) -> bool:

@@ -63,6 +63,20 @@ def wheel(**values: Any) -> Change:
     return annotation(1, **values)
 
 
+def circle(length: int) -> list[dict[str, Any]]:
+    """Wheels of which each is a part of the next one."""
+    ids = [10 + place for place in range(length)]
+    return [
+        {"id": key, "image_id": 1, "category_id": 3, "bbox": [4, 8, 4, 4], "parent_id": 10 + (key - 9) % length}
+        for key in ids
+    ]
+
+
+def tail(length: int) -> dict[str, Any]:
+    """A wheel of a wheel in the circle, which is not in it itself."""
+    return {"id": 10 + length, "image_id": 1, "category_id": 3, "bbox": [4, 8, 4, 4], "parent_id": 10}
+
+
 ERRORS: list[tuple[str, Change]] = [
     ("image without file_name", lambda c: c["images"][1].pop("file_name")),
     ("image id given twice", lambda c: c["images"][1].update(id=1)),
@@ -77,6 +91,10 @@ ERRORS: list[tuple[str, Change]] = [
     ("annotation with an id that is no whole number", annotation(2, id=[3])),
     ("annotation with an id that is no whole number", annotation(2, id="3")),
     ("annotation with an id that is no whole number", annotation(2, image_id="1")),
+    ("annotation with an id that has more than 63 bits", annotation(2, id=2**63)),
+    ("annotation with an id that has more than 63 bits", annotation(2, image_id=10**5000)),
+    ("category with an id that has more than 63 bits", lambda c: c["categories"][3].update(id=-(2**64))),
+    ("parent that is no usable annotation", wheel(parent_id=10**5000)),
     ("category with an id that is no whole number", lambda c: c["categories"][3].update(id=4.5)),
     ("category with a name that is no text", lambda c: c["categories"][3].update(name=4)),
     ("`owners` of a category that is no list of names", lambda c: c["categories"][3].update(owners="person")),
@@ -105,6 +123,11 @@ ERRORS: list[tuple[str, Change]] = [
     ("empty mask", wheel(segmentation={"size": [20, 30], "counts": [600]})),
     ("object with a parent", annotation(2, parent_id=1)),
     ("parent that is no usable annotation", wheel(parent_id=77)),
+    ("annotations that are each other's parents", lambda c: c["annotations"].extend(circle(3))),
+    ("annotations that are each other's parents", lambda c: c["annotations"].extend(circle(500))),
+    ("annotations that are each other's parents", lambda c: c["annotations"].extend([*circle(4), tail(4)])),
+    ("file without images", lambda c: c.update(images=[], annotations=[])),
+    ("`iscrowd` that is neither 0 nor 1", annotation(2, iscrowd="maybe")),
     ("part that is its own parent", wheel(parent_id=2)),
     ("part that is its own parent", wheel(parent_id=None, obj_ann_id=2)),
     ("parent in another image", annotation(0, image_id=2)),
@@ -113,6 +136,8 @@ ERRORS: list[tuple[str, Change]] = [
 ]
 WARNINGS: list[tuple[str, Change]] = [
     ("annotation id 0, which COCO tools take for no match", annotation(2, id=0)),
+    ("`iscrowd` that is text, which COCO tools take for a crowd", annotation(2, iscrowd="0")),
+    ("file without annotations, so nothing can be learned from it or scored", lambda c: c.update(annotations=[])),
     ("box that reaches beyond the image", annotation(2, bbox=[24, 2, 9, 10])),
     ("box that does not fit its mask", annotation(0, bbox=[3, 2, 6, 10])),
     ("degenerate polygon beside usable ones", lambda c: c["annotations"][1]["segmentation"].append([1.0, 2.0])),
