@@ -14,13 +14,19 @@ import measure_names
 import numpy as np
 import pytest
 import torch
+import write_triples
 import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
+from partglee.basics.masks import decode
+from partglee.config import get_cfg
 from partglee.criterion.matcher import Matcher, PendingMatches
+from partglee.data import ImageRecord, get_dataset
+from partglee.data.catalog import register_custom
+from partglee.data.expression_rules import ExpressionRules
 from partglee.structures import Prediction, Vocabulary
-from partglee.testing import TOY_VOCABULARY, register_toy
+from partglee.testing import TOY_VOCABULARY, register_toy, register_toy_referring
 
 
 def test_the_parts_of_a_training_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,3 +128,55 @@ def test_the_demo_shows_what_the_weights_are_best_at_where_it_is(
     assert "coco_2017_val is not under $PARTGLEE_DATASETS" in capsys.readouterr().out
     for vocabulary in ("car_parts_val", "clothing_val"):
         assert vocabulary in Path(demo.__file__).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_triples_of_a_data_set_say_what_it_says(ending: str, tmp_path: Path) -> None:
+    """Written and read again: the same sentences that mean anything, each with the same pixels, at the same level."""
+    register_toy_referring("toy_told", size=(48, 64), num_val=12, rules=ExpressionRules(parts=0.5))
+    file = tmp_path / "triples" / f"train.{ending}"
+    asked = ["--dataset", "toy_told_val", "--images", "5", "--output", str(file)]
+    assert write_triples.main(asked) == 0
+    cfg = get_cfg()
+    cfg.DATASETS.CUSTOM = [{"NAME": "told", "ANNOTATIONS": str(file), "IMAGES": str(file.parent / "images")}]
+    (spec,) = register_custom(cfg)
+    read, source = spec.read(), get_dataset("toy_told_val").read()
+    assert len(read) == 5
+    of_scene = {f"{record.file.name}.png": record for record in (source[row] for row in range(len(source)))}
+    levels = set()
+    for row in range(5):
+        record, scene = read[row], of_scene[read[row].file.name]
+        assert scene.pixels is not None and (np.asarray(Image.open(record.file)) == scene.pixels).all()
+        told, meant = _meant(record), _meant(scene)
+        assert told.keys() == meant.keys()
+        for sentence, mask in meant.items():
+            assert (told[sentence] == mask).all(), sentence
+        levels |= {level for _, level in told}
+    assert levels == {False, True}
+
+
+def _meant(record: ImageRecord) -> dict[tuple[str, bool], NDArray[np.bool_]]:
+    """(sentence, of parts) -> all pixels that it means, of sentences that mean any."""
+    size = (record.height, record.width)
+    return {
+        (said.text, said.of_parts): np.any(
+            [decode(thing.segmentation, *size) for thing in record.targets(said)], axis=0
+        )
+        for said in record.expressions
+        if not said.no_target
+    }
+
+
+def test_triples_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--output", str(tmp_path / "a.jsonl")]
+    for given, told in (
+        (["--dataset", "toy_untold"], "no data set 'toy_untold'"),
+        (["--dataset", "toy_untold", "--images", "0"], "--images must be at least 1"),
+    ):
+        with pytest.raises(SystemExit):
+            write_triples.main([*given, *asked])
+        assert told in capsys.readouterr().err
+    register_toy("toy_silent", num_images=2, size=(48, 48))
+    with pytest.raises(SystemExit):
+        write_triples.main(["--dataset", "toy_silent", *asked])
+    assert "no sentence" in capsys.readouterr().err and not (tmp_path / "a.jsonl").exists()
