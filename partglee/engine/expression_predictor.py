@@ -191,7 +191,7 @@ class ExpressionPredictor(ABC, Generic[Model, Options]):
 
         Raises:
             ValueError: for an image that cannot be read, an expression without a word, or an unknown option.
-            TypeError: for expressions that are no text and no list of texts.
+            TypeError: for expressions that are no text and no list of texts, and for options of a wrong type.
         """
         asked = sentences(expressions)
         check_expressions(asked)
@@ -224,11 +224,14 @@ class ExpressionPredictor(ABC, Generic[Model, Options]):
 
     def _chosen(self, options: dict[str, Any]) -> Options:
         own: Any = self.options
+        known = [field.name for field in fields(own)]
+        if unknown := [name for name in options if name not in known]:
+            raise ValueError(f"unknown option among {', '.join(unknown)}; there are {', '.join(known)}")
         try:
             chosen: Options = replace(own, **options)
         except TypeError as error:
-            known = ", ".join(field.name for field in fields(own))
-            raise ValueError(f"unknown option among {', '.join(options)}; there are {known}") from error
+            given = ", ".join(f"{name}={value!r:.60}" for name, value in options.items())
+            raise TypeError(f"an option is of a type that it cannot be of: {given} ({error})") from error
         return chosen
 
 

@@ -74,11 +74,12 @@ def read_columns(path: Path) -> Columns:
         ValueError: when it is not JSON, lacks one of the three lists, gives an image or category id twice, or none of
             its annotations can be used.
     """
-    parser = _Parser()
+    triples = path.suffix in SUFFIXES
+    parser = _Parser(boxes=not triples)
     handlers = {"images": parser.add_image, "annotations": parser.add_annotation, "categories": parser.add_category}
     seen: set[str] = set()
     numbers: Counter[str] = Counter()
-    for key, entry in stream_triples(path) if path.suffix in SUFFIXES else stream_lists(path):
+    for key, entry in stream_triples(path) if triples else stream_lists(path):
         if key not in seen:  # where its list begins
             seen.add(key)
         elif key in handlers:
@@ -107,9 +108,14 @@ def _shown(entry: Any) -> str:
 
 
 class _Parser:
-    """Columns in the making, in file order."""
+    """Columns in the making, in file order.
 
-    def __init__(self) -> None:
+    Args:
+        boxes: whether annotations of this form have them.
+    """
+
+    def __init__(self, *, boxes: bool = True) -> None:
+        self.boxes = boxes
         self.categories: list[dict[str, Any]] = []
         self.image_id, self.image_size = array("q"), array("q")
         self.file_names: list[bytes] = []
@@ -204,7 +210,7 @@ class _Parser:
         repair.check_runs(self, of_image)
         shapes = repair.Shapes.of(self, of_image)
         repair.count_boxes_outside(np.array(self.box).reshape(-1, 4), of_image, image, self.issues)
-        box = repair.repair_boxes(shapes, np.array(self.box).reshape(-1, 4), self.issues)
+        box = repair.repair_boxes(shapes, np.array(self.box).reshape(-1, 4), self.issues, expected=self.boxes)
         good = (image >= 0) & (category >= 0) & ~np.isnan(box).any(1)
         for mask, what in ((image < 0, "an unknown image"), (category < 0, "an unknown category")):
             if count := int(mask.sum()):

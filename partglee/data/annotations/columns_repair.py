@@ -162,8 +162,14 @@ def count_boxes_outside(box: NDArray[np.float64], size: Ints, image: Ints, issue
         issues["images whose boxes fit only when height and width are swapped"] = len(images)
 
 
-def repair_boxes(shapes: Shapes, box: NDArray[np.float64], issues: Counter[str]) -> NDArray[np.float64]:
-    """(M, 4) xyxy from xywh. Boxes that enclose nothing are taken from the mask, or become NaN."""
+def repair_boxes(
+    shapes: Shapes, box: NDArray[np.float64], issues: Counter[str], *, expected: bool = True
+) -> NDArray[np.float64]:
+    """(M, 4) xyxy from xywh. Boxes that enclose nothing are taken from the mask, or become NaN.
+
+    Args:
+        expected: False: a file of this form has no boxes, and none is missed.
+    """
     fixed = np.concatenate([box[:, :2], box[:, :2] + box[:, 2:]], axis=1)
     fixed[~np.isfinite(box).all(1) | (box[:, 2:] <= 0).any(1)] = np.nan
     for row in np.flatnonzero(np.isnan(fixed).any(1)):
@@ -171,7 +177,8 @@ def repair_boxes(shapes: Shapes, box: NDArray[np.float64], issues: Counter[str])
         if bounds is None:
             issues["annotations without box and mask (left out)"] += 1
         else:
-            issues["boxes missing or of no width (taken from the mask)"] += 1
+            if expected:
+                issues["boxes missing or of no width (taken from the mask)"] += 1
             fixed[row] = bounds
     return fixed
 

@@ -178,6 +178,8 @@ def test_thresholds() -> None:
         predictor(photo(), SAID[0], threshold=2.0)
     with pytest.raises(ValueError, match="unknown option among treshold; there are threshold, min_pixels"):
         predictor(photo(), SAID[0], treshold=0.1)
+    with pytest.raises(TypeError, match="an option is of a type that it cannot be of: threshold='high'"):
+        predictor(photo(), SAID[0], threshold="high")
     with pytest.raises(ValueError, match=r"expression 1 is '\?!'"):
         predictor(photo(), ["a dog", "?!"])
 

@@ -88,6 +88,7 @@ def test_four_columns_are_enough(tmp_path: Path) -> None:
     assert records.vocabulary.object_names == ("object",) and records.vocabulary.part_names == ("part",)
     said = {one.text: (one.objects, one.parts) for one in records[0].expressions}
     assert said == {"a nose": ((), (0,)), "a dog": ((0,), ())} and records[0].parts[0].parent == -1
+    assert not records.issues  # triples have no boxes, and none is missed
 
 
 def test_parquet_is_what_json_lines_are(tmp_path: Path) -> None:
