@@ -11,25 +11,59 @@ from typing import Any
 
 import numpy as np
 import torch
-from detectron2.structures import BitMasks
+from detectron2.structures import BitMasks, Boxes, Instances
 from numpy.typing import NDArray
 from torch import Tensor
 
 from partglee.data import DatasetSpec, Records
+from partglee.data.annotations.values import whole
 from partglee.data.collate import collate
 from partglee.data.mapper import LevelSample, Sample
 from partglee.structures import ClassList, Level, TrainingBatch
 
 
-def rgb(image: Tensor, input_format: str) -> Tensor:
-    """(3, h, w) in the colour order of `INPUT.FORMAT` -> RGB."""
+def rgb(entry: Mapping[str, Any], input_format: str) -> Tensor:
+    """`image` of an input dict, (3, h, w) in the colour order of `INPUT.FORMAT`, as RGB.
+
+    Raises:
+        TypeError: for an input that is no dict, or an image that is no tensor.
+        ValueError: for a dict without an image, or an image of another shape.
+    """
+    if not isinstance(entry, Mapping):
+        raise TypeError(f"the model takes a list of dicts with 'image' (3, h, w), got {type(entry).__name__} in it")
+    if "image" not in entry:
+        raise ValueError(f"{_file(entry)}: the dict has no 'image' but {sorted(map(str, entry))}; a mapper reads it")
+    image = entry["image"]
+    if not isinstance(image, Tensor):
+        raise TypeError(
+            f"{_file(entry)}: 'image' must be a tensor (3, h, w), got {type(image).__name__}; of an array (h, w, 3): "
+            "torch.as_tensor(array.transpose(2, 0, 1).copy())"
+        )
+    if image.ndim != 3 or len(image) != 3 or 0 in image.shape:
+        raise ValueError(f"{_file(entry)}: 'image' must be (3, h, w), got {tuple(image.shape)}; for (h, w, 3) permute")
     return image.flip(0) if input_format == "BGR" else image
 
 
 def original_size(entry: Mapping[str, Any]) -> tuple[int, int]:
-    """(H, W) that the answer is wanted in: `height` and `width`, else that of the image itself."""
-    _, height, width = entry["image"].shape
-    return int(entry.get("height", height)), int(entry.get("width", width))
+    """(H, W) that the answer is wanted in: `height` and `width`, else (or where they are None) that of the image.
+
+    Raises:
+        ValueError: for sides that are no pixels.
+    """
+    sides = []
+    for key, own in zip(("height", "width"), entry["image"].shape[1:], strict=True):
+        side = own if entry.get(key) is None else entry[key]
+        try:
+            sides.append(whole(side.item() if hasattr(side, "item") else side, key))
+        except ValueError:
+            sides.append(0)
+        if sides[-1] < 1:
+            raise ValueError(f"{_file(entry)}: {key!r} must be a number of pixels, got {side!r:.40}")
+    return sides[0], sides[1]
+
+
+def _file(entry: Mapping[str, Any]) -> str:
+    return str(entry.get("file_name", entry.get("image_id", "an image")))
 
 
 def training_batch(
@@ -51,7 +85,9 @@ def training_batch(
         dataset_ids: category id of the data set's file -> class; None = the ids of LVIS, which count from 1.
 
     Raises:
-        ValueError: for a dict without instances, or a class that the list lacks.
+        ValueError: for a dict without an image or instances, fields that are missing, boxes that are none, or a class
+            that the list lacks.
+        TypeError: for an image or fields of other types.
     """
     samples = [_sample(entry, classes, input_format, dataset_ids) for entry in entries]
     seed = int(torch.randint(2**31, ())) if spec.sampled_names else 0
@@ -91,11 +127,23 @@ def _read_elsewhere(spec: DatasetSpec) -> Records:
 def _sample(
     entry: Mapping[str, Any], classes: ClassList, input_format: str, dataset_ids: Mapping[int, int] | None
 ) -> Sample:
-    file = str(entry.get("file_name", entry.get("image_id", "an image")))
+    image, file = rgb(entry, input_format), _file(entry)
     if "instances" not in entry:
         raise ValueError(f"{file}: training needs 'instances'; is the mapper one for training?")
-    image, instances = rgb(entry["image"], input_format), entry["instances"].to("cpu")
-    numbers = instances.gt_classes.numpy().astype(np.int64)
+    if not isinstance(entry["instances"], Instances):
+        raise TypeError(f"{file}: 'instances' must be Instances of detectron2, got {entry['instances']!r:.40}")
+    instances, size = entry["instances"].to("cpu"), (int(image.shape[1]), int(image.shape[2]))
+    if missing := [name for name in ("gt_classes", "gt_boxes") if not instances.has(name)]:
+        raise ValueError(
+            f"{file}: training needs {' and '.join(missing)} of the instances, which have "
+            f"{sorted(instances.get_fields()) or 'no fields'}"
+        )
+    if tuple(instances.image_size) != size:
+        raise ValueError(
+            f"{file}: instances of an image of {instances.image_size[0]} x {instances.image_size[1]} pixels, the image "
+            f"has {size[0]} x {size[1]}; the mapper must resize both alike"
+        )
+    numbers = _numbers(instances, "gt_classes", file)
     strange = numbers[(numbers < 0) | (numbers >= len(classes))]
     if len(strange):
         raise ValueError(
@@ -104,13 +152,37 @@ def _sample(
         )
     is_part = np.array(classes.level, np.int64)[numbers] == Level.PART
     labels = np.array(classes.label, np.int64)[numbers]
-    boxes = instances.gt_boxes.tensor.numpy().astype(np.float64)
-    masks = _masks(instances, (int(image.shape[1]), int(image.shape[2])), file)
+    boxes = _boxes(instances, file)
+    masks = _masks(instances, size, file)
     levels = [
         LevelSample(labels[rows], boxes[rows], None if masks is None else masks[rows], *looked)
         for rows, looked in zip((~is_part, is_part), _looked_for(entry, classes, dataset_ids), strict=True)
     ]
-    return Sample(image, levels[0], levels[1], _parents(instances, is_part), file)
+    return Sample(image, levels[0], levels[1], _parents(instances, is_part, file), file)
+
+
+def _numbers(instances: Instances, name: str, file: str) -> NDArray[np.int64]:
+    """(N,) whole numbers of a field."""
+    values = instances.get(name)
+    if not isinstance(values, Tensor) or values.shape != (len(instances),) or (values != values.long()).any():
+        raise ValueError(f"{file}: {name} must be a tensor (N,) of whole numbers, got {values!r:.60}")
+    found: NDArray[np.int64] = values.numpy().astype(np.int64)
+    return found
+
+
+def _boxes(instances: Instances, file: str) -> NDArray[np.float64]:
+    """(N, 4) xyxy."""
+    if not isinstance(instances.gt_boxes, Boxes):
+        raise TypeError(f"{file}: gt_boxes must be Boxes of detectron2, got {type(instances.gt_boxes).__name__}")
+    boxes: NDArray[np.float64] = instances.gt_boxes.tensor.numpy().astype(np.float64)
+    right = np.isfinite(boxes).all(1) & (boxes[:, 2:] >= boxes[:, :2]).all(1)
+    if not right.all():
+        row = int(np.flatnonzero(~right)[0])
+        raise ValueError(
+            f"{file}: box {row} of gt_boxes must be x0, y0, x1, y1 with x0 <= x1 and y0 <= y1, got "
+            f"{boxes[row].tolist()}; is its bbox_mode right?"
+        )
+    return boxes
 
 
 def _masks(instances: Any, size: tuple[int, int], file: str) -> NDArray[np.bool_] | None:
@@ -129,12 +201,12 @@ def _masks(instances: Any, size: tuple[int, int], file: str) -> NDArray[np.bool_
     return found
 
 
-def _parents(instances: Any, is_part: NDArray[np.bool_]) -> NDArray[np.int64]:
+def _parents(instances: Any, is_part: NDArray[np.bool_], file: str) -> NDArray[np.int64]:
     """(Np,) row among the objects of each part's object, -1 without."""
     parents = np.full(int(is_part.sum()), -1, np.int64)
     if not instances.has("gt_ids") or not instances.has("gt_object_ids"):
         return parents
-    ids, owners = instances.gt_ids.numpy(), instances.gt_object_ids.numpy()
+    ids, owners = _numbers(instances, "gt_ids", file), _numbers(instances, "gt_object_ids", file)
     row_of = {int(key): row for row, key in enumerate(ids[~is_part])}
     for row, owner in enumerate(owners[is_part]):
         parents[row] = row_of.get(int(owner), -1)

@@ -25,7 +25,7 @@ from partglee.integrations.detectron2.batches import original_size, plain_spec, 
 from partglee.integrations.detectron2.classes import classes_of_datasets, differing, listed_classes, readable
 from partglee.integrations.detectron2.config import keys_of, model_config, options_of
 from partglee.integrations.detectron2.instances import to_instances
-from partglee.integrations.detectron2.weights import fill
+from partglee.integrations.detectron2.weights import SCHEME, fill
 from partglee.modeling import PostprocessOptions
 from partglee.modeling.backbone import Backbone
 from partglee.structures import ClassList, Vocabulary
@@ -147,7 +147,7 @@ class PartGLEE(nn.Module):
             training: keep what only training needs.
             arguments: others of the constructor.
         """
-        model, own = load_pretrained(weights, overrides, device="cpu", training=training)
+        model, own = load_pretrained(weights.removeprefix(SCHEME), overrides, device="cpu", training=training)
         arguments.setdefault("options", PostprocessOptions(score_threshold=own.TEST.SCORE_THRESHOLD))
         made: PartGLEE = cls(
             model=model, criterion=build_criterion(own), classes=classes, config_text=own.dump(), **arguments
@@ -163,14 +163,19 @@ class PartGLEE(nn.Module):
 
         Returns:
             In training `{level/term: weighted loss}`, else `{"instances": Instances}` for each image.
+
+        Raises:
+            TypeError, ValueError: for inputs that are not as the class says, with their file names.
         """
+        if not isinstance(batched_inputs, (list, tuple)):
+            raise TypeError(f"the model takes a list of dicts with 'image', got {type(batched_inputs).__name__}")
         return self.losses(batched_inputs) if self.training else self.inference(batched_inputs)
 
     def inference(self, batched_inputs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Predictions, on the CPU."""
         predictions = predict_resized(
             self.model,
-            [rgb(entry["image"], self.input_format) for entry in batched_inputs],
+            [rgb(entry, self.input_format) for entry in batched_inputs],
             [original_size(entry) for entry in batched_inputs],
             self.classes.vocabulary,
             self.options,

@@ -39,7 +39,10 @@ def local_weights(name: str) -> Path:
     """
     if not Path(name).suffix:
         return find_weights(name.removeprefix(SCHEME))
-    file = Path(PathManager.get_local_path(name))
+    try:
+        file = Path(PathManager.get_local_path(name))
+    except OSError as error:  # an address that detectron2 would fetch
+        raise ValueError(f"MODEL.WEIGHTS {name} cannot be fetched ({error}); get the file and name it") from error
     if not file.is_file():
         raise ValueError(
             f"MODEL.WEIGHTS {name} does not exist; pass a file, or a name of the zoo such as partglee-tiny"

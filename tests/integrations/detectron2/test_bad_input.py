@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from detectron2.config import get_cfg
@@ -109,6 +110,94 @@ def test_training_inputs(tiny_weights: Path) -> None:
     model.criterion = None
     with pytest.raises(ValueError, match=r"has no criterion"):
         model([{"image": image, "instances": wrong}])
+
+
+IMAGE = torch.zeros(3, 64, 64)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "told"),
+    [
+        ({"image": IMAGE}, r"takes a list of dicts with 'image', got dict"),
+        (IMAGE, r"takes a list of dicts with 'image', got Tensor"),
+        ([IMAGE], r"takes a list of dicts with 'image' \(3, h, w\), got Tensor in it"),
+        ([{"file_name": "a.jpg"}], r"a.jpg: the dict has no 'image' but \['file_name'\]; a mapper reads it"),
+        ([{"image": np.zeros((64, 64, 3), np.uint8)}], r"must be a tensor \(3, h, w\), got ndarray; of an array"),
+        ([{"image": IMAGE[None]}], r"'image' must be \(3, h, w\), got \(1, 3, 64, 64\)"),
+        ([{"image": IMAGE.permute(1, 2, 0)}], r"got \(64, 64, 3\); for \(h, w, 3\) permute"),
+        ([{"image": IMAGE, "height": 0, "width": 9}], r"'height' must be a number of pixels, got 0"),
+        ([{"image": IMAGE, "height": 9, "width": float("nan")}], r"'width' must be a number of pixels, got nan"),
+        ([{"image": IMAGE, "height": "9"}], r"'height' must be a number of pixels, got '9'"),
+    ],
+)
+def test_inputs(tiny_weights: Path, inputs: Any, told: str) -> None:
+    model = PartGLEE.from_weights(str(tiny_weights), "dog: head")
+    with pytest.raises((ValueError, TypeError), match=told):
+        model(inputs)
+
+
+def test_sizes_that_are_not_said(tiny_weights: Path) -> None:
+    model = PartGLEE.from_weights(str(tiny_weights), "dog: head")
+    (one,) = model([{"image": IMAGE, "height": None, "width": np.int64(32)}])
+    assert one["instances"].image_size == (64, 32)
+
+
+def boxes(*rows: list[float]) -> Boxes:
+    return Boxes(torch.tensor(rows))
+
+
+@pytest.mark.parametrize(
+    ("instances", "told"),
+    [
+        (None, r"'instances' must be Instances of detectron2, got None"),
+        (Instances((64, 64)), r"training needs gt_classes and gt_boxes of the instances, which have no fields"),
+        (
+            Instances((64, 64), gt_classes=torch.tensor([0])),
+            r"needs gt_boxes of the instances, which have \['gt_classes'\]",
+        ),
+        (
+            Instances((64, 64), gt_classes=[0], gt_boxes=boxes([0, 0, 9, 9])),
+            r"gt_classes must be a tensor \(N,\)",
+        ),
+        (
+            Instances((64, 64), gt_classes=torch.tensor([0.5]), gt_boxes=boxes([0, 0, 9, 9])),
+            r"gt_classes must be a tensor \(N,\) of whole numbers",
+        ),
+        (
+            Instances((64, 64), gt_classes=torch.tensor([0]), gt_boxes=torch.tensor([[0.0, 0, 9, 9]])),
+            r"gt_boxes must be Boxes of detectron2, got Tensor",
+        ),
+        (
+            Instances((64, 64), gt_classes=torch.tensor([0, 0]), gt_boxes=boxes([0, 0, 9, 9], [9, 9, 5, 12])),
+            r"box 1 of gt_boxes must be x0, y0, x1, y1 .*, got \[9.0, 9.0, 5.0, 12.0\]; is its bbox_mode right",
+        ),
+        (
+            Instances((64, 64), gt_classes=torch.tensor([0]), gt_boxes=boxes([0, 0, float("nan"), 9])),
+            r"box 0 of gt_boxes must be",
+        ),
+        (
+            Instances((32, 48), gt_classes=torch.tensor([0]), gt_boxes=boxes([0, 0, 9, 9])),
+            r"instances of an image of 32 x 48 pixels, the image has 64 x 64; the mapper must resize both alike",
+        ),
+        (
+            Instances(
+                (64, 64), gt_classes=torch.tensor([0]), gt_boxes=boxes([0, 0, 9, 9]), gt_ids=[1], gt_object_ids=[-1]
+            ),
+            r"gt_ids must be a tensor \(N,\) of whole numbers",
+        ),
+    ],
+)
+def test_instances(tiny_weights: Path, instances: Any, told: str) -> None:
+    model = PartGLEE.from_weights(str(tiny_weights), "dog: head", training=True)
+    with pytest.raises((ValueError, TypeError), match=rf"a.jpg: .*{told}"):
+        model([{"image": IMAGE, "file_name": "a.jpg", "instances": instances}])
+
+
+def test_weights_at_an_address(cfg: Any, tiny_weights: Path) -> None:
+    cfg.MODEL.WEIGHTS = "http://127.0.0.1:9/a.safetensors"
+    with pytest.raises(ValueError, match=r"MODEL.WEIGHTS http://127.0.0.1:9/a.safetensors cannot be fetched .*get the"):
+        build_model(cfg)
+    assert PartGLEE.from_weights("partglee://partglee-tiny", "dog: head").classes.names == ("dog", "dog:head")
 
 
 def test_names_that_are_taken_or_not_there(catalogs: None, tmp_path: Path) -> None:
