@@ -12,29 +12,50 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from torchvision.ops import box_iou
 
 from partglee.basics.arguments import ArgumentParser
 from partglee.basics.files import read_json
+from partglee.data import get_dataset
 from partglee.data.prepare.mapping import load_mapping
-from partglee.structures.positions import PositionRules, positions
+from partglee.engine import Predictor
+from partglee.structures import Prediction, Vocabulary
+from partglee.structures.positions import PositionRules, positions, with_positions
 
+MIN_OVERLAP = 0.5  # IoU of a found part with the one that people drew
 SAYS = {"left": "left", "right": "right", "front": "front", "back": "rear"}
 
 
-def cars(folder: Path) -> Iterator[tuple[list[str], list[str], np.ndarray[Any, Any]]]:
-    """(raw labels, plain names, boxes xyxy) of each photo: the car first, which is the box around its parts."""
+class Car(NamedTuple):
+    """One photo: the car first, which is the box around its parts. N rows."""
+
+    file: Path
+    raw: list[str]  # N labels as they were given, "front_left_door"
+    plain: list[str]  # N names, "door"
+    boxes: NDArray[np.float64]  # (N, 4) xyxy
+
+
+Words = Callable[[Car, PositionRules], "list[str | None]"]
+"""What each row of a car is told to be, None for one that is not found."""
+
+
+def cars(folder: Path) -> Iterator[Car]:
+    """What people annotated."""
     content = read_json(folder / "annotations.json", "Car-Parts annotation file")
     mapping = load_mapping("car_parts")
     label = {entry["id"]: str(entry["name"]) for entry in content["categories"]}
+    file = {entry["id"]: folder / "JPEGImages" / str(entry.get("file_name")) for entry in content["images"]}
     of_image: dict[int, list[Any]] = defaultdict(list)
     for entry in content["annotations"]:
         of_image[entry["image_id"]].append(entry)
-    for entries in of_image.values():
+    for key, entries in of_image.items():
         raw, plain, boxes = ["car"], ["car"], [np.zeros(4)]
         for entry in entries:
             name = mapping.target(label[entry["category_id"]])
@@ -47,14 +68,47 @@ def cars(folder: Path) -> Iterator[tuple[list[str], list[str], np.ndarray[Any, A
         if len(boxes) > 1:
             found = np.array(boxes)
             found[0] = [*found[1:, :2].min(0), *found[1:, 2:].max(0)]
-            yield raw, plain, found
+            yield Car(file[key], raw, plain, found)
 
 
-def measure(folder: Path, rules: PositionRules) -> dict[tuple[str, str, str], Counter[str]]:
-    """(axis, part, view) -> {"pairs": rows with an equal, "named", "right"}. A view is what lights and covers say."""
+def of_true_boxes(car: Car, rules: PositionRules) -> list[str | None]:
+    """By the boxes that people drew."""
+    return [*positions(car.plain, car.boxes, [-1, *[0] * (len(car.plain) - 1)], rules=rules)]
+
+
+class OfModel:
+    """By the boxes that a model finds: a part is the found one of its name that overlaps most, from IoU 0.5 on."""
+
+    def __init__(self, weights: str) -> None:
+        self.predictor = Predictor.from_pretrained(weights)
+        self.vocabulary = Vocabulary(load_mapping("car_parts").objects)
+        self.found: dict[Path, Prediction] = {}
+
+    def __call__(self, car: Car, rules: PositionRules) -> list[str | None]:
+        if car.file not in self.found:
+            self.found[car.file] = self.predictor(car.file, self.vocabulary)
+        found = self.found[car.file]
+        named = with_positions(found, rules=rules).names
+        overlap = box_iou(torch.as_tensor(car.boxes), found.boxes.double()).numpy()
+        taken: set[int] = set()
+        words: list[str | None] = []
+        for row, name in enumerate(car.plain):
+            equal = [other for other in range(len(found)) if found.names[other] == name and other not in taken]
+            best = max(equal, key=lambda other: overlap[row, other], default=-1)
+            if best < 0 or overlap[row, best] < MIN_OVERLAP:
+                words.append(None)
+            else:
+                taken.add(best)
+                words.append(named[best].removesuffix(name).strip())
+        return words
+
+
+def measure(photos: Iterable[Car], rules: PositionRules, words_of: Words) -> dict[tuple[str, str, str], Counter[str]]:
+    """(axis, part, view) -> {"pairs": rows with an equal, "found", "named", "right"}. A view is what lights and covers
+    say."""
     table: dict[tuple[str, str, str], Counter[str]] = defaultdict(Counter)
-    for raw, plain, boxes in cars(folder):
-        words = positions(plain, boxes, [-1, *[0] * (len(plain) - 1)], rules=rules)
+    for car in photos:
+        raw, plain, words = car.raw, car.plain, words_of(car, rules)
         view = _view(raw)
         for row in range(1, len(raw)):
             others = [raw[other] for other in range(1, len(raw)) if plain[other] == plain[row] and other != row]
@@ -63,8 +117,10 @@ def measure(folder: Path, rules: PositionRules) -> dict[tuple[str, str, str], Co
                 if said is None or not any(_differs(raw[row], other, axis) for other in others):
                     continue
                 count = table["/".join(axis), plain[row], view]
+                word = words[row]
+                known = [word for word in (word or "").split() if word in {SAYS[end] for end in axis}]
                 count["pairs"] += 1
-                known = [word for word in words[row].split() if word in {SAYS[end] for end in axis}]
+                count["found"] += word is not None
                 count["named"] += bool(known)
                 count["right"] += known == [SAYS[said]]
     return table
@@ -87,14 +143,23 @@ def main() -> int:
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="Car-Parts as it is published: annotations.json and JPEGImages/")
     parser.add_argument("--min-gap", type=float, default=PositionRules().min_gap, metavar="SHARE")
+    parser.add_argument("--weights", help="a model finds the boxes; a file, or a name such as partglee-tiny")
+    parser.add_argument("--dataset", metavar="NAME", help="photos of this data set alone, such as car_parts_test")
     arguments = parser.parse_args()
     try:
+        photos = list(cars(arguments.folder))
+        if arguments.dataset:
+            records = get_dataset(arguments.dataset).read()
+            wanted = {records[index].file.name for index in range(len(records))}
+            photos = [car for car in photos if car.file.name in wanted]
+        words_of: Words = OfModel(arguments.weights) if arguments.weights else of_true_boxes
+        print(f"{len(photos)} photos, boxes of {arguments.weights or 'people'}")
         for frame in ("image", "own"):
             rules = PositionRules(frame=frame, min_gap=arguments.min_gap)
             print(f"frame {frame}")
-            print(f"{'axis':12}{'part':12}{'view':16}{'rows':>6}{'named':>7}{'right':>7}  of those named")
+            print(f"{'axis':12}{'part':12}{'view':16}{'rows':>6}{'found':>7}{'named':>7}{'right':>7}  of those named")
             total: dict[str, Counter[str]] = defaultdict(Counter)
-            for key, count in sorted(measure(arguments.folder, rules).items()):
+            for key, count in sorted(measure(photos, rules, words_of).items()):
                 _line(*key, count)
                 total[key[0]].update(count)
             for axis, count in total.items():
@@ -108,7 +173,9 @@ def main() -> int:
 
 def _line(axis: str, part: str, view: str, count: Counter[str]) -> None:
     share = f"{100 * count['right'] / count['named']:.1f} %" if count["named"] else "-"
-    print(f"{axis:12}{part:12}{view:16}{count['pairs']:6}{count['named']:7}{count['right']:7}  {share}")
+    print(
+        f"{axis:12}{part:12}{view:16}{count['pairs']:6}{count['found']:7}{count['named']:7}{count['right']:7}  {share}"
+    )
 
 
 if __name__ == "__main__":

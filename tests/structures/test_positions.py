@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from partglee.structures import Prediction
+from partglee.engine import Predictor
+from partglee.structures import Prediction, Vocabulary
 from partglee.structures.positions import PositionRules, positions, with_positions
 
 OWN = PositionRules(frame="own")
@@ -120,7 +122,28 @@ def test_the_tool_counts_what_people_said(
         runpy.run_path(str(root / "tools" / "measure_positions.py"), run_name="__main__")
     assert status.value.code == 0
     image, own = capsys.readouterr().out.split("frame own")
-    assert "left/right  all         all                  2      2      0  0.0 %" in image
-    assert "left/right  all         all                  2      2      2  100.0 %" in own
+    assert "left/right  all         all                  2      2      2      0  0.0 %" in image
+    assert "left/right  all         all                  2      2      2      2  100.0 %" in own
     for text in (image, own):
-        assert "front/back  door        from the front       2      2      2  100.0 %" in text
+        assert "front/back  door        from the front       2      2      2      2  100.0 %" in text
+
+    def finds(file: Path, vocabulary: Vocabulary) -> Prediction:
+        """The doors of the second car a pixel beside where people drew them, one mirror of the first, and its light."""
+        assert vocabulary.part_columns("car")
+        boxes = {"a.jpg": [(0, 0, 100, 70), (90, 30, 99, 39), (50, 60, 59, 69)],
+                 "b.jpg": [(0, 0, 100, 70), (41, 50, 50, 59), (70, 51, 79, 60), (5, 60, 14, 69)]}[file.name]  # fmt: skip
+        names = {"a.jpg": ["car", "mirror", "headlight"], "b.jpg": ["car", "door", "door", "headlight"]}[file.name]
+        count = len(boxes)
+        return Prediction(
+            boxes=torch.tensor(boxes, dtype=torch.float32), scores=torch.ones(count), names=names,
+            labels=torch.arange(count), level=torch.tensor([0] + [1] * (count - 1)),
+            parent=torch.tensor([-1] + [0] * (count - 1)), image_size=(100, 100),
+        )  # fmt: skip
+
+    monkeypatch.setattr(Predictor, "from_pretrained", lambda weights: finds)
+    monkeypatch.setattr(sys, "argv", ["measure_positions.py", str(tmp_path), "--weights", "any"])
+    with pytest.raises(SystemExit) as status:
+        runpy.run_path(str(root / "tools" / "measure_positions.py"), run_name="__main__")
+    image = capsys.readouterr().out.partition("frame own")[0]
+    assert status.value.code == 0 and "left/right  all         all                  2      1      0      0  -" in image
+    assert "front/back  door        from the front       2      2      2      2  100.0 %" in image
