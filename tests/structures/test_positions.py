@@ -131,7 +131,8 @@ def test_the_tool_counts_what_people_said(
         """The doors of the second car a pixel beside where people drew them, one mirror of the first, and its light."""
         assert vocabulary.part_columns("car")
         boxes = {"a.jpg": [(0, 0, 100, 70), (90, 30, 99, 39), (50, 60, 59, 69)],
-                 "b.jpg": [(0, 0, 100, 70), (41, 50, 50, 59), (70, 51, 79, 60), (5, 60, 14, 69)]}[file.name]  # fmt: skip
+                 "b.jpg": [(0, 0, 100, 70), (41, 50, 50, 59), (70, 51, 79, 60), (5, 60, 14, 69)],
+                 }[file.name]  # fmt: skip
         names = {"a.jpg": ["car", "mirror", "headlight"], "b.jpg": ["car", "door", "door", "headlight"]}[file.name]
         count = len(boxes)
         return Prediction(
