@@ -141,7 +141,7 @@ def test_a_wrong_example_is_found(parse: Callable[[list[str]], Any]) -> None:
     for words in (["partglee", "predict", "a.jpg", "--outpot", "o"], ["tools/demo.py", "--no-such-flag"]):
         with pytest.raises(pytest.fail.Exception, match="is refused with status 2"):
             parse(words)
-    with pytest.raises(ValueError, match="unknown key SOLVER.MAX_ITERS"):
+    with pytest.raises(ValueError, match=r"unknown key SOLVER\.MAX_ITERS"):
         _check_overrides("toy", ["SOLVER.MAX_ITERS", "2"])
     with pytest.raises(pytest.fail.Exception, match="unexpected keyword"):
         test_python_names_what_exists("a.md", "from partglee import get_cfg\nget_cfg(name=1)")

@@ -19,6 +19,7 @@ from typing import Any
 
 from PIL import Image
 
+from partglee.basics.arguments import ArgumentParser
 from partglee.basics.files import whole_file
 from partglee.basics.masks import encode_segmentation
 from partglee.basics.plugins import load_plugins
@@ -32,7 +33,7 @@ from partglee.engine.recipe import get_recipe
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the file and print what is in it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True, metavar="NAME")
     parser.add_argument("--output", required=True, type=Path, metavar="FILE", help=".jsonl or .parquet")
     parser.add_argument("--images", type=int, metavar="N", help="the first N images with sentences; default: all")
