@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mglmm.chat import ChatBatch
+from mglmm.chat import Chat, ChatBatch
 from mglmm.losses import WEIGHTS, mask_losses, token_loss, weighted
 from mglmm.masks import DecodedMasks, MaskDecoder
 from mglmm.positions import counts, states_that_predict, take
@@ -60,6 +60,7 @@ class MGLMM(nn.Module):
         self.lmm = lmm
         self.masks = masks
         self.seg = seg
+        self.chat: Chat | None = None  # what reads its conversations, where it was built from a configuration
         self.weights = dict(weights)
         width = int(lmm.get_input_embeddings().weight.shape[1])
         self.prompt = PromptProjection(state_dim=width, prompt_dim=masks.prompt_dim, activation=activation)
@@ -152,6 +153,20 @@ class MGLMM(nn.Module):
         with torch.no_grad():
             for name, weight in own.items():
                 weight.copy_(state[name])
+
+    def state_dict(self, *args: Any, **options: Any) -> dict[str, Any]:  # type: ignore[override]
+        """Of what trains alone, where it is asked for as a whole: checkpoints are small, the rest is where it was."""
+        whole: dict[str, Any] = super().state_dict(*args, **options)
+        if args or options.get("destination") is not None or options.get("prefix"):
+            return whole
+        learns = {name for name, _ in self.learning()}
+        return {name: value for name, value in whole.items() if name in learns}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """What `state_dict` gives; strict: all of it and nothing else."""
+        if strict:
+            self.load_trained(state_dict)
+        return super().load_state_dict(state_dict, strict=False, assign=assign)
 
     def shard_units(self) -> Iterator[nn.Module]:
         """Parts that compute one after another, for sharded training."""

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from mglmm.data.check import check_uscdf
+from mglmm.data.published import register_published
 from mglmm.data.record import SUFFIX
+from mglmm.recipe import MGLMM_RECIPE
+from mglmm.toy.scenes import register_toy
 from partglee.data.checks.forms import register_form
+from partglee.engine.recipe import register_recipe
 
 
 def register() -> None:
-    """Make the form of data known to `partglee data check`."""
+    """The recipe `mglmm`, toy scenes with captions, published data, and how `partglee data check` looks at USCDF."""
     register_form(SUFFIX, check_uscdf)
+    register_recipe(MGLMM_RECIPE)
+    register_toy()
+    register_published()

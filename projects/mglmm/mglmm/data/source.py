@@ -78,7 +78,8 @@ class Scenes:
         wordings: Wordings | None = None,
         **options: Any,
     ) -> None:
-        self.name, self.images, self.records, self.make = name, None, records, make
+        self.name, self.records, self.make = name, records, make
+        self.images: Path | None = None  # records of the library say whole paths
         self.wordings = wordings or english()
         self.options = options
 

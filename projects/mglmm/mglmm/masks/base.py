@@ -37,8 +37,8 @@ class DecodedMasks(NamedTuple):
 
 
 class MaskDecoder(PhotoModel):
-    """A module that is given photos and prompts. `encode` may be run ahead and kept (`mglmm.feature_cache`): nothing in
-    it learns.
+    """A module that is given photos and prompts. Where it is frozen, `encode` may be run ahead and its features kept
+    (`mglmm.feature_cache`).
 
     Attributes:
         prompt_dim: D.
@@ -49,6 +49,8 @@ class MaskDecoder(PhotoModel):
     prompt_dim: int
     image_input: ImageInput
     canvas: tuple[int, int] | None = None
+    frozen: bool = True  # nothing in `encode` learns
+    feature_kind: Any = None  # the named tuple that features are, where they are one
 
     def encode(self, pixels: Tensor) -> Any:
         """(B, 3, H, W) from `batch` -> features: a tensor, or tuples of them, each (B, ...)."""
@@ -65,6 +67,10 @@ class MaskDecoder(PhotoModel):
     def learning(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Names and weights that are meant to train: all but the image's side."""
         raise NotImplementedError
+
+    def see(self, pixels: Tensor) -> Any:
+        """Features for a training step: with gradients where the encoder learns."""
+        return self.features(pixels) if self.frozen else self.encode(pixels)
 
     @torch.no_grad()
     def features(self, pixels: Tensor) -> Any:

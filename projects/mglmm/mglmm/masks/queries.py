@@ -48,6 +48,8 @@ class QueryMasks(MaskDecoder):
         chosen_from: a query whose score is at least this is chosen; the best one always is.
     """
 
+    feature_kind = QueryFeatures
+
     def __init__(
         self,
         *,

@@ -42,7 +42,8 @@ class LabelMaps:
     ) -> None:
         if not files:
             raise ValueError(f"{name}: no image with a label map; is the folder that of the download?")
-        self.name, self.images, self.files, self.names = name, None, tuple(files), dict(names)
+        self.name, self.files, self.names = name, tuple(files), dict(names)
+        self.images: Path | None = None  # the files are whole paths
         self.most, self.absent, self.wordings = most, absent, wordings or english()
 
     def __len__(self) -> int:

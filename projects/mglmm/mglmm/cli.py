@@ -1,0 +1,77 @@
+"""The `python -m mglmm` command: ask, train, eval, annotate, convert."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status. Bad input ends with one line on stderr and status 2."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    if given[:1] == ["train"]:
+        from partglee.cli import main as library
+
+        return library(["train", "--import", "mglmm", *given[1:]])
+    arguments = _parser().parse_args(given)
+    try:
+        status: int = arguments.run(arguments)
+        return status
+    except (ValueError, TypeError, OSError) as error:
+        print(f"mglmm: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("mglmm: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mglmm", description="Describe images in sentences whose phrases have masks.")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands.add_parser("train", help="as `partglee train`, with the recipe mglmm known", add_help=False)
+
+    ask = commands.add_parser("ask", help="questions about an image; several are turns of one conversation")
+    ask.add_argument("image", metavar="IMAGE")
+    ask.add_argument("question", nargs="+", metavar="QUESTION")
+    ask.add_argument("--output", type=Path, metavar="DIR", help="picture and page of each answer go here")
+    ask.add_argument("--temperature", type=float, default=0.0)
+    _add_weights(ask)
+    ask.set_defaults(run=_ask)
+    return parser
+
+
+def _add_weights(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--weights", required=True, metavar="FILE", help="that a run wrote")
+    parser.add_argument("--device", help="default: a GPU where there is one")
+    parser.add_argument("--set", dest="overrides", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"))
+
+
+def _loaded(arguments: argparse.Namespace) -> Any:
+    from mglmm.segcap import SegCap
+
+    overrides = [value for pair in arguments.overrides for value in pair]
+    return SegCap.from_pretrained(arguments.weights, device=arguments.device, overrides=overrides)
+
+
+def _ask(arguments: argparse.Namespace) -> int:
+    from partglee.basics.files import whole_file, write_jpeg
+
+    talk = _loaded(arguments).dialogue(arguments.image)
+    for number, question in enumerate(arguments.question):
+        answer = talk.ask(question, temperature=arguments.temperature)
+        print(answer.text)
+        for phrase in answer.phrases:
+            owner = f", of {answer.phrases[phrase.parent].text!r}" if phrase.parent >= 0 else ""
+            pixels, said = int(phrase.mask.sum()), f"{phrase.confidence:.2f}"
+            print(f"  {phrase.text!r}: {pixels} pixels, confidence {said}{owner}")
+        if answer.no_target:
+            print("  no target")
+        if arguments.output is not None:
+            name = f"{Path(arguments.image).stem}_{number}"
+            write_jpeg(answer.draw(), arguments.output / f"{name}.jpg")
+            with whole_file(arguments.output / f"{name}.html") as beside:
+                beside.write_text(answer.to_html(), encoding="utf-8")
+    return 0

@@ -1,0 +1,236 @@
+"""`SegCap`: an image and a question to an answer whose phrases have masks.
+
+N masks of one answer, H x W the image.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from fvcore.common.config import CfgNode as CN
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mglmm.answer import Answer, phrases_of
+from mglmm.chat import Conversation, Turn, without_marks
+from mglmm.config import build_model, mglmm_defaults
+from mglmm.data.marked import parse
+from mglmm.generate import Spoken, TextStream, generate
+from mglmm.masks import DecodedMasks
+from mglmm.model import MGLMM
+from mglmm.positions import states_that_predict, take
+from partglee.checkpoint import load_weights, write_weights
+from partglee.data.images import ImageSource, read_image
+from partglee.engine.image_input import frames, usable_device
+from partglee.engine.weight_files import CONFIG_TEXT, config_of, find_weights
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class SegCap:
+    """A model with everything around it that a question about an image needs.
+
+    >>> model = SegCap.from_pretrained("output/mglmm_toy/model_final.safetensors")  # doctest: +SKIP
+    >>> answer = model("photo.jpg", "Describe the car in detail, with masks.")  # doctest: +SKIP
+    >>> answer.text, answer.phrases[0].mask.sum(), answer.no_target  # doctest: +SKIP
+
+    Args:
+        model: of `mglmm.config.build_model`; put into evaluation mode.
+        cfg: that it was built of.
+    """
+
+    def __init__(self, model: MGLMM, cfg: CN) -> None:
+        if model.chat is None:
+            raise ValueError("the model has no chat; build it with mglmm.config.build_model, or set model.chat")
+        self.model = model.eval()
+        self.cfg = cfg
+        self.chat = model.chat
+        self.max_tokens = int(cfg.TEST.MAX_TOKENS)
+
+    @classmethod
+    def from_pretrained(
+        cls, weights: str | Path, *, device: str | torch.device | None = None, overrides: Sequence[Any] = ()
+    ) -> Self:
+        """Weights that a run wrote: they say their configuration, which says what they stand on.
+
+        Args:
+            weights: a `.safetensors` file, or a folder with `model_final.safetensors`.
+            device: None = a GPU where there is one.
+            overrides: `[KEY, VALUE, ...]`, such as where the language model lies on this machine.
+
+        Raises:
+            ValueError: for weights of another model, or parts that cannot be loaded.
+        """
+        place = Path(weights)
+        file = find_weights(place / "model_final.safetensors" if place.is_dir() else weights)
+        cfg = config_of(file, defaults=mglmm_defaults)
+        if overrides:
+            cfg.defrost()
+            cfg.merge_from_list(list(overrides))
+        model = build_model(cfg)
+        load_weights(model, file, verbose=False)
+        return cls(model.to(usable_device(device)), cfg)
+
+    def save(self, file: str | Path) -> None:
+        """What trained, with the configuration: `from_pretrained` reads it."""
+        state = {name: value.contiguous() for name, value in self.model.state_dict().items()}
+        write_weights(state, Path(file), {CONFIG_TEXT: self.cfg.dump()})
+
+    # ------------------------------------------------------------------ asking
+
+    def __call__(
+        self,
+        image: ImageSource,
+        question: str,
+        *,
+        history: Sequence[Answer] = (),
+        max_tokens: int | None = None,
+        temperature: float = 0.0,
+        on_text: Callable[[str], None] | None = None,
+    ) -> Answer:
+        """Ask one question.
+
+        Args:
+            image: a path, PIL image, array (H, W, 3) uint8 RGB or tensor (3, H, W).
+            history: answers about the same image before this one.
+            on_text: told pieces of text as they come.
+
+        Raises:
+            ValueError: for an image that cannot be read, a question without words, or a conversation that is too long.
+        """
+        pixels = read_image(image)
+        one = self._conversation(pixels, question, history)
+        stream = None if on_text is None else TextStream(self.chat, on_text)
+        return self._answer([one], max_tokens, temperature, stream)[0]
+
+    def batch(
+        self, images: Sequence[ImageSource], questions: Sequence[str], *, max_tokens: int | None = None
+    ) -> list[Answer]:
+        """One question about each image, together."""
+        if len(images) != len(questions):
+            raise ValueError(f"expected a question for each of {len(images)} images, got {len(questions)}")
+        said = [self._conversation(read_image(one), text, ()) for one, text in zip(images, questions, strict=True)]
+        return self._answer(said, max_tokens, 0.0, None) if said else []
+
+    def stream(self, image: ImageSource, question: str, **options: Any) -> Iterator[str | Answer]:
+        """Pieces of text as they come, then the answer."""
+        told: queue.Queue[Any] = queue.Queue()
+
+        def work() -> None:
+            try:
+                told.put(self(image, question, on_text=told.put, **options))
+            except BaseException as error:
+                told.put(error)
+
+        threading.Thread(target=work, daemon=True).start()
+        while True:
+            piece = told.get()
+            if isinstance(piece, BaseException):
+                raise piece
+            yield piece
+            if isinstance(piece, Answer):
+                return
+
+    def dialogue(self, image: ImageSource) -> Dialogue:
+        """Several questions about one image, each knowing the answers before it."""
+        return Dialogue(self, read_image(image))
+
+    @torch.no_grad()
+    def teacher_forced(self, pixels: NDArray[np.uint8], question: str, said: str) -> Answer:
+        """The masks of a text that is given, as published numbers of referring sets were made.
+
+        Args:
+            said: the answer, with marks.
+        """
+        one = Conversation((Turn("user", without_marks(question), 1), Turn("assistant", said)), (pixels,))
+        batch = self.chat.encode([one]).to(self.model.device)
+        places = states_that_predict(self.model.seg, batch.inputs["input_ids"], answer=batch.answer)
+        states = take(self.model.states(batch.inputs), places)
+        return self._with_masks(one, said, states, whole=True, forced=True)
+
+    def _conversation(self, pixels: NDArray[np.uint8], question: str, history: Sequence[Answer]) -> Conversation:
+        asked = without_marks(question)
+        if not any(sign.isalnum() for sign in asked):
+            raise ValueError(f"the question is {question!r:.60}; write what to say about the image")
+        turns: list[Turn] = []
+        for answer in history:
+            turns += [Turn("user", answer.question), Turn("assistant", answer.said)]
+        turns.append(Turn("user", asked))
+        turns[0] = turns[0]._replace(images=1)
+        return Conversation(tuple(turns), (pixels,), f"the question {asked[:40]!r}")
+
+    @torch.no_grad()
+    def _answer(
+        self, said: Sequence[Conversation], max_tokens: int | None, temperature: float, stream: TextStream | None
+    ) -> list[Answer]:
+        batch = self.chat.encode(said, side="left").to(self.model.device)
+        limit = max_tokens or self.max_tokens
+        if self.model.context is not None:
+            limit = min(limit, self.model.context - int(batch.inputs["input_ids"].shape[1]))
+        if limit < 1:
+            raise ValueError(f"{said[0].name}: no room for an answer in {self.model.context} tokens; shorten it")
+        pad = self.chat.tokenizer.pad_token_id
+        spoken = generate(
+            self.model.lmm, batch, stop=self.chat.stop_ids(), max_tokens=limit, temperature=temperature,
+            pad=self.chat.tokenizer.eos_token_id if pad is None else pad, on_token=stream,
+        )  # fmt: skip
+        return [
+            self._with_masks(one, self.chat.text_of(words.ids), self._states(words), whole=words.whole)
+            for one, words in zip(said, spoken, strict=True)
+        ]
+
+    def _states(self, words: Spoken) -> Tensor:
+        """(N, h) the states that predicted `[SEG]`."""
+        rows = [place for place, token in enumerate(words.ids) if token == self.model.seg]
+        return words.states[rows]
+
+    def _with_masks(self, one: Conversation, said: str, states: Tensor, *, whole: bool, forced: bool = False) -> Answer:
+        parsed = parse(said)
+        pixels = one.images[0]
+        masks = torch.zeros(0, *pixels.shape[:2], dtype=torch.bool)
+        confidence: list[float] = []
+        queries = None
+        if len(states):
+            decoded, masks = self._masks(pixels, states)
+            confidence = decoded.confidence.float().cpu().tolist()
+            if decoded.hierarchy is not None:
+                told = decoded.hierarchy
+                queries = list(zip(told.level.tolist(), told.query.tolist(), told.parent.tolist(), strict=True))
+        spans = [(parsed.text[span.start : span.end].strip(), (span.start, span.end)) for span in parsed.spans]
+        question = [turn.text for turn in one.turns if turn.role == "user"][-1]
+        return Answer(
+            question=question, text=parsed.text, said=said, phrases=phrases_of(spans, masks, confidence, queries),
+            whole=whole, well_formed=parsed.well_formed, pixels=pixels, teacher_forced=forced,
+        )  # fmt: skip
+
+    def _masks(self, pixels: NDArray[np.uint8], states: Tensor) -> tuple[DecodedMasks, Tensor]:
+        """(N, h) states -> what the decoder says, and (N, H, W) masks on the CPU."""
+        decoder = self.model.masks
+        read = decoder.image_input.read(pixels)
+        images = decoder.batch([read.resized], decoder.canvas)
+        features = decoder.features(images.tensor)
+        image_of = torch.zeros(len(states), dtype=torch.long, device=states.device)
+        decoded = decoder.decode(features, self.model.prompt(states), image_of)
+        frame = frames([read], images)[0]
+        return decoded, (decoder.to_image(decoded.logits, frame) > 0).cpu()
+
+
+class Dialogue:
+    """Turns about one image."""
+
+    def __init__(self, model: SegCap, pixels: NDArray[np.uint8]) -> None:
+        self.model, self.pixels = model, pixels
+        self.answers: list[Answer] = []
+
+    def ask(self, question: str, **options: Any) -> Answer:
+        """The next question."""
+        answer = self.model(self.pixels, question, history=self.answers, **options)
+        self.answers.append(answer)
+        return answer

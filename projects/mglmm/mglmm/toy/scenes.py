@@ -1,0 +1,34 @@
+"""Toy scenes as sources: described whole and object by object with masks, and segmented by name.
+
+`toy_mgsc_train`, `toy_segment_train`: endless, drawn when asked for. `toy_mgsc_val` are other scenes.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from mglmm.data.loader import register_source
+from mglmm.data.source import Scenes, hierarchical, semantic
+from partglee.testing.toy import TRAIN_SEED, VAL_SEED, ToyRecords
+
+SIZE = (128, 128)
+NUM_VAL = 400
+ENDLESS = 1_000_000
+
+
+def described(seed: int, num_images: int, size: tuple[int, int] = SIZE) -> Scenes:
+    """The whole image, or one object and its parts."""
+    return Scenes("toy_mgsc", ToyRecords(num_images=num_images, seed=seed, size=size), hierarchical)
+
+
+def segmented(seed: int, num_images: int, size: tuple[int, int] = SIZE) -> Scenes:
+    """Up to three names, of objects and parts; a third of the questions are about what is not there."""
+    return Scenes("toy_segment", ToyRecords(num_images=num_images, seed=seed, size=size), semantic, absent=0.33)
+
+
+def register_toy() -> None:
+    """Make them known by name."""
+    register_source("toy_mgsc_train", partial(described, TRAIN_SEED, ENDLESS), replace=True)
+    register_source("toy_segment_train", partial(segmented, TRAIN_SEED, ENDLESS), replace=True)
+    register_source("toy_mgsc_val", partial(described, VAL_SEED, NUM_VAL), replace=True)
+    register_source("toy_segment_val", partial(segmented, VAL_SEED, NUM_VAL), replace=True)
