@@ -88,6 +88,7 @@ class ExpressionCommand:
         predictor = self._predictor(arguments)
         chosen = {str(keywords["dest"]): getattr(arguments, keywords["dest"]) for keywords in self.options.values()}
         options = {name: value for name, value in chosen.items() if value is not None}
+        predictor.options_with(options)  # what they cannot be is told once, not of each image
         output.mkdir(parents=True, exist_ok=True)
         broken = 0
         with whole_file(output / "answers.jsonl") as beside, beside.open("w", encoding="utf-8") as lines:

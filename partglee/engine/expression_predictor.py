@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -195,7 +195,7 @@ class ExpressionPredictor(ABC, Generic[Model, Options]):
         """
         asked = sentences(expressions)
         check_expressions(asked)
-        chosen = self._chosen(options)
+        chosen = self.options_with(options)
         encoded = self.encode_image(image)
         answers: list[MaskAnswer] = []
         for first in range(0, len(asked), self.expressions_at_once):
@@ -222,7 +222,12 @@ class ExpressionPredictor(ABC, Generic[Model, Options]):
             features = self._encode(batch)
         return EncodedExpressionImage(read, frames([read], batch)[0], features)
 
-    def _chosen(self, options: dict[str, Any]) -> Options:
+    def options_with(self, options: Mapping[str, Any]) -> Options:
+        """The predictor's options, some of them replaced.
+
+        Raises:
+            ValueError, TypeError: for an option that is not known, or a value that it cannot have.
+        """
         own: Any = self.options
         known = [field.name for field in fields(own)]
         if unknown := [name for name in options if name not in known]:

@@ -10,7 +10,7 @@ from torch import nn
 
 from partglee.checkpoint import read_metadata, read_weights, write_weights
 from partglee.engine.recipe import get_recipe
-from partglee.engine.weight_files import CONFIG_TEXT, WORDS, config_of
+from partglee.engine.weight_files import CONFIG_TEXT, WORDS, config_of, find_weights
 from partglee.text.bert import read_word_pieces
 
 
@@ -38,8 +38,9 @@ def export_with_words(source: str | Path, target: str | Path, *, recipe: str) ->
         recipe: that they are of.
 
     Raises:
-        ValueError: for weights that do not say their configuration, or whose vocabulary is gone.
+        ValueError: for weights that are not there or do not say their configuration, or whose vocabulary is gone.
     """
+    source = find_weights(source)
     metadata = read_metadata(source)
     if CONFIG_TEXT not in metadata:
         raise ValueError(f"{source} does not say its configuration; is it of `python -m {recipe} train`?")

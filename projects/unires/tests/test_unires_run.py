@@ -243,3 +243,10 @@ def test_export_predict_and_eval(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "toy_mres_two_val/part/mIoU" in capsys.readouterr().out
     assert main(["predict", str(tmp_path / "photo.png"), "--expression", "?", "--output", str(out), *weights]) == 2
     assert "unires: expression 0 is '?'" in capsys.readouterr().err
+    answers = (out / "answers.jsonl").read_text()
+    two = [str(tmp_path / "photo.png")] * 2
+    assert main(["predict", *two, *asked, "--output", str(out), *weights, "--threshold", "3"]) == 2
+    assert capsys.readouterr().err.count("threshold must be in [0, 1]") == 1  # once, not of each image
+    assert (out / "answers.jsonl").read_text() == answers
+    assert main(["export", str(tmp_path / "none.safetensors"), str(tmp_path / "x.safetensors")]) == 2
+    assert "no weights file" in capsys.readouterr().err
