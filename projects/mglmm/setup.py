@@ -12,6 +12,7 @@ setup(
         "mglmm.data",
         "mglmm.data.readers",
         "mglmm.data.wordings",
+        "mglmm.evaluation",
         "mglmm.masks",
         "mglmm.metrics",
         "mglmm.toy",

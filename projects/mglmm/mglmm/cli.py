@@ -40,11 +40,49 @@ def _parser() -> argparse.ArgumentParser:
     ask.add_argument("--temperature", type=float, default=0.0)
     _add_weights(ask)
     ask.set_defaults(run=_ask)
+
+    scored = commands.add_parser("eval", help="score a predictions file; with --weights write it first")
+    scored.add_argument("protocol", help="gcg, mgsc, res, gres, reasonseg or captions")
+    scored.add_argument("predictions", type=Path, metavar="FILE.jsonl")
+    scored.add_argument("--truth", required=True, metavar="FILE", help="USCDF, or the name of a source (toy_mgsc_val)")
+    scored.add_argument("--images", type=Path, metavar="DIR", help="of a USCDF file; default: beside it")
+    scored.add_argument("--most", type=int, metavar="N", help="the first N images alone")
+    scored.add_argument(
+        "--teacher-forced", action="store_true", help="give the model the true text: masks alone are its own"
+    )
+    _add_weights(scored, required=False)
+    scored.set_defaults(run=_eval)
     return parser
 
 
-def _add_weights(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--weights", required=True, metavar="FILE", help="that a run wrote")
+def _eval(arguments: argparse.Namespace) -> int:
+    from mglmm.data.source import Source, uscdf_source
+    from mglmm.evaluation import predict, questions, score, table
+    from partglee.data.catalog import get_dataset
+
+    source: Source
+    if Path(arguments.truth).is_file():
+        source = uscdf_source(arguments.truth, arguments.images or Path(arguments.truth).parent)
+    else:
+        source = get_dataset(arguments.truth).options["opened"]()
+    records = list(questions(source, most=arguments.most))
+    if arguments.weights:
+        count = predict(
+            _loaded(arguments), records, arguments.predictions, images=source.images,
+            teacher_forced=arguments.teacher_forced,
+        )  # fmt: skip
+        print(f"{count} answers -> {arguments.predictions}")
+    print(
+        table(
+            f"{arguments.protocol} of {arguments.predictions}",
+            score(arguments.protocol, arguments.predictions, records),
+        )
+    )
+    return 0
+
+
+def _add_weights(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    parser.add_argument("--weights", required=required, metavar="FILE", help="that a run wrote")
     parser.add_argument("--device", help="default: a GPU where there is one")
     parser.add_argument("--set", dest="overrides", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"))
 

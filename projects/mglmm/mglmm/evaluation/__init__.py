@@ -1,0 +1,99 @@
+"""Scores of predictions files: grounded captions, masks that sentences mean, captions; and writing such files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mglmm.data.loader import pixels_of
+from mglmm.data.record import Record
+from mglmm.data.source import Source
+from mglmm.evaluation.grounded import grounded_captions
+from mglmm.evaluation.predictions import Pair, Predicted, read_predictions, write_predictions
+from mglmm.evaluation.segmentation import captions, reasoning, referring
+
+__all__ = [
+    "PROTOCOLS",
+    "Pair",
+    "Predicted",
+    "captions",
+    "grounded_captions",
+    "predict",
+    "questions",
+    "read_predictions",
+    "reasoning",
+    "referring",
+    "score",
+    "table",
+    "write_predictions",
+]
+
+PROTOCOLS: Mapping[str, Callable[..., dict[str, float]]] = {
+    "gcg": grounded_captions, "mgsc": grounded_captions, "res": referring, "gres": referring, "reasonseg": reasoning,
+    "captions": captions,
+}  # fmt: skip
+
+
+def questions(source: Source, *, seed: int = 0, most: int | None = None) -> Iterator[Record]:
+    """The records of a source as an evaluation asks them: drawn once, the same for the same seed."""
+    for index in range(len(source) if most is None else min(most, len(source))):
+        record = source.draw(index, np.random.default_rng([seed, index]))
+        if record is not None:
+            yield record
+
+
+def predict(
+    model: Any, records: Iterable[Record], file: str | Path, *, images: Path | None = None, teacher_forced: bool = False
+) -> int:
+    """Ask a `SegCap` about records, and write what it says. Returns how many.
+
+    Args:
+        images: folder that file names are relative to.
+        teacher_forced: give it the true answer, so that the masks alone are its own; the file says so.
+    """
+
+    def lines() -> Iterator[tuple[str, dict[str, Any]]]:
+        for record in records:
+            pixels = pixels_of(record, images)
+            question = record.turns[-2].text
+            if teacher_forced:
+                answer = model.teacher_forced(pixels, question, record.turns[-1].marked)
+            else:
+                answer = model(pixels, question)
+            yield record.name, answer.to_dict()
+
+    return write_predictions(lines(), file)
+
+
+def score(protocol: str, file: str | Path, records: Iterable[Record]) -> dict[str, float]:
+    """The numbers of a predictions file.
+
+    Raises:
+        ValueError: for an unknown protocol, or a file that does not fit the records.
+    """
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"no protocol {protocol!r}; there are {', '.join(PROTOCOLS)}")
+    pairs = list(read_predictions(file, records))
+    results = PROTOCOLS[protocol](pairs)
+    forced = sum(pair.said is not None and pair.said.teacher_forced for pair in pairs)
+    return {**results, "teacher forced": float(forced)} if forced else results
+
+
+def table(title: str, results: Mapping[str, float]) -> str:
+    """Markdown; what is measured in two ways stands side by side."""
+    forced = " (teacher-forced: the true text was given)" if results.get("teacher forced") else ""
+    styles = [style for style in ("reference", "strict") if any(name.startswith(f"{style}/") for name in results)]
+    lines = [f"{title}{forced}", ""]
+    plain = {name: value for name, value in results.items() if name.partition("/")[0] not in styles}
+    if plain:
+        lines += ["| measure | |", "|---|---|", *(f"| {name} | {value:.2f} |" for name, value in plain.items()), ""]
+    if styles:
+        names = dict.fromkeys(name.partition("/")[2] for name in results if name.partition("/")[0] in styles)
+        lines += [f"| measure | {' | '.join(styles)} |", f"|---|{'---|' * len(styles)}"]
+        for name in names:
+            cells = [f"{results[f'{style}/{name}']:.2f}" for style in styles]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines).rstrip() + "\n"

@@ -1,0 +1,117 @@
+"""Predictions files that any system can write, JSON Lines: one line for each record that was asked about.
+
+    {"name": "r1", "size": [H, W], "text": "A dog.", "phrases": [{"span": [2, 5], "segmentation": {"size", "counts"},
+     "score": 0.9}], "no_target": false, "teacher_forced": false}
+
+`name` is that of a record of USCDF; `text` is plain, spans are characters of it; no phrase = no target.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mglmm.data.record import Record
+from partglee.basics.files import read_json_lines, whole_file
+from partglee.basics.masks import decode, encode_segmentation, is_finite
+
+
+class Said(NamedTuple):
+    """A phrase of a prediction."""
+
+    text: str
+    segmentation: Any
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """One line."""
+
+    name: str
+    text: str
+    phrases: tuple[Said, ...]
+    no_target: bool
+    teacher_forced: bool = False
+
+    def masks(self, size: tuple[int, int]) -> NDArray[np.bool_]:
+        """(N, H, W)."""
+        rows = [decode(one.segmentation, *size) for one in self.phrases]
+        return np.stack(rows) if rows else np.zeros((0, *size), bool)
+
+    def union(self, size: tuple[int, int]) -> NDArray[np.bool_]:
+        """(H, W), empty where it says that there is nothing."""
+        if self.no_target:
+            return np.zeros(size, bool)
+        return united(self.masks(size))
+
+
+def united(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(N, H, W) -> (H, W), empty for none."""
+    union: NDArray[np.bool_] = np.logical_or.reduce(masks, axis=0)
+    return union
+
+
+class Pair(NamedTuple):
+    """A record and what was said to it; None: nothing was."""
+
+    record: Record
+    said: Predicted | None
+
+
+def write_predictions(lines: Iterable[tuple[str, Mapping[str, Any]]], file: str | Path) -> int:
+    """(record's name, `Answer.to_dict()`) to a file that appears whole. Returns how many."""
+    count = 0
+    with whole_file(Path(file)) as beside, beside.open("w", encoding="utf-8") as stream:
+        for name, line in lines:
+            stream.write(json.dumps({"name": name, **line}, ensure_ascii=False) + "\n")
+            count += 1
+    return count
+
+
+def read_predictions(file: str | Path, records: Iterable[Record]) -> Iterator[Pair]:
+    """Every record with its prediction, in the order of the file; records without one come last.
+
+    Raises:
+        ValueError: for a line of another form, a record that is not asked about or comes twice, or a mask that cannot
+            be read; the message has the line and the record.
+    """
+    known = {record.name: record for record in records}
+    left = dict(known)
+    for number, _, entry in read_json_lines(file, "predictions file"):
+        where = f"line {number} of '{file}'"
+        try:
+            name = str(entry["name"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{where} has no name of a record") from error
+        if name not in known:
+            raise ValueError(f"{where}: no record {name!r} is asked about")
+        if name not in left:
+            raise ValueError(f"{where}: record {name!r} was answered before")
+        record = left.pop(name)
+        yield Pair(record, _predicted(entry, record, f"{where}, record {name!r}"))
+    for record in left.values():
+        yield Pair(record, None)
+
+
+def _predicted(entry: Mapping[str, Any], record: Record, where: str) -> Predicted:
+    try:
+        text = str(entry.get("text", ""))
+        phrases = []
+        for row, one in enumerate(entry.get("phrases", ())):
+            start, end = (int(value) for value in one.get("span", (0, 0)))
+            score = float(one.get("score", 1.0))
+            if not is_finite(score):
+                raise ValueError(f"phrase {row} has the score {score}")
+            encode_segmentation(one["segmentation"], record.size, what=f"phrase {row}")
+            phrases.append(Said(text[start:end], one["segmentation"], score))
+        none = bool(entry.get("no_target", not phrases))
+        return Predicted(record.name, text, tuple(phrases), none, bool(entry.get("teacher_forced", False)))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{where}: {error!r:.160}") from error

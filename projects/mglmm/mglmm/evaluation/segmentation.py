@@ -1,0 +1,94 @@
+"""Masks that a sentence means, united: RES, GRES, ReasonSeg, from predictions files. Captions without masks too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mglmm.data.loader import true_masks
+from mglmm.evaluation.predictions import Pair, united
+from mglmm.metrics import cider_d, lisa_meters
+from mglmm.metrics.meteor import meteor, tokenised
+from partglee.evaluation import ReferringEvaluator
+
+
+def referring(pairs: Iterable[Pair]) -> dict[str, float]:
+    """RES and GRES: the numbers of `partglee.evaluation.ReferringEvaluator`, with exact integers at the size of the
+    image; and the same as LISA-like code prints them (`lisa/...`).
+
+    "No target" is an answer without masks; a record that nobody answered is a miss.
+    """
+    evaluator = ReferringEvaluator()
+    counts = []
+    for number, (record, said) in enumerate(pairs):
+        truth = united(true_masks(record))
+        if said is None:
+            evaluator.process_missing((number, 0), truth)
+            counts.append((0, int(truth.sum())))
+            continue
+        shown = said.union(record.size)
+        evaluator.process((number, 0), shown, truth, says_no_target=said.no_target)
+        counts.append((int((shown & truth).sum()), int((shown | truth).sum())))
+    results = {name: float(value) for name, value in evaluator.evaluate().items() if isinstance(value, (int, float))}
+    if counts:
+        printed = lisa_meters(counts)
+        results |= {f"lisa/{name}": 100 * float(printed[name]) for name in ("gIoU", "cIoU")}
+    return results
+
+
+def reasoning(pairs: Iterable[Pair], ignored: Mapping[str, NDArray[np.bool_]] | None = None) -> dict[str, float]:
+    """ReasonSeg: `gIoU` and `cIoU` from exact integers, the same as LISA's meters print them (`lisa/...`), and as MGLMM
+    counts, with what is to be ignored as background (`mglmm/...`); in percent.
+
+    Args:
+        ignored: record's name -> (H, W) pixels that count for nobody.
+    """
+    native: list[tuple[int, int]] = []
+    background: list[tuple[int, int]] = []
+    for record, said in pairs:
+        truth = united(true_masks(record))
+        shown = said.union(record.size) if said is not None else np.zeros(record.size, bool)
+        background.append(intersection_union(shown, truth))
+        native.append(intersection_union(shown, truth, (ignored or {}).get(record.name)))
+    if not native:
+        raise ValueError("no record is asked about")
+    shares = [inter / union if union else 1.0 for inter, union in native]
+    total = sum(union for _, union in native)
+    results = {
+        "gIoU": 100 * float(np.mean(shares)),
+        "cIoU": 100 * sum(inter for inter, _ in native) / total if total else float("nan"),
+    }
+    for style, counts in (("lisa", native), ("mglmm", background)):
+        printed = lisa_meters(counts)
+        results |= {f"{style}/{name}": 100 * float(printed[name]) for name in ("gIoU", "cIoU")}
+    return results
+
+
+def intersection_union(
+    shown: NDArray[np.bool_], truth: NDArray[np.bool_], ignored: NDArray[np.bool_] | None = None
+) -> tuple[int, int]:
+    """Pixels of both, and of either; ignored ones left out."""
+    counts = np.ones(truth.shape, bool) if ignored is None else ~ignored
+    return int((shown & truth & counts).sum()), int(((shown | truth) & counts).sum())
+
+
+def captions(pairs: Sequence[Pair]) -> dict[str, float]:
+    """CIDEr-D and METEOR of plain captions, in percent; records of one image are each other's references. SPICE is not
+    computed: it exists in Java alone."""
+    of_image: dict[str, list[str]] = {}
+    said: dict[str, str] = {}
+    for record, predicted in pairs:
+        of_image.setdefault(record.image, []).append(tokenised(record.turns[-1].text))
+        if predicted is not None:
+            said.setdefault(record.image, tokenised(predicted.text))
+    references = list(of_image.values())
+    texts = [said.get(image, "") for image in of_image]
+    if not references:
+        raise ValueError("no record is asked about")
+    return {
+        "CIDEr": 100 * float(np.mean(cider_d(references, texts))),
+        "METEOR": 100 * meteor(references, texts),
+        "unanswered": float(sum(image not in said for image in of_image)),
+    }
