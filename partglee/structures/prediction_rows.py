@@ -5,6 +5,7 @@ N rows (objects and parts together), (H, W) the image size in pixels.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, overload
@@ -116,17 +117,19 @@ class PredictionRows:
             IndexError: for a row that is not there.
             TypeError: for something else.
         """
-        if isinstance(rows, (int, np.integer)) and not isinstance(rows, bool):
-            if not -len(self) <= rows < len(self):
-                raise IndexError(f"there is no row {rows} in {len(self)} rows")
-            return self._row(int(rows) % len(self))
         if isinstance(rows, slice):
             return self.select(range(len(self))[rows])
-        if isinstance(rows, np.ndarray) or (isinstance(rows, Sequence) and not isinstance(rows, str)):
-            given = np.asarray(rows)
-            return self.select(torch.as_tensor(given if given.size else given.astype(np.int64)))
-        if isinstance(rows, Tensor):
-            return self.select(rows)
+        given = rows.cpu().numpy() if isinstance(rows, Tensor) else rows
+        if isinstance(given, (np.ndarray, np.integer, int)) or (
+            isinstance(given, Sequence) and not isinstance(given, (str, bytes))
+        ):
+            array = np.asarray(given)
+            if array.dtype.kind in "iu" and array.ndim == 0:
+                if not -len(self) <= array < len(self):
+                    raise IndexError(f"there is no row {array} in {len(self)} rows")
+                return self._row(int(array) % len(self))
+            if array.ndim == 1 and (array.dtype.kind in "iub" or not array.size):
+                return self.select(torch.as_tensor(array if array.size else array.astype(np.int64)))
         raise TypeError(f"expected a row number, a slice, row numbers or a bool for each row, got {rows!r:.60}")
 
     def __repr__(self) -> str:
@@ -215,30 +218,43 @@ class PredictionRows:
 
     # -- choosing ------------------------------------------------------------------------------------------------
 
-    def select(self, rows: Sequence[int] | Tensor) -> Self:
+    def select(self, rows: Sequence[int] | Tensor, *, keep_parts: bool = False) -> Self:
         """Keep some rows, in the order given. Parts whose object is dropped go with it; parents are re-indexed, and
         `ids` stay.
 
         Args:
-            rows: row numbers, or an (N,) bool tensor.
+            rows: row numbers (negative ones from the end), or an (N,) bool tensor.
+            keep_parts: parts stay whose object is dropped; their object is not known then.
 
         Raises:
             IndexError: for a row that is not there.
             ValueError: for a row given twice, or a bool tensor of another length.
         """
+        chosen = self._select(rows, keep_parts=keep_parts)
+        if not len(chosen) and (dropped := len(self._select(rows, keep_parts=True))):
+            warnings.warn(
+                f"the {dropped} chosen rows are parts of objects that are not chosen, and went with them; "
+                "select(rows, keep_parts=True) keeps them",
+                UserWarning, stacklevel=2,
+            )  # fmt: skip
+        return chosen
+
+    def _select(self, rows: Sequence[int] | Tensor, *, keep_parts: bool = False) -> Self:
         if isinstance(rows, Tensor) and rows.dtype == torch.bool:
             if tuple(rows.shape) != (len(self),):
                 raise ValueError(f"a bool selection must be ({len(self)},), got {tuple(rows.shape)}")
             rows = rows.nonzero().flatten()
         chosen = [int(row) for row in rows]
         for row in chosen:
-            if not 0 <= row < len(self):
+            if not -len(self) <= row < len(self):
                 raise IndexError(f"there is no row {row} in {len(self)} rows")
+        chosen = [row % len(self) for row in chosen]
         if len(set(chosen)) < len(chosen):
             raise ValueError(f"rows to select must differ, got {chosen}")
         parents = self.parent.tolist()
         kept = set(chosen)
-        chosen = [row for row in chosen if parents[row] < 0 or parents[row] in kept]
+        if not keep_parts:
+            chosen = [row for row in chosen if parents[row] < 0 or parents[row] in kept]
         new_row = {row: i for i, row in enumerate(chosen)}
         index = torch.tensor(chosen, dtype=torch.long, device=self.boxes.device)
         return replace(
@@ -262,7 +278,7 @@ class PredictionRows:
         """
         part_threshold = score_threshold if part_score_threshold is None else part_score_threshold
         threshold = torch.where(self.level == Level.OBJECT, float(score_threshold), float(part_threshold))
-        return self.select(self.scores >= threshold)
+        return self._select(self.scores >= threshold)
 
     def to(self, device: torch.device | str) -> Self:
         """The same prediction with its tensors on a device."""

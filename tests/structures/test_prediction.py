@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from typing import Any
 
 import numpy as np
@@ -113,9 +114,21 @@ class TestSelect:
         with pytest.raises(ValueError, match=r"must be \(5,\), got \(3,\)"):
             make().select(torch.ones(3, dtype=torch.bool))
 
+    def test_parts_alone(self) -> None:
+        """Without their objects they go, and that is said; or they stay, of no known object."""
+        with pytest.warns(UserWarning, match=r"the 2 chosen rows are parts of objects .*keep_parts=True"):
+            assert make()[[0, 3]].names == []
+        kept = make().select([0, 3], keep_parts=True)
+        assert kept.names == ["wheel", "door"] and kept.parent.tolist() == [-1, -1]
+        assert [row.id for row in kept] == [1, 4]
+        assert make()[make().level == Level.PART].names == ["wheel"], "the one of nobody"
+
     def test_wrong_rows(self) -> None:
         with pytest.raises(IndexError, match="no row 7"):
             make().select([7])
+        with pytest.raises(IndexError, match="no row -6"):
+            make().select([-6])
+        assert make().select([-4]).names == make().select([1]).names
         with pytest.raises(ValueError, match="must differ"):
             make().select([1, 1])
 
@@ -124,6 +137,9 @@ class TestSelect:
         assert make().filter(0.85, part_score_threshold=0.1).names == ["person", "wheel"]
         assert make().filter(0.5).names == ["wheel", "car", "person", "door"]
         assert len(make().filter(1.1)) == 0
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert make().filter(1.0, part_score_threshold=0.4).names == []  # as documented, without a word
 
     def test_nothing_left(self) -> None:
         empty = make().select([])

@@ -61,11 +61,16 @@ class TestRows:
         assert prediction[np.array([False, True, True, False, False, False])].names == ["car", "bus"]
         assert prediction[prediction.scores > 0.6].names == ["car", "bus", "door"]
         assert len(prediction[[]]) == 0 and len(prediction[[True] + [False] * 5]) == 0  # a wheel without its bus
+        assert prediction[torch.tensor(1)].name == prediction[np.array(1)].name == "car"
+        assert prediction[[-1, 1]].names == prediction[[5, 1]].names and len(prediction[[-1, 1]])
         for row_number in (6, -7):
             with pytest.raises(IndexError, match=f"no row {row_number} in 6 rows"):
                 prediction[row_number]
         with pytest.raises(TypeError, match="expected a row number"):
             prediction["car"]  # type: ignore[call-overload]
+        for rows in ([0.5], [[0, 1]], torch.tensor(True), True, None, b"a", ["0"]):
+            with pytest.raises(TypeError, match="expected a row number"):
+                prediction[rows]  # type: ignore[call-overload]
 
     def test_repr_tells(self) -> None:
         prediction = make()
