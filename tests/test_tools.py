@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 from pathlib import Path
@@ -116,6 +117,23 @@ def test_a_photo_is_timed_against_a_rival(
     told = capsys.readouterr().out
     for clock in ("wall", "processor"):
         assert re.search(rf"{clock}: partglee \d+ ms \(.*\), YOLOX-Nano \d+ ms \(.*\), ratio \d", told)
+
+
+def test_the_demo_shows_people_and_clothes_without_any_data(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PARTGLEE_DATASETS", str(tmp_path))
+    given = argparse.Namespace(photos=[], vocabulary=None)
+    shown = {name: (Path(photo), vocabulary) for name, photo, vocabulary, _ in demo.photos(given) if name in BUNDLED}
+    assert set(shown) == BUNDLED and all(photo.is_file() for photo, _ in shown.values())
+    assert "coat" in shown["photographer"][1].part_names
+    told = capsys.readouterr().out
+    assert (
+        "car_parts_val is not under $PARTGLEE_DATASETS" in told and "cars with their parts, which are not ours" in told
+    )
+
+
+BUNDLED = {"officer", "photographer"}
 
 
 def test_the_demo_shows_what_the_weights_are_best_at_where_it_is(

@@ -18,11 +18,18 @@ from partglee.data import get_dataset
 from partglee.structures import Vocabulary
 
 EXPECTED = Path(__file__).with_name("demo_photos.yaml")
+PHOTOS = Path(__file__).resolve().parents[1] / "docs" / "photos"
+# Photos that travel with the library, and what is asked of them.
+BUNDLED = {
+    "officer.jpg": "person: hair, eye, ear, nose, mouth",
+    "photographer.jpg": "person: hair, coat, trousers",
+}
 # Photos that training has not seen, of the data sets that the shipped weights are best at, and what is asked of them.
 BEST = {
     "car_parts_val": "car: wheel, door, mirror, headlight, taillight, bumper, hood, windshield, trunk, window",
     "clothing_val": "partglee_tiny",
 }
+SHOWS = {"car_parts_val": "cars with their parts", "clothing_val": "people in what they wear"}
 OF_EACH = 2
 OWN_PHOTO = """Your own photo, with all names that these weights know, or with those that you are after:
     .venv/bin/partglee predict PHOTO.jpg
@@ -74,6 +81,8 @@ def photos(arguments: argparse.Namespace) -> Iterator[tuple[str, Any, Vocabulary
             print(f"{name}: {entry['coco']} of COCO val2017 is not under $PARTGLEE_DATASETS/coco; left out")
         else:
             yield name, image, Vocabulary(entry["vocabulary"]), entry["expected"]
+    for file_name, vocabulary in BUNDLED.items():
+        yield Path(file_name).stem, PHOTOS / file_name, Vocabulary.parse(vocabulary), []
     for name, vocabulary in BEST.items():
         for file in photos_of(name):
             yield f"{name}_{file.stem}", file, Vocabulary.parse(vocabulary), []
@@ -84,7 +93,10 @@ def photos_of(dataset: str) -> list[Path]:
     try:
         records = get_dataset(dataset).read()
     except (OSError, ValueError):
-        print(f"{dataset} is not under $PARTGLEE_DATASETS (datasets/README.md says how to get it); left out")
+        print(
+            f"{dataset} is not under $PARTGLEE_DATASETS (datasets/README.md says how to get it); left out, and with it "
+            f"the photos of {SHOWS.get(dataset, dataset)}, which are not ours to copy"
+        )
         return []
     return [Path(records[row].file) for row in range(min(OF_EACH, len(records)))]
 
