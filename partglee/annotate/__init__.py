@@ -9,11 +9,12 @@
 """
 
 from partglee.annotate.columns import COLUMNS, Column, register_column
+from partglee.annotate.item import Item
 from partglee.annotate.job import Failure, Finished, Job, open_job
 from partglee.annotate.local import JobStopped, Summary, run_local
 from partglee.annotate.recipe import Recipe, list_recipes, read_recipe
 from partglee.annotate.sample import Description, Region, Sample
-from partglee.annotate.sources import Item, Source, open_source
+from partglee.annotate.sources import Source, open_source
 from partglee.annotate.stage import Resources, Stage, list_stages, register_stage
 from partglee.annotate.stages import register_all
 

@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 
 from partglee import __version__
+from partglee.annotate import lance_tables
+from partglee.annotate.item import Item
 from partglee.annotate.recipe import Recipe
-from partglee.annotate.sources import Item
-from partglee.annotate.tables import IMAGES, REGIONS
+from partglee.annotate.tables import FORMS, IMAGES, REGIONS, schema_of
 from partglee.basics.files import read_json, read_json_lines, whole_file, write_json
 
 _DIGEST = 16  # bytes of an id's digest
@@ -149,7 +150,7 @@ class Job:
 
     def table(self, name: str, shard: int) -> Path:
         """File of a shard's rows of the table `images` or `regions`."""
-        return self.folder / name / f"{shard:06d}.{self.recipe.tables}"
+        return self.folder / name / f"{shard:06d}{FORMS[self.recipe.tables]}"
 
     def archive(self, shard: int) -> Path:
         """File of a shard's images and regions in WebDataset's form."""
@@ -179,14 +180,15 @@ class Job:
         """All failures of finished shards, in order of the input."""
         return (failure for finished in self.markers() for failure in finished.failures)
 
-    def write_errors(self) -> int:
-        """`errors.jsonl`, whole; how many there are."""
-        count = 0
+    def conclude(self) -> None:
+        """What the end of a run writes, whole: `errors.jsonl`, and the newest version of Lance's data sets."""
         with whole_file(self.folder / "errors.jsonl") as beside, beside.open("w", encoding="utf-8") as stream:
             for failure in self.failures():
                 stream.write(json.dumps(asdict(failure)) + "\n")
-                count += 1
-        return count
+        if self.recipe.tables == "lance":
+            for name in (IMAGES, REGIONS):
+                files = (self.table(name, int(shard)) for shard in np.flatnonzero(self.finished()))
+                lance_tables.commit(files, self.folder / f"{name}.lance", schema_of(name))
 
     def tidy(self) -> None:
         """Remove what a run that was killed left unfinished. Only for whoever has the folder's lock."""
@@ -196,6 +198,9 @@ class Job:
                 for file in folder.iterdir():
                     if file.is_file() and file.name.startswith(".") and file.name != ".lock":
                         file.unlink(missing_ok=True)
+            if name in (IMAGES, REGIONS):
+                named = folder.glob(f"*{FORMS['lance']}")
+                lance_tables.remove_loose(named, self.folder / f"{name}.lance")
 
 
 def open_job(folder: str | Path) -> Job:

@@ -91,7 +91,7 @@ def run_local(
             driver.run(min(workers, len(todo)), devices)
         finally:
             driver.end()
-            job.write_errors()
+            job.conclude()
         return summary
 
 

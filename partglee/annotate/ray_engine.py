@@ -78,7 +78,7 @@ def run_ray(
                             f"{job.folder / 'errors.jsonl'} says why"
                         )
         finally:
-            job.write_errors()
+            job.conclude()
         return summary
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from partglee.annotate.columns import known_column
 from partglee.annotate.stage import Stage, build_stage
+from partglee.annotate.tables import FORMS
 from partglee.basics.files import read_yaml
 from partglee.basics.names import nearest
 
@@ -25,7 +26,7 @@ class Recipe:
     seed: int = 0
     shard_size: int = 64  # images that are begun, written and lost together
     time_limit: float = 300.0  # seconds that one image may take in one stage
-    tables: str = "parquet"  # or "jsonl", which needs no further library
+    tables: str = "parquet"  # or "lance"; "jsonl" needs no further library
     webdataset: bool = False  # tars of images with their regions beside the tables
 
     def identity(self) -> dict[str, Any]:
@@ -146,7 +147,7 @@ def _check_values(values: Mapping[str, Any], source: str) -> None:
     limit = values.get("time_limit", 1.0)
     if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not limit > 0:
         raise ValueError(f"{source}: time_limit must be seconds above 0, got {limit!r}")
-    if values.get("tables", "parquet") not in ("parquet", "jsonl"):
-        raise ValueError(f"{source}: tables must be parquet or jsonl, got {values['tables']!r}")
+    if values.get("tables", "parquet") not in tuple(FORMS):
+        raise ValueError(f"{source}: tables must be one of {', '.join(FORMS)}, got {values['tables']!r}")
     if not isinstance(values.get("webdataset", False), bool):
         raise ValueError(f"{source}: webdataset must be true or false, got {values['webdataset']!r}")

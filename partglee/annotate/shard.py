@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass, field
 
 from partglee.annotate.archive import write_archive
 from partglee.annotate.columns import missing
+from partglee.annotate.item import Item
 from partglee.annotate.job import Failure, Finished, Job
 from partglee.annotate.sample import Sample
-from partglee.annotate.sources import Item, load
+from partglee.annotate.sources import load
 from partglee.annotate.stage import Stage
 from partglee.annotate.tables import IMAGES, REGIONS, Row, image_row, read_table, region_rows, write_table
 from partglee.basics.disk import DiskFull

@@ -1,5 +1,5 @@
-"""Where images come from: files, COCO files and data sets by name, tars, tables. Listing costs no image; `load` reads
-one, in the process that works on it.
+"""Where images come from: files, COCO files and data sets by name, tars, SA-1B, tables. Listing costs no image; `load`
+reads one, in the process that works on it.
 """
 
 from __future__ import annotations
@@ -7,26 +7,18 @@ from __future__ import annotations
 import glob
 import hashlib
 import io
-import tarfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from partglee.annotate.extras import pyarrow_parquet
+from partglee.annotate import source_tables, source_tars
+from partglee.annotate.item import Item
 from partglee.annotate.sample import Region, Sample
 
 DATASET = "dataset:"  # before the name of a registered data set
-_TABLE = (".parquet", ".pq")
+SA1B = "sa1b:"  # before a tar, a folder or a pattern of SA-1B's download
 _REGIONS = ("region.name", "region.level", "region.box", "region.parent")
-
-
-class Item(NamedTuple):
-    """One image of the input list: its id, what a person calls it, and how to read it."""
-
-    image_id: str
-    file: str
-    how: dict[str, Any]  # JSON
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +34,8 @@ def open_source(inputs: str | Sequence[str], *, images: str | None = None, masks
 
     Args:
         inputs: files, folders, globs; `annotations.json` (COCO's form); `dataset:NAME`; `*.tar` of WebDataset;
-            `*.parquet`, or folders of them, with a column `image` (bytes, or a path) and perhaps `image_id`.
+            `sa1b:PLACE`, a tar or folder of SA-1B with its masks; `*.parquet`, or folders of them, or `*.lance`, with a
+            column `image` (bytes, or a path) and perhaps `image_id`.
         images: folder of the images of a COCO file; None = the file's own folder.
         masks: annotations bring their masks too, and one without is that image's failure.
 
@@ -62,10 +55,17 @@ def open_source(inputs: str | Sequence[str], *, images: str | None = None, masks
     if kind == "coco":
         columns = (*_REGIONS, "region.mask") if masks else _REGIONS
         return Source(columns=columns, items=_annotated(named, images, masks))
+    if masks:
+        raise ValueError(f"masks=True (--masks) goes with a COCO file, the input is {kind}")
+    if kind == "sa1b":
+        places = [entry.removeprefix(SA1B) for entry in named]
+        return Source(columns=source_tars.SA1B_COLUMNS, items=_listed(source_tars.of_sa1b, places))
     if kind == "tars":
-        return Source(columns=(), items=_of_tars(named))
+        return Source(columns=(), items=_listed(source_tars.of_tars, named))
+    if kind == "lance":
+        return Source(columns=(), items=_listed(source_tables.of_lance, named))
     if kind == "tables":
-        return Source(columns=(), items=_of_tables(named))
+        return Source(columns=(), items=_listed(source_tables.of_parquet, named, source_tables.PARQUET))
     return Source(columns=(), items=_of_files(named))
 
 
@@ -73,11 +73,19 @@ def _kind(entry: str) -> str:
     suffix = Path(entry).suffix.lower()
     if entry.startswith(DATASET) or suffix == ".json":
         return "coco"
+    if entry.startswith(SA1B):
+        return "sa1b"
     if suffix == ".tar":
         return "tars"
-    if suffix in _TABLE or (Path(entry).is_dir() and any(child.suffix in _TABLE for child in Path(entry).iterdir())):
+    if suffix == source_tables.LANCE:
+        return "lance"
+    if suffix in source_tables.PARQUET or (Path(entry).is_dir() and _with(Path(entry), source_tables.PARQUET)):
         return "tables"
     return "files"
+
+
+def _with(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    return sorted(child for child in folder.iterdir() if child.suffix in suffixes)
 
 
 def _of_files(named: Sequence[str]) -> Iterator[Item]:
@@ -142,45 +150,14 @@ def _annotated(named: Sequence[str], images: str | None, masks: bool) -> Iterato
             yield Item(name.as_posix(), str(record.file), {"file": str(record.file), "regions": regions})
 
 
-def _of_tars(named: Sequence[str]) -> Iterator[Item]:
-    from partglee.data.images import IMAGE_SUFFIXES
-
+def _listed(
+    list_them: Callable[[list[Path]], Iterator[Item]], named: Sequence[str], suffixes: Sequence[str] = ()
+) -> Iterator[Item]:
+    """Items of all places that are named; of a folder those with such a suffix where any are given."""
+    places: list[Path] = []
     for path in _expanded(named):
-        try:
-            with tarfile.open(path, "r:") as tar:
-                for member in tar:
-                    if member.isfile() and Path(member.name).suffix.lower() in IMAGE_SUFFIXES:
-                        how = {"tar": str(path.absolute()), "at": member.offset_data, "bytes": member.size}
-                        yield Item(f"{path.stem}/{member.name}", f"{path}/{member.name}", how)
-        except (tarfile.TarError, EOFError) as error:
-            raise ValueError(f"{path} is no tar, or is cut off ({error}); uncompressed tars are read") from error
-
-
-def _of_tables(named: Sequence[str]) -> Iterator[Item]:
-    parquet = pyarrow_parquet()
-    files: list[Path] = []
-    for entry in named:
-        path = Path(entry)
-        files += sorted(p for p in path.iterdir() if p.suffix in _TABLE) if path.is_dir() else _expanded([entry])
-    for path in files:
-        table = parquet.ParquetFile(path)
-        names = table.schema_arrow.names
-        if "image" not in names:
-            raise ValueError(f"{path} has no column `image` (bytes, {{bytes, path}} or a path); it has {names}")
-        row = 0
-        for group in range(table.num_row_groups):
-            ids = _ids(table, group, names)
-            for place, image_id in enumerate(ids or range(row, row + table.metadata.row_group(group).num_rows)):
-                name = str(image_id) if ids else f"{path.stem}/{image_id}"
-                yield Item(name, f"{path}:{row}", {"table": str(path.absolute()), "group": group, "row": place})
-                row += 1
-
-
-def _ids(table: Any, group: int, names: Sequence[str]) -> list[Any] | None:
-    if "image_id" not in names:
-        return None
-    ids: list[Any] = table.read_row_group(group, columns=["image_id"]).column(0).to_pylist()
-    return ids
+        places += _with(path, suffixes) if suffixes and path.is_dir() else [path]
+    yield from list_them(places)
 
 
 def _expanded(named: Sequence[str]) -> list[Path]:
@@ -211,42 +188,23 @@ def load(item: Item, *, seed: int, keep_content: bool = False) -> Sample:
     if "nothing" in item.how:  # a job without images, as benchmarks run
         sample.size = (1, 1)
         return sample
+    if "fails" in item.how:
+        raise ValueError(item.how["fails"])
     from partglee.data.images import read_image  # late, as it loads torch
 
-    content = _content(item.how)
-    sample.content = content if keep_content else None
-    if isinstance(content, bytes):
-        sample.image = read_image(_opened(content))
-    else:
+    if "file" in item.how:
         sample.image = read_image(item.how["file"])
         sample.content = Path(item.how["file"]).read_bytes() if keep_content else None
+    else:
+        content = (source_tars if "tar" in item.how else source_tables).content(item.how)
+        sample.image = read_image(_opened(content))
+        sample.content = content if keep_content else None
     height, width = sample.image.shape[:2]
     sample.size = (int(height), int(width))
     sample.regions = [_region(entry, sample.size, n) for n, entry in enumerate(item.how.get("regions", ()))]
+    if "sa1b" in item.how:
+        sample.regions = source_tars.sa1b_regions(item.how["sa1b"], sample.size)
     return sample
-
-
-def _content(how: Mapping[str, Any]) -> bytes | None:
-    if "tar" in how:
-        with open(how["tar"], "rb") as stream:
-            stream.seek(how["at"])
-            return stream.read(how["bytes"])
-    if "table" in how:
-        value = _row_group(how["table"], how["group"]).column(0)[how["row"]].as_py()
-        if isinstance(value, Mapping):
-            value = value.get("bytes") or value.get("path")
-        return value if isinstance(value, bytes) else Path(str(value)).read_bytes()
-    return None
-
-
-_last_group: dict[tuple[str, int], Any] = {}  # rows of one group are asked for one after the other
-
-
-def _row_group(file: str, group: int) -> Any:
-    if (file, group) not in _last_group:
-        _last_group.clear()
-        _last_group[file, group] = pyarrow_parquet().ParquetFile(file).read_row_group(group, columns=["image"])
-    return _last_group[file, group]
 
 
 def _opened(content: bytes) -> Any:

@@ -1,6 +1,7 @@
 """What a job leaves behind: a table of images and a table of regions, a file of each for every shard.
 
-The schema is the catalogue's contract; `docs/annotate.md` says it in words.
+The schema is the catalogue's contract; `docs/annotate.md` says it in words. Of Lance the file of a shard names the
+fragments that hold its rows, see `partglee.annotate.lance_tables`.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from partglee.annotate.extras import pyarrow, pyarrow_parquet
+from partglee.annotate.lance_tables import dataset_of, read_fragments, write_fragments
 from partglee.annotate.sample import Description, Region, Sample
-from partglee.basics.files import read_json_lines, whole_file
+from partglee.basics.files import read_json, read_json_lines, whole_file
 
 IMAGES, REGIONS = "images", "regions"
+FORMS = {"parquet": ".parquet", "jsonl": ".jsonl", "lance": ".fragments"}  # of tables -> suffix of a shard's file
 Row = dict[str, Any]
 
 
@@ -73,14 +76,17 @@ def sample_of(image: Mapping[str, Any], regions: Sequence[Mapping[str, Any]]) ->
 
 
 def write_table(rows: Sequence[Row], file: Path, table: str) -> None:
-    """Write rows of the table `images` or `regions`, whole: `.parquet` or `.jsonl`."""
+    """Write rows of the table `images` or `regions`, whole, in the form that the suffix says."""
     with whole_file(file) as beside:
-        if file.suffix == ".jsonl":
+        if file.suffix == FORMS["lance"]:
+            content = pyarrow().Table.from_pylist(list(rows), schema=schema_of(table))
+            beside.write_text(json.dumps(write_fragments(content, dataset_of(file))), encoding="utf-8")
+        elif file.suffix == FORMS["jsonl"]:
             with beside.open("w", encoding="utf-8") as stream:
                 for row in rows:
                     stream.write(json.dumps(row, separators=(",", ":")) + "\n")
         else:
-            content = pyarrow().Table.from_pylist(list(rows), schema=_schema(table))
+            content = pyarrow().Table.from_pylist(list(rows), schema=schema_of(table))
             pyarrow_parquet().write_table(content, beside, compression="zstd")
 
 
@@ -90,8 +96,10 @@ def read_table(file: Path) -> list[Row]:
     Raises:
         ValueError: for a damaged one.
     """
-    if file.suffix == ".jsonl":
+    if file.suffix == FORMS["jsonl"]:
         return [row for _, _, row in read_json_lines(file, "table")]
+    if file.suffix == FORMS["lance"]:
+        return read_fragments(read_json(file, "table"), dataset_of(file))
     try:
         rows: list[Row] = pyarrow_parquet().read_table(file, partitioning=None).to_pylist()
     except (OSError, pyarrow().ArrowException) as error:
@@ -99,7 +107,8 @@ def read_table(file: Path) -> list[Row]:
     return rows
 
 
-def _schema(table: str) -> Any:
+def schema_of(table: str) -> Any:
+    """The columns of the table `images` or `regions` as pyarrow has them."""
     pa = pyarrow()
     image = [("image_id", pa.string()), ("image", pa.string()), ("height", pa.int32()), ("width", pa.int32())]
     if table == IMAGES:

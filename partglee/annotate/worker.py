@@ -11,7 +11,7 @@ from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
-from partglee.annotate.extras import pyarrow_parquet
+from partglee.annotate.extras import of_tables
 from partglee.annotate.job import open_job
 from partglee.annotate.shard import READ, WRITE, JobError, Work, finish, run_items
 from partglee.annotate.stage import Stage
@@ -41,8 +41,7 @@ def work_on_shards(folder: str, stages: Sequence[Stage], pipe: Connection, beat:
     name = WRITE
     try:
         job = open_job(folder)
-        if job.recipe.tables == "parquet":
-            pyarrow_parquet()  # seconds, which the first shard would seem to take
+        of_tables(job.recipe.tables)  # seconds, which the first shard would seem to take
         for stage in stages:
             name = stage.name
             stage.open()

@@ -84,6 +84,7 @@ def _add_run(actions: Any) -> None:
 def run_job(arguments: argparse.Namespace) -> int:
     """Run or go on; status 1 when images failed."""
     from partglee.annotate import Job, open_source, read_recipe
+    from partglee.annotate.extras import of_tables
 
     for name in ("workers", "threads"):
         if getattr(arguments, name) < 1:
@@ -95,10 +96,7 @@ def run_job(arguments: argparse.Namespace) -> int:
     recipe = read_recipe(arguments.recipe, arguments.overrides)
     source = open_source(arguments.inputs, images=arguments.images, masks=arguments.masks)
     recipe.check(source.columns)
-    if recipe.tables == "parquet":
-        from partglee.annotate.extras import pyarrow
-
-        pyarrow()  # told before anything runs
+    of_tables(recipe.tables)  # what is not installed is told before anything runs
     if arguments.check:
         print(f"{recipe.name}: {' -> '.join(['read', *(stage.name for stage in recipe.stages), 'write'])}; it fits")
         return 0

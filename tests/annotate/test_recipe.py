@@ -44,7 +44,7 @@ def test_values_reach_stages_and_engine() -> None:
         ({"stages": ["sleep"], "shard_sise": 3}, "did you mean 'shard_size'"),
         ({"stages": ["sleep"], "shard_size": 0}, "shard_size must be a whole number"),
         ({"stages": ["sleep"], "time_limit": 0}, "time_limit must be seconds"),
-        ({"stages": ["sleep"], "tables": "csv"}, "parquet or jsonl"),
+        ({"stages": ["sleep"], "tables": "csv"}, "one of parquet, jsonl, lance"),
         ({"stages": [{"seconds": 1}]}, "stage 0 must be"),
     ],
 )

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from partglee.annotate import open_source
+from partglee.annotate import open_source, read_recipe
+from partglee.annotate.shard import run_items
 from partglee.annotate.sources import load
 from partglee.basics.masks import decode
+from partglee.data.prepare.sa1b import prepare_shard
 from partglee.data.prepare.visual_genome import main as visual_genome_main
 from partglee.structures import Vocabulary
 from partglee.testing import write_toy_dataset
@@ -122,6 +124,59 @@ def test_data_sets_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     assert visual_genome_main([]) == 0
     genome = [load(item, seed=0) for item in open_source("dataset:vg_train_joint").items]
     assert len(genome) == 3 and {region.level for sample in genome for region in sample.regions} == {"object", "part"}
+
+
+def test_sa1b_as_it_is_downloaded(tmp_path: Path) -> None:
+    """Levels of the recipe are those that `prepare_sa1b.py` writes, of a tar and of the folder it was unpacked to."""
+    MINIATURES["sa1b"](tmp_path, num_images=3, seed=3)
+    tar = tmp_path / "SA1B" / "sa_000000.tar"
+    prepare_shard(tar, tmp_path / "SA1B")
+    truth = json.loads((tmp_path / "SA1B" / "annotations" / "sa_000000.json").read_text())
+    with tarfile.open(tar) as stream:
+        stream.extractall(tmp_path / "sa_000000", filter="data")
+    recipe = read_recipe("sa1b_hierarchy", ["masks_of_model.enabled=false", "filter_size.min_pixels=1",
+                                            "filter_duplicates.iou=1"])  # fmt: skip
+    for place in (f"sa1b:{tmp_path}/SA1B/sa_*0.tar", f"sa1b:{tmp_path / 'sa_000000'}"):
+        source = open_source(place)
+        recipe.check(source.columns)
+        items = list(source.items)
+        assert [item.image_id for item in items] == [
+            f"sa_000000/{entry['file_name'][10:]}" for entry in truth["images"]
+        ]
+        assert all("counts" not in json.dumps(item.how) for item in items), "masks are not copied to the input list"
+        rows = run_items(list(enumerate(items)), recipe.stages, seed=0)
+        assert not rows.failures
+        for number, image in enumerate(truth["images"]):
+            wanted = [entry for entry in truth["annotations"] if entry["image_id"] == image["id"]]
+            found = [row for row in rows.regions if row["position"] == number]
+            first = wanted[0]["id"]
+            assert [row["parent"] for row in found] == [entry.get("parent_id", first - 1) - first for entry in wanted]
+            assert [row["level"] == "part" for row in found] == [entry["category_id"] == 2 for entry in wanted]
+            assert [row["mask"]["counts"] for row in found] == [entry["segmentation"]["counts"] for entry in wanted]
+            assert {row["scores"][0]["value"] for row in found} == {0.97} and {row["score"] for row in found} == {0.95}
+        assert {row["level"] for row in rows.regions} == {"object", "part"}
+
+
+def test_sa1b_files_that_are_alone_or_damaged_are_named(tmp_path: Path) -> None:
+    MINIATURES["sa1b"](tmp_path, num_images=4, seed=3)
+    with tarfile.open(tmp_path / "SA1B" / "sa_000000.tar") as stream:
+        stream.extractall(tmp_path / "d", filter="data")
+    (tmp_path / "d" / "sa_1.json").unlink()
+    (tmp_path / "d" / "sa_2.jpg").unlink()
+    (tmp_path / "d" / "sa_3.json").write_text("{}")
+    content = json.loads((tmp_path / "d" / "sa_4.json").read_text())
+    picture(1).save(tmp_path / "d" / "sa_4.jpg")
+    assert content["image"]["height"] != 6
+    rows = run_items(list(enumerate(open_source(f"sa1b:{tmp_path / 'd'}").items)), [], seed=0)
+    told = {failure.image_id: failure.reason for failure in rows.failures}
+    assert sorted(told) == [f"d/sa_{n}.jpg" for n in (1, 2, 3, 4)]
+    for number, words in enumerate(["sa_1.json is not", "sa_2.jpg is not", "not as SA-1B's", "it has (6, 8)"], start=1):
+        assert words in told[f"d/sa_{number}.jpg"]
+    with pytest.raises(ValueError, match="holds no images of SA-1B"):
+        (tmp_path / "e").mkdir()
+        list(open_source(f"sa1b:{tmp_path / 'e'}").items)
+    with pytest.raises(ValueError, match="goes with a COCO file, the input is sa1b"):
+        open_source(f"sa1b:{tmp_path / 'd'}", masks=True)
 
 
 def test_an_image_has_a_seed_of_its_own(tmp_path: Path) -> None:

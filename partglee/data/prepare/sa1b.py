@@ -110,11 +110,8 @@ def _sorted(
                 yield made
 
 
-def levels_of(content: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]] | str:
-    """The image entry and annotations of one file of the download, or what is wrong with it.
-
-    Annotations have their `row`, and the row of their `parent` (-1 for none), in this image.
-    """
+def masks_of(content: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]] | str:
+    """The image entry and annotations of one file of the download, without empty masks; or what is wrong with it."""
     try:
         raw = json.loads(content)
         image = raw["image"]
@@ -136,9 +133,18 @@ def levels_of(content: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]] | s
             return f"{len(damaged)} damaged masks"
         if not all(len(one["bbox"]) == 4 and np.isfinite(one["bbox"]).all() for one in masks):
             return "boxes that are not four numbers"
-        small = np.stack([shrink(one["segmentation"]) for one in masks]) if masks else np.zeros((0, 1, 1), bool)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         return f"not as SA-1B's files are ({error!r:.80})"
+    return entry, masks
+
+
+def levels_of(content: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]] | str:
+    """As `masks_of`, the annotations with their level, their `row`, and the row of their `parent` (-1 for none)."""
+    found = masks_of(content)
+    if isinstance(found, str):
+        return found
+    entry, masks = found
+    small = np.stack([shrink(one["segmentation"]) for one in masks]) if masks else np.zeros((0, 1, 1), bool)
     levels = hierarchy(small, [one["area"] for one in masks])
     annotations = [
         {
