@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from partglee.annotate import Region, Sample, masks, read_recipe
 from partglee.annotate.columns import missing
@@ -151,6 +153,76 @@ def save_sam2(folder: Path) -> None:
     transformers.Sam2Processor(images, target_size=64).save_pretrained(folder)
 
 
+def save_onnx_pair(folder: Path) -> None:
+    """An encoder that gives the mean colour, and a decoder whose mask is the box it is asked for, where that is bright.
+
+    What goes in and comes out has the names, types and shapes of the real pair.
+    """
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    def model(
+        name: str, nodes: list[Any], inputs: dict[str, list[int]], output: str, constants: dict[str, Any]
+    ) -> None:
+        values = [helper.make_tensor_value_info(key, TensorProto.FLOAT, shape) for key, shape in inputs.items()]
+        graph = helper.make_graph(nodes, name, values, [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)],
+                                  [numpy_helper.from_array(np.array(v), k) for k, v in constants.items()])  # fmt: skip
+        made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+        made.ir_version = 8
+        save(made, folder / f"{name}.onnx")
+
+    node = helper.make_node
+    model(
+        "encoder", [node("GlobalAveragePool", ["input"], ["embedding"])], {"input": [1, 3, 1024, 1024]}, "embedding", {}
+    )
+    inputs = {"image_embeddings": [1, 3, 1, 1], "point_coords": [1, 2, 2], "point_labels": [1, 2],
+              "mask_input": [1, 1, 256, 256], "has_mask_input": [1], "orig_im_size": [2]}  # fmt: skip
+    nodes = [
+        node("ReduceMax", ["orig_im_size"], ["longest"], keepdims=0), node("Div", ["longest", "side"], ["back"]),
+        node("Mul", ["point_coords", "back"], ["corners"]), node("Reshape", ["corners", "four"], ["xyxy"]),
+        node("Split", ["xyxy", "ones"], ["x0", "y0", "x1", "y1"]),
+        node("Cast", ["orig_im_size"], ["whole"], to=TensorProto.INT64), node("Split", ["whole", "pair"], ["h1", "w1"]),
+        node("Squeeze", ["h1"], ["h"]), node("Squeeze", ["w1"], ["w"]),
+        node("Range", ["zero", "h", "one"], ["rows"]), node("Range", ["zero", "w", "one"], ["columns"]),
+        node("Cast", ["rows"], ["y_row"], to=TensorProto.FLOAT), node("Cast", ["columns"], ["x"], to=TensorProto.FLOAT),
+        node("Reshape", ["y_row", "upright"], ["y"]),
+        node("Sub", ["x", "x0"], ["right_of"]), node("Sub", ["x1", "x"], ["left_of"]),
+        node("Sub", ["y", "y0"], ["below"]), node("Sub", ["y1", "y"], ["above"]),
+        node("Min", ["right_of", "left_of"], ["across"]), node("Min", ["below", "above"], ["down"]),
+        node("Min", ["across", "down"], ["inside"]), node("ReduceMean", ["image_embeddings"], ["mean"], keepdims=0),
+        node("Relu", ["mean"], ["shade"]),
+        node("Mul", ["inside", "shade"], ["flat"]), node("Unsqueeze", ["flat", "front"], ["masks"]),
+    ]  # fmt: skip
+    constants = {"side": np.float32(1024), "four": np.array([4]), "ones": np.array([1, 1, 1, 1]), "zero": np.int64(0),
+                 "one": np.int64(1), "pair": np.array([1, 1]), "upright": np.array([-1, 1]),
+                 "front": np.array([0, 1])}  # fmt: skip
+    model("sam", nodes, inputs, "masks", constants)
+
+
+def test_an_onnx_pair(tmp_path: Path) -> None:
+    pytest.importorskip("onnx", reason="onnx is not installed")
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    save_onnx_pair(tmp_path)
+    stage = build("masks", segmenter="onnx", weights=str(tmp_path), stability=0.1)
+    assert [file.name for file in stage.weight_files()] == ["encoder.onnx", "sam.onnx"]
+    assert stage.tag().count("+") == 1, "the hashes of both"
+    stage.open()
+    one = sample(boxed("a", 4, 6, 21, 31), boxed("b", 40, 10, 55, 38))
+    one.image[:] = 255
+    stage.run([one])
+    for region in one.regions:
+        x0, y0, x1, y1 = (int(value) for value in region.box)
+        wanted = np.zeros((40, 60), bool)
+        wanted[y0 + 1 : y1, x0 + 1 : x1] = True  # between the corners
+        assert np.array_equal(masks.decode(region.mask), wanted)
+        assert 0.4 < region.scores["stability"] < 0.8
+    dark = sample(boxed("a", 4, 6, 21, 31))
+    stage.run([dark])
+    assert dark.regions[0].dropped == "masks: its box has an empty mask", "pixels reach the decoder"
+    (tmp_path / "sam.onnx").unlink()
+    with pytest.raises(ValueError, match=r"sam\.onnx"):
+        build("masks", segmenter="onnx", weights=str(tmp_path)).open()
+
+
 PROMPT = {"hidden_size": 16, "image_size": 64, "patch_size": 16}
 DECODER = {"hidden_size": 16, "mlp_dim": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
            "iou_head_hidden_dim": 16}  # fmt: skip
@@ -259,6 +331,49 @@ def test_wrong_captions_are_dropped_by_clip_score(plugs: Any, normalisation: str
     assert wrong_dropped >= 0.9 * right.count(False) > 0
     assert right_dropped <= 0.1 * right.count(True)
     assert all("clip" in region.scores for region in one.regions)
+
+
+TINY_CLIP = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16},
+    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+}
+
+
+@pytest.mark.parametrize("normalisation", ["cosine", "scaled", "softmax"])
+def test_clip_score_of_an_open_clip_model(tmp_path: Path, normalisation: str) -> None:
+    """With weights of chance, as no trained pair can be had here: numbers are those that the model itself gives."""
+    import open_clip
+    from safetensors.torch import save_file
+
+    (tmp_path / "tiny-clip-of-a-test.json").write_text(json.dumps(TINY_CLIP))
+    open_clip.add_model_config(tmp_path)
+    torch.manual_seed(0)
+    model, _, see = open_clip.create_model_and_transforms("tiny-clip-of-a-test")
+    model.eval()
+    save_file(model.state_dict(), tmp_path / "tiny.safetensors")
+    stage = build("filter_clip", model="tiny-clip-of-a-test", weights=str(tmp_path / "tiny.safetensors"),
+                  normalisation=normalisation, threshold=-1.0, distractors=["a photo"])  # fmt: skip
+    assert ":" in stage.tag(), "the weights' hash"
+    stage.open()
+    texts = ["the left dog", "a cat", "the left dog"]
+    one = sample(*(boxed("dog", 20 * n, 0, 20 * n + 20, 40, caption=text) for n, text in enumerate(texts)))
+    one.image[:] = np.random.default_rng(0).integers(0, 255, one.image.shape)
+    stage.run([one])
+    with torch.no_grad():
+        words = model.encode_text(open_clip.get_tokenizer("tiny-clip-of-a-test")([*texts, "a photo"]), normalize=True)
+        for n, region in enumerate(one.regions):
+            crop = see(Image.fromarray(one.image[:, 20 * n : 20 * n + 20]))
+            cosines = model.encode_image(crop[None], normalize=True) @ words.T
+            others = [row for row, text in enumerate([*texts, "a photo"]) if text != texts[n]]
+            share = torch.cat([cosines[0, n : n + 1], cosines[0, others]]).mul(100).softmax(0)[0]
+            wanted = {"cosine": cosines[0, n], "scaled": 2.5 * cosines[0, n].clamp(min=0), "softmax": share}
+            assert region.scores["clip"] == pytest.approx(float(wanted[normalisation]), abs=1e-4)
+            assert not region.dropped
+    with pytest.raises(ValueError, match="open_clip does not load"):
+        build("filter_clip", model="no-such-clip", weights="").open()
+    with pytest.raises(ValueError, match="open_clip does not load 'local-dir:"):
+        build("filter_clip", model=f"local-dir:{tmp_path / 'nothing'}").open()
 
 
 def test_wrong_captions_are_dropped_by_a_listener(plugs: Any) -> None:

@@ -14,6 +14,7 @@ from partglee.annotate.sample import Pixels, Sample
 from partglee.annotate.stage import Stage
 
 NORMALISATIONS = ("cosine", "scaled", "softmax")
+_WHOLE = ("local-dir:", "hf-hub:")  # architecture, weights and tokenizer in one place, as open_clip has them
 
 
 class Scorer(Protocol):
@@ -61,8 +62,9 @@ class FilterClip(Stage):
     The paper names neither model nor normalisation; plain cosines rarely pass 0.35, so 0.5 is of a normalised score.
 
     Args:
-        model: architecture and weights as open_clip names them ("ViT-B-32", "openai" or a file), with `weights`; or
-            `module:attribute` that is called with `weights` and gives a `Scorer`.
+        model: architecture and weights as open_clip names them ("ViT-B-32", "openai" or a file), with `weights`;
+            "local-dir:FOLDER" or "hf-hub:NAME", which hold both; or `module:attribute` that is called with `weights`
+            and gives a `Scorer`.
         normalisation: "cosine", "scaled" or "softmax".
         threshold: the least score that is kept.
         distractors: texts that "softmax" sets beside each caption, besides the other captions of the image.
@@ -91,10 +93,14 @@ class FilterClip(Stage):
         self._scorer: Any = None
 
     def weight_files(self) -> Sequence[Path]:
+        if self.model.startswith(_WHOLE[0]):
+            return sorted(Path(self.model.partition(":")[2]).glob("*.safetensors"))
         return (Path(self.weights),) if Path(self.weights).is_file() else ()
 
     def open(self) -> None:
-        if ":" in self.model:
+        if self.model.startswith(_WHOLE):
+            self._scorer = open_clip_scorer(self.model, "")
+        elif ":" in self.model:
             self._scorer = resolve(self.model, {}, "scorer")(self.weights)
         else:
             self._scorer = open_clip_scorer(self.model, self.weights)

@@ -18,7 +18,9 @@ from partglee.annotate.stage import Stage
 class FilterListener(Stage):
     """Drops regions whose caption leads a referring model to another mask.
 
-    The listener must not be the model that made masks or captions, or it agrees with its own mistakes.
+    The listener must not be the model that made masks or captions, or it agrees with its own mistakes. One whose masks
+    are poor finds the right thing with a small IoU; `margin` asks which region it means, and not how well it draws.
+    `tools/measure_listener.py` chooses both numbers for a listener on scenes with planted mistakes.
 
     Args:
         listener: "partglee" (a model with a text tower), or `module:attribute` that is called with `weights` and
@@ -26,16 +28,30 @@ class FilterListener(Stage):
             that has a `mask` (H, W), such as `rela:Predictor.from_pretrained` or `unires:Predictor.from_pretrained`.
         weights: of the listener.
         threshold: the least IoU that is kept.
+        margin: the least by which the IoU with the region exceeds that with any other region of its level that is kept
+            and has a mask, -1 to 1; 0 keeps what fits its own region best. None = do not compare.
         device: None = a GPU when there is one.
     """
 
     inputs = ("image", "region.mask", "region.caption")
-    outputs = ("region.scores.listener",)
+    outputs = ("region.scores.listener", "region.scores.listener_margin")
+    version = "2"
 
-    def __init__(self, *, listener: str, weights: str, threshold: float = 0.5, device: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        listener: str,
+        weights: str,
+        threshold: float = 0.5,
+        margin: float | None = None,
+        device: str | None = None,
+    ) -> None:
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold must be in 0..1, got {threshold}")
-        self.listener, self.weights, self.threshold, self.device = listener, weights, threshold, device
+        if margin is not None and not -1 <= margin <= 1:
+            raise ValueError(f"margin must be in -1..1, got {margin}")
+        self.listener, self.weights, self.device = listener, weights, device
+        self.threshold, self.margin = threshold, margin
         self._find: Any = None
 
     def weight_files(self) -> Sequence[Path]:
@@ -50,14 +66,23 @@ class FilterListener(Stage):
             if not regions:
                 continue
             answers = self._find(sample.image, [str(region.caption) for region in regions])
-            for region, answer in zip(regions, answers, strict=True):
-                assert region.mask is not None
-                found, wanted = np.asarray(answer.mask, bool), masks.decode(region.mask)
-                union = np.logical_or(found, wanted).sum()
-                overlap = float(np.logical_and(found, wanted).sum() / union) if union else 0.0
-                region.scores["listener"] = overlap
-                if overlap < self.threshold:
-                    region.dropped = f"{self.name}: IoU {overlap:.3f} < {self.threshold:g}"
+            shapes = [region.mask for region in regions if region.mask is not None]
+            found = [masks.encode(np.asarray(answer.mask, bool)) for answer in answers]
+            sizes = {tuple(mask["size"]) for mask in (*found, *shapes)}
+            if len(found) != len(regions) or len(sizes) > 1:
+                raise ValueError(f"the listener gives {len(found)} masks for {len(regions)} captions, of sizes {sizes}")
+            overlaps = masks.ious(found, shapes)  # [caption, region]
+            for row, region in enumerate(regions):
+                own = float(overlaps[row, row])
+                others = [
+                    overlaps[row, n] for n, other in enumerate(regions) if n != row and other.level == region.level
+                ]
+                region.scores["listener"] = own
+                region.scores["listener_margin"] = margin = own - float(max(others, default=0.0))
+                if own < self.threshold:
+                    region.dropped = f"{self.name}: IoU {own:.3f} < {self.threshold:g}"
+                elif self.margin is not None and margin < self.margin:
+                    region.dropped = f"{self.name}: IoU {own:.3f} is {margin:+.3f} beside another region's"
 
 
 def _partglee(weights: str, *, device: str | None) -> Callable[..., Any]:
