@@ -393,6 +393,84 @@ def test_wrong_captions_are_dropped_by_a_listener(plugs: Any) -> None:
     assert one.regions[0].scores["listener"] == 1.0
 
 
+def test_a_listener_that_draws_badly_is_asked_which_region_it_means(plugs: Any) -> None:
+    """Its masks are the left half of what it means, and of "both" everything."""
+
+    def listen(image: Any, expressions: Sequence[str]) -> list[Any]:
+        answers = []
+        for text in expressions:
+            mask = torch.zeros(40, 60, dtype=torch.bool)
+            if text in ("left", "both"):
+                mask[:, :10] = True
+            if text in ("right", "both"):
+                mask[:, 40:50] = True
+            answers.append(SimpleNamespace(mask=mask))
+        return answers
+
+    plugs.make = lambda weights, device: listen
+    texts = ["left", "left", "both", "none"]
+    halves = [(0, 20), (40, 60), (0, 20), (0, 20)]
+
+    def told(**values: Any) -> Sample:
+        one = sample()
+        for text, (x0, x1) in zip(texts, halves, strict=True):
+            mask = np.zeros((40, 60), bool)
+            mask[:, x0:x1] = True
+            one.regions.append(boxed("dog", x0, 0, x1, 40, mask=masks.encode(mask), caption=text))
+        for n in (0, 2, 3):  # alone with the second one each
+            alone = sample(one.regions[n].copy(), one.regions[1].copy())
+            stage = build("filter_listener", listener=f"{HERE}:make", weights="", **values)
+            stage.open()
+            stage.run([alone])
+            one.regions[n], second = alone.regions
+        one.regions[1] = second
+        return one
+
+    plain = told(threshold=0.3)
+    assert [region.scores["listener"] for region in plain.regions] == pytest.approx([0.5, 0, 1 / 3, 0])
+    assert [region.scores["listener_margin"] for region in plain.regions] == pytest.approx([0.5, -0.5, 0, 0])
+    assert [bool(region.dropped) for region in plain.regions] == [False, True, False, True]
+    compared = told(threshold=0.01, margin=0.05)
+    assert [region.dropped.partition(": ")[2] for region in compared.regions] == [
+        "", "IoU 0.000 < 0.01", "IoU 0.333 is +0.000 beside another region's", "IoU 0.000 < 0.01",
+    ]  # fmt: skip
+    part = sample(*(r.copy() for r in plain.regions[:2]))
+    part.regions[0].level = "part"
+    part.regions[0].caption = "both"
+    stage = build("filter_listener", listener=f"{HERE}:make", weights="", threshold=0.0)
+    part.regions[1].dropped = ""
+    stage.open()
+    stage.run([part])
+    assert part.regions[0].scores["listener_margin"] == pytest.approx(1 / 3), "objects are no rivals of a part"
+    with pytest.raises(ValueError, match="margin must be in"):
+        build("filter_listener", listener="a:b", weights="", margin=2)
+
+
+def test_a_listener_is_asked_about_the_mirrored_image_too(plugs: Any) -> None:
+    asked: list[tuple[int, str]] = []
+
+    def listen(image: Any, expressions: Sequence[str]) -> list[Any]:
+        """All that is bright, and that it was asked."""
+        asked.extend((int(image[0, 0, 0]), text) for text in expressions)
+        return [SimpleNamespace(mask=torch.from_numpy(image[..., 0] > 100)) for _ in expressions]
+
+    plugs.make = lambda weights, device: listen
+    mask = np.zeros((40, 60), bool)
+    mask[:, :15] = True
+    one = sample(boxed("dog", 0, 0, 15, 40, mask=masks.encode(mask), caption="Leftmost dog, right of a leftover"))
+    one.image[:, :15] = 250
+    stage = build("filter_listener", listener=f"{HERE}:make", weights="", mirror=True)
+    stage.open()
+    stage.run([one])
+    assert one.regions[0].scores["listener"] == 1.0, "its answers are turned back"
+    assert asked == [(250, "Leftmost dog, right of a leftover"), (0, "rightmost dog, left of a leftover")]
+
+    plugs.make = lambda weights, device: lambda image, texts: [SimpleNamespace(mask=np.ones((4, 4), bool))]
+    stage.open()
+    with pytest.raises(ValueError, match="gives 1 masks for 1 captions, of sizes"):
+        stage.run([one])
+
+
 def test_models_of_the_projects_listen(tmp_path: Path) -> None:
     """The tiny ReLA of its own tests, with weights of chance: it is asked as a trained one would be."""
     helpers = pytest.importorskip("rela_helpers", reason="the project ReLA is not beside the library")
