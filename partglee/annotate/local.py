@@ -91,6 +91,7 @@ def run_local(
             driver.run(min(workers, len(todo)), devices)
         finally:
             driver.end()
+            job.tidy()  # of workers that were ended while they wrote: where the disk is full, that is room
             job.conclude()
         return summary
 

@@ -254,6 +254,54 @@ def test_a_full_disk_is_one_line_and_the_job_goes_on(tmp_path: Path, monkeypatch
     assert run_local(job).rows == 30
 
 
+LIMITED = """
+import hashlib, resource, sys
+from pathlib import Path
+from annotate_stages import job_of
+from partglee.annotate import run_local
+if __name__ == "__main__":
+    words = [hashlib.sha256(bytes([n])).hexdigest() for n in range(48)]
+    names = [f"{n:03d}" + "/".join(words[:n]) for n in range(48)]  # later ones take more room, packed too
+    job = job_of(Path(sys.argv[1]), names, [{"stage": "invent", "regions": 40}], tables=sys.argv[2])
+    if sys.argv[3] != "0":
+        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), hard))
+    run_local(job, workers=2)
+"""
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_no_room_for_some_shards(tmp_path: Path, form: str) -> None:
+    """A limit of the system on the size of a file, which larger shards exceed: what was written stays, whole."""
+    pytest.importorskip("resource", reason="this system has no limits of files")
+    if form == "parquet":
+        pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    whole = run_limited(tmp_path / "whole", form, 0)
+    assert whole.returncode == 0, whole.stderr
+    sizes = [file.stat().st_size for file in sorted((tmp_path / "whole" / "regions").iterdir())]
+    limit = (sizes[0] + sizes[-1]) // 2
+    assert 8192 < sizes[0] < limit < sizes[-1], f"multiprocessing itself writes 4096 bytes; sizes are {sizes}"
+    stopped = run_limited(tmp_path / "out", form, limit)
+    assert stopped.returncode == 1
+    assert "(what is finished stays; the next run goes on)" in stopped.stderr.splitlines()[-1]
+    job = open_job(tmp_path / "out")
+    finished = int(job.finished().sum())
+    assert 0 < finished < job.num_shards
+    names = [file.name for file in (tmp_path / "out").rglob("*") if file.name.startswith(".") and file.name != ".lock"]
+    assert not names, "nothing cut off is left"
+    assert run_limited(tmp_path / "out", form, 0).returncode == 0
+    assert content(open_job(tmp_path / "out")) == content(open_job(tmp_path / "whole"))
+
+
+def run_limited(folder: Path, form: str, limit: int) -> subprocess.CompletedProcess[str]:
+    script = folder.parent / "limited.py"
+    script.write_text(LIMITED)
+    here = Path(__file__).resolve()
+    paths = os.pathsep.join([str(here.parents[2]), str(here.parent)])
+    arguments = [sys.executable, str(script), str(folder), form, str(limit)]
+    return subprocess.run(arguments, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True)
+
+
 def _raise(error: Exception) -> None:
     raise error
 
