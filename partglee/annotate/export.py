@@ -27,11 +27,16 @@ class Exported(NamedTuple):
 def samples(job: Job) -> Iterator[Sample]:
     """Every image of finished shards with its regions, without pixels; one shard in memory at a time."""
     for finished in job.markers():
-        regions: dict[str, list[Mapping[str, Any]]] = {}
-        for row in read_table(job.table(REGIONS, finished.shard)):
-            regions.setdefault(row["image_id"], []).append(row)
-        for row in read_table(job.table(IMAGES, finished.shard)):
-            yield sample_of(row, regions.get(row["image_id"], []))
+        yield from samples_of(job, finished.shard)
+
+
+def samples_of(job: Job, shard: int) -> Iterator[Sample]:
+    """The images of one finished shard."""
+    regions: dict[str, list[Mapping[str, Any]]] = {}
+    for row in read_table(job.table(REGIONS, shard)):
+        regions.setdefault(row["image_id"], []).append(row)
+    for row in read_table(job.table(IMAGES, shard)):
+        yield sample_of(row, regions.get(row["image_id"], []))
 
 
 def export(job: Job, target: Path, *, to: str = "coco", images: Path | None = None, empty: bool = False) -> Exported:

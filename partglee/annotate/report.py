@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from partglee.annotate import masks
-from partglee.annotate.export import samples
+from partglee.annotate.export import samples_of
 from partglee.annotate.job import Job
 from partglee.annotate.sample import Region, Sample
+from partglee.annotate.sources import pixels_of
 from partglee.basics.files import whole_file
 
 _BINS = 20
@@ -96,11 +97,12 @@ def write_report(job: Job, target: Path, *, pictures: int = 12, seed: int = 0) -
     """
     statistics = Statistics()
     chosen = _Chosen(pictures, seed)
-    for sample in samples(job):
-        statistics.add(sample)
-        chosen.offer("", sample)
-        for name in {region.dropped.partition(":")[0] for region in sample.regions if region.dropped}:
-            chosen.offer(name, sample)
+    for finished in job.markers():
+        for sample in samples_of(job, finished.shard):
+            statistics.add(sample)
+            chosen.offer("", sample, finished.shard)
+            for name in sorted({region.dropped.partition(":")[0] for region in sample.regions if region.dropped}):
+                chosen.offer(name, sample, finished.shard)
     failures: Counter[tuple[str, str]] = Counter()
     for failure in job.failures():
         failures[failure.stage, failure.reason.partition(":")[0]] += 1
@@ -115,20 +117,21 @@ class _Chosen:
 
     def __init__(self, count: int, seed: int) -> None:
         self.count, self.chance = count, np.random.default_rng(seed)
-        self.kinds: dict[str, list[tuple[float, int, Sample]]] = {}
+        self.kinds: dict[str, list[tuple[float, int, Sample, int]]] = {}
         self.offered = 0
 
-    def offer(self, kind: str, sample: Sample) -> None:
+    def offer(self, kind: str, sample: Sample, shard: int) -> None:
         self.offered += 1
         heap = self.kinds.setdefault(kind, [])
-        entry = (float(self.chance.random()), self.offered, sample)
+        entry = (float(self.chance.random()), self.offered, sample, shard)
         if len(heap) < self.count:
             heapq.heappush(heap, entry)
         elif self.count:
             heapq.heappushpop(heap, entry)
 
-    def of(self, kind: str) -> list[Sample]:
-        return [sample for _, _, sample in sorted(self.kinds.get(kind, ()), key=lambda entry: entry[1])]
+    def of(self, kind: str) -> list[tuple[Sample, int]]:
+        """(image, its shard)."""
+        return [entry[2:] for entry in sorted(self.kinds.get(kind, ()), key=lambda entry: entry[1])]
 
 
 # -- the page --------------------------------------------------------------------------------------------------------
@@ -168,10 +171,10 @@ def _page(job: Job, statistics: Statistics, failures: Counter[tuple[str, str]], 
     for name, bins in sorted(statistics.scores.items()):
         named = [(f"{k / _BINS:.2f}", bins[k]) for k in range(_BINS)]
         yield f"<h2>Score {html.escape(name)}, of all regions</h2>" + _bars(named)
-    yield "<h2>Random images</h2>" + "".join(_figure(sample, "") for sample in chosen.of(""))
+    yield "<h2>Random images</h2>" + "".join(_figure(job, *entry, "") for entry in chosen.of(""))
     for name, count in statistics.dropped.most_common():
         yield f"<h2>Dropped by {html.escape(name)}: {count}</h2>"
-        yield "".join(_figure(sample, name) for sample in chosen.of(name))
+        yield "".join(_figure(job, *entry, name) for entry in chosen.of(name))
 
 
 def _table(rows: Sequence[tuple[str, Any]]) -> str:
@@ -202,7 +205,7 @@ def _cloud(counts: Sequence[tuple[str, int]]) -> str:
     return f"<p class=cloud>{' '.join(words)}</p>"
 
 
-def _figure(sample: Sample, dropped_by: str) -> str:
+def _figure(job: Job, sample: Sample, shard: int, dropped_by: str) -> str:
     """The image with the regions that count, or with those that one filter dropped."""
     shown = [r for r in sample.regions if (r.dropped.partition(":")[0] == dropped_by if dropped_by else not r.dropped)]
     lines = [
@@ -210,18 +213,18 @@ def _figure(sample: Sample, dropped_by: str) -> str:
     ] + (["..."] if len(shown) > 8 else [])
     lines += [one.text for one in sample.descriptions] if not dropped_by else []
     text = "<br>".join(html.escape(line) for line in [sample.image_id, *lines])
-    picture = _picture(sample, shown)
+    picture = _picture(job, sample, shard, shown)
     image = f'<img src="data:image/jpeg;base64,{picture}" alt="">' if picture else "<em>the image cannot be read</em>"
     return f"<figure>{image}<figcaption>{text}</figcaption></figure>"
 
 
-def _picture(sample: Sample, shown: Sequence[Region]) -> str | None:
-    from partglee.data.images import read_image
+def _picture(job: Job, sample: Sample, shard: int, shown: Sequence[Region]) -> str | None:
     from partglee.structures import Prediction
     from partglee.visualization import draw_prediction
 
     try:
-        pixels = read_image(sample.file)
+        item = next(item for _, item in job.items(shard) if item.image_id == sample.image_id)
+        pixels = pixels_of(item)
         boxed = [region for region in shown if region.box is not None]
         arrays = [masks.decode(region.mask) if region.mask else _filled(region, pixels.shape[:2]) for region in boxed]
         prediction = Prediction(

@@ -14,7 +14,8 @@ from typing import Any
 
 from partglee.annotate import source_tables, source_tars
 from partglee.annotate.item import Item
-from partglee.annotate.sample import Region, Sample
+from partglee.annotate.sample import Pixels, Region, Sample
+from partglee.basics import patterns
 
 DATASET = "dataset:"  # before the name of a registered data set
 SA1B = "sa1b:"  # before a tar, a folder or a pattern of SA-1B's download
@@ -163,7 +164,7 @@ def _listed(
 def _expanded(named: Sequence[str]) -> list[Path]:
     files: list[Path] = []
     for entry in named:
-        matches = sorted(map(Path, glob.glob(str(Path(entry).expanduser()), recursive=True)))
+        matches = patterns.matches(Path(entry).expanduser())
         if not matches:
             raise FileNotFoundError(f"'{entry}' matches no file; try it with ls, and quote it in a shell")
         files += [path for path in matches if path not in files]
@@ -190,21 +191,36 @@ def load(item: Item, *, seed: int, keep_content: bool = False) -> Sample:
         return sample
     if "fails" in item.how:
         raise ValueError(item.how["fails"])
-    from partglee.data.images import read_image  # late, as it loads torch
-
-    if "file" in item.how:
-        sample.image = read_image(item.how["file"])
-        sample.content = Path(item.how["file"]).read_bytes() if keep_content else None
-    else:
-        content = (source_tars if "tar" in item.how else source_tables).content(item.how)
-        sample.image = read_image(_opened(content))
-        sample.content = content if keep_content else None
+    sample.image, content = _read(item.how)
+    if keep_content:
+        sample.content = Path(item.how["file"]).read_bytes() if content is None else content
     height, width = sample.image.shape[:2]
     sample.size = (int(height), int(width))
     sample.regions = [_region(entry, sample.size, n) for n, entry in enumerate(item.how.get("regions", ()))]
     if "sa1b" in item.how:
         sample.regions = source_tars.sa1b_regions(item.how["sa1b"], sample.size)
     return sample
+
+
+def pixels_of(item: Item) -> Pixels:
+    """Its image alone.
+
+    Raises:
+        ValueError, OSError: for one that cannot be read.
+    """
+    if "fails" in item.how or "nothing" in item.how:
+        raise ValueError(f"{item.file} has no image")
+    return _read(item.how)[0]
+
+
+def _read(how: Mapping[str, Any]) -> tuple[Pixels, bytes | None]:
+    """The image, and its file where that had to be read as a whole."""
+    from partglee.data.images import read_image  # late, as it loads torch
+
+    if "file" in how:
+        return read_image(how["file"]), None
+    content = (source_tars if "tar" in how else source_tables).content(how)
+    return read_image(_opened(content)), content
 
 
 def _opened(content: bytes) -> Any:

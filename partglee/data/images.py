@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
+from partglee.basics import patterns
+
 MAX_PIXELS = 120_000_000  # a 108-megapixel phone photo passes; 840 MB while it is read, 360 MB as uint8 RGB
 _HUNGRY = {"WEBP": 70_000_000, "AVIF": 70_000_000, "JPEG2000": 40_000_000}  # pixels; their decoders take more for each
 _STRIP = 2_000_000  # pixels that are converted at a time
@@ -117,8 +119,7 @@ def list_images(inputs: str | Path | Sequence[str | Path], *, suffixes: frozense
         elif path.exists():
             matches = [path]
         elif glob.has_magic(str(path)):
-            hits = map(Path, glob.glob(str(path), recursive=True))
-            matches = sorted(p for p in hits if p.suffix.lower() in suffixes and p.is_file())
+            matches = [p for p in patterns.matches(path) if p.suffix.lower() in suffixes and p.is_file()]
             if not matches:
                 raise FileNotFoundError(
                     f"pattern '{entry}' matches no image files; try it with ls, and quote it in a shell"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import io
 import zlib
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 import torch
 from PIL import ExifTags, Image, ImageOps
 
+from partglee.basics.patterns import matches
 from partglee.data import images
 from partglee.data.images import list_images, read_image
 from partglee.data.segmentation import read_label_map
@@ -275,6 +277,28 @@ class TestListImages:
 
     def test_pattern(self, folder: Path) -> None:
         assert [p.name for p in list_images(str(folder / "**" / "*.jpg"))] == ["[1].jpg", "b.jpg", "c.jpg"]
+
+    def test_pattern_comes_by_each_file_once_whatever_is_linked(self, folder: Path) -> None:
+        elsewhere = folder.with_name(folder.name + "_linked")
+        elsewhere.mkdir()
+        (elsewhere / "d.jpg").touch()
+        links = {"sub/up": folder, "sub/self": folder / "sub", "far": elsewhere, ".hidden": elsewhere}
+        for name, target in {**links, "sub/gone": folder / "nothing"}.items():
+            (folder / name).symlink_to(target)
+        (elsewhere / "back").symlink_to(folder / "sub")  # and from there up again
+        found = [p.relative_to(folder).as_posix() for p in list_images(str(folder / "**" / "*.jpg"))]
+        assert found == ["[1].jpg", "b.jpg", "far/back/c.jpg", "far/d.jpg", "sub/c.jpg"]
+
+    @pytest.mark.parametrize(
+        "pattern", ["**", "**/*", "*/**", "sub/**/*.jpg", "**/sub/*", "./**/sub/**/*.jpg", "*.jpg"]
+    )
+    def test_patterns_mean_what_they_mean_to_python(
+        self, folder: Path, pattern: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(folder)
+        for start in ("", f"{folder}/"):
+            wanted = sorted({Path(name) for name in glob.glob(start + pattern, recursive=True) if Path(name).is_file()})
+            assert [path for path in matches(start + pattern) if path.is_file()] == wanted
 
     def test_order_is_kept_and_each_once(self, folder: Path) -> None:
         result = list_images([folder / "b.jpg", folder, str(folder / "*.PNG")])
