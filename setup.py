@@ -303,7 +303,7 @@ setup(
             *ANNOTATE,
         ],
         "annotate": ANNOTATE,  # Parquet; `tables: jsonl` does without
-        "lance": ["pylance>=1.0", *ANNOTATE],
+        "lance": ["pylance>=14", *ANNOTATE],
         "ray": ["ray[data]", *ANNOTATE],
         "export": EXPORT,
         "bert": BERT,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,23 @@ def test_report(labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert page.count('src="data:image/jpeg;base64,') >= 2
     for word in ("read: ", "Random images", "person", "Score score", "Sizes of objects"):
         assert word in page, word
+
+
+def test_report_draws_images_of_tars(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with tarfile.open(tmp_path / "photos.tar", "w") as tar:
+        for name in ("astronaut.jpg", "coffee.jpg"):
+            tar.add(photos / name, name)
+    (tmp_path / "r.yaml").write_text("{tables: jsonl, stages: [{stage: invent, regions: 3}]}")
+    out = tmp_path / "out"
+    assert main(["annotate", str(tmp_path / "r.yaml"), str(tmp_path / "photos.tar"), str(out)]) == 0
+    assert main(["annotate", "report", str(out)]) == 0
+    page = (out / "report.html").read_text()
+    assert page.count('src="data:image/jpeg;base64,') == 2 and "cannot be read" not in page
+    (tmp_path / "photos.tar").unlink()
+    assert main(["annotate", "report", str(out)]) == 0
+    assert (out / "report.html").read_text().count("cannot be read") == 2
+    assert main(["annotate", "export", str(out), str(tmp_path / "a.json")]) == 2
+    assert "webdataset: true" in capsys.readouterr().err
 
 
 def test_mistakes_end_with_one_line(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
