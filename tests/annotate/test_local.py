@@ -254,6 +254,30 @@ def test_a_full_disk_is_one_line_and_the_job_goes_on(tmp_path: Path, monkeypatch
     assert run_local(job).rows == 30
 
 
+CAPTIONER = """
+class Captioner:
+    def __init__(self, weights, *, tone):
+        self.tone = tone
+    def __call__(self, image, regions, wanted):
+        return [f"a {self.tone} {regions[n].name}" for n in wanted]
+"""
+
+
+def test_a_captioner_of_another_project_in_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A class that no part of the library knows, in a file that Python finds."""
+    (tmp_path / "project_of_a_user.py").write_text(CAPTIONER)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    invent, captions = {"stage": "invent"}, {"stage": "caption", "captioner": "project_of_a_user:Captioner",
+                                             "options": {"tone": "fine"}, "replace": True}  # fmt: skip
+    recipe = read_recipe({"tables": "jsonl", "stages": [invent, captions]})
+    job = Job(folder=tmp_path / "out", recipe=recipe)
+    job.prepare(synthetic(NAMES[:3]))
+    assert run_local(job, workers=2).rows == 3
+    rows = read_table(job.table("regions", 0))
+    assert len(rows) == 6 and all(row["caption"] == f"a fine {row['name']}" for row in rows)
+    assert rows[0]["provenance"] == ["invent@1", "caption@1"]
+
+
 LIMITED = """
 import hashlib, resource, sys
 from pathlib import Path

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -117,6 +119,33 @@ def test_description_names_every_region_in_order() -> None:
         "The building has <p> window </p> [SEG] and <p> door </p> [SEG]. The door has <p> door handle </p> [SEG]."
     )
     assert (building.node, building.regions) == (0, (1, 3, 4))
+
+
+def test_descriptions_of_a_plugged_describer(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, list[int]]] = []
+
+    class Talker:
+        def __init__(self, weights: str, *, says: str) -> None:
+            self.says = says
+
+        def __call__(self, image: Any, regions: Any, node: int, order: Any, plain: str) -> str:
+            asked.append((node, list(order)))
+            return f"{self.says} {plain}" if self.says else "Nothing to see."
+
+    monkeypatch.setitem(sys.modules, "project_of_a_test", SimpleNamespace(Talker=Talker))
+    sample = sample_of(NODES)
+    MaskTree().run([sample])
+    stage = build("describe", describer="project_of_a_test:Talker", options={"says": "Behold!"})
+    stage.open()
+    stage.run([sample])
+    assert asked == [(-1, [0, 5]), (0, [1, 3, 4])]
+    assert sample.descriptions[0].text == "Behold! The image shows <p> building </p> [SEG] and <p> car </p> [SEG]."
+    silent = build("describe", describer="project_of_a_test:Talker", options={"says": ""})
+    silent.open()
+    with pytest.raises(ValueError, match=r"it announces \[\] in place of \['building', 'car'\]"):
+        silent.run([sample])
+    with pytest.raises(ValueError, match="leave one out"):
+        build("describe", describer="a:b", endpoint={"url": "http://x", "model": "m"})
 
 
 def test_description_hangs_on_what_is_left() -> None:

@@ -8,13 +8,32 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from partglee.annotate.endpoint import Endpoint
-from partglee.annotate.sample import Description, Region, Sample
+from partglee.annotate.plugs import resolve
+from partglee.annotate.sample import Description, Pixels, Region, Sample
 from partglee.annotate.stage import Stage
 
 _PHRASE = re.compile(r"<p>\s*(.+?)\s*</p>\s*\[SEG\]")
+
+
+class Describer(Protocol):
+    """Writes the sentences of one node."""
+
+    def __call__(
+        self, image: Pixels | None, regions: Sequence[Region], node: int, order: Sequence[int], plain: str
+    ) -> str:
+        """The text of a node.
+
+        Args:
+            regions: all of the image.
+            node: number of the region that is described, -1 for the whole image.
+            order: numbers of the regions that the text announces, in this order.
+            plain: the text by rule, which announces them.
+        """
+        ...
 
 
 class Describe(Stage):
@@ -23,20 +42,43 @@ class Describe(Stage):
     Args:
         endpoint: a language model that writes the sentences: `url`, `model` and what else `Endpoint` takes; None = by
             rule. An answer that does not announce every region once, in order, is asked for again.
+        describer: `module:attribute` in place of an endpoint, called with `weights` and `options`; gives a `Describer`.
+            A text that does not announce every region once, in order, fails the image.
+        weights: of the describer.
+        options: further values for it.
         by: what regions are called: their "caption" where they have one, or always their "name".
     """
 
     inputs = ("region.name", "region.parent")
     outputs = ("descriptions",)
 
-    def __init__(self, *, endpoint: Mapping[str, Any] | None = None, by: str = "caption") -> None:
+    def __init__(
+        self,
+        *,
+        endpoint: Mapping[str, Any] | None = None,
+        describer: str = "",
+        weights: str = "",
+        options: Mapping[str, Any] | None = None,
+        by: str = "caption",
+    ) -> None:
         if by not in ("caption", "name"):
             raise ValueError(f"by must be caption or name, got {by!r}")
+        if endpoint is not None and describer:
+            raise ValueError("either an endpoint or a describer writes the sentences; leave one out")
+        self.describer, self.weights, self.options = describer, weights, dict(options or {})
+        self._write: Any = None
         try:
             self.endpoint = None if endpoint is None else Endpoint(**endpoint)
         except TypeError as error:
             raise ValueError(f"endpoint: {error}") from error
         self.by = by
+
+    def weight_files(self) -> Sequence[Path]:
+        return (Path(self.weights),) if Path(self.weights).is_file() else ()
+
+    def open(self) -> None:
+        if self.describer:
+            self._write = resolve(self.describer, {}, "describer")(self.weights, **self.options)
 
     def run(self, samples: Sequence[Sample]) -> None:
         for sample in samples:
@@ -63,6 +105,8 @@ class Describe(Stage):
                 f"A plain version: {text}"
             )
             text = self.endpoint.ask(question, lambda answer: _checked(answer, phrases), image=sample.image)
+        elif self._write is not None:
+            text = _checked(self._write(sample.image, sample.regions, node, order, text), phrases)
         return Description(node=node, text=text, regions=tuple(order))
 
     def _phrase(self, region: Region) -> str:
