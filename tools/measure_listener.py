@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from partglee.annotate import Region, Sample, masks, read_recipe
+from partglee.basics.arguments import ArgumentParser
 from partglee.basics.masks import decode
 from partglee.data.expression_rules import ExpressionRules
 from partglee.testing.toy_referring import register_toy_referring
@@ -100,7 +101,7 @@ def choose(seen: Judged, recall: float, *, compare: bool) -> tuple[float, float]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Choose, measure, and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--listener", required=True, metavar="MODULE:ATTRIBUTE", help="as of filter_listener")
     parser.add_argument("--weights", required=True)
     parser.add_argument("--wrong", choices=("here", "elsewhere"), default="here")
