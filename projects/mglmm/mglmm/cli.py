@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from partglee.basics.arguments import ArgumentParser
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status. Bad input ends with one line on stderr and status 2."""
@@ -29,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="mglmm", description="Describe images in sentences whose phrases have masks.")
+    parser = ArgumentParser(prog="mglmm", description="Describe images in sentences whose phrases have masks.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     commands.add_parser("train", help="as `partglee train`, with the recipe mglmm known", add_help=False)
 
