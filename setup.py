@@ -247,7 +247,7 @@ def version() -> str:
 
 README = ROOT / "README.md"
 BERT = ["transformers>=4.40"]
-EXPORT = ["onnx", "onnxruntime", "onnxscript"]
+EXPORT = ["onnx", "onnxruntime", "onnxscript", "openvino"]
 ANNOTATE = ["pyarrow"]
 
 setup(

@@ -18,7 +18,7 @@ BELOW_ENGINE = {
     "ops", "structures", "config", "layers", "text", "modeling", "criterion", "data", "evaluation", "visualization",
     "checkpoint",
 }  # fmt: skip
-ABOVE_ENGINE = {"annotate", "serve", "integrations", "testing"}
+ABOVE_ENGINE = {"annotate", "export", "serve", "integrations", "testing"}
 ALLOWED = {  # the import table of docs/design.md; `basics` is left out, everything may import it
     "basics": set(),
     "ops": set(),

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from partglee.basics.plugins import load_plugins
+
+if TYPE_CHECKING:
+    from partglee.structures import Vocabulary
 
 
 def add_import(parser: argparse.ArgumentParser) -> None:
@@ -40,3 +45,22 @@ def load_arguments(arguments: argparse.Namespace) -> None:
         cfg = load_config(arguments.data_config, defaults=recipe.defaults)
         load_plugins(cfg.DATASETS.IMPORTS)
         register_custom(cfg)
+
+
+def asked_vocabulary(given: str | None, weights: str | Path) -> Vocabulary:
+    """What `--vocabulary` says; without it the built-in vocabulary that has the name of the weights.
+
+    Raises:
+        ValueError: for a text that is no vocabulary, or none where the weights have no vocabulary of their own.
+    """
+    from partglee.structures import Vocabulary
+
+    if given is not None:
+        return Vocabulary.parse(given)
+    name = Path(weights).name.removesuffix(".safetensors").replace("-", "_")
+    if name not in Vocabulary.list_builtin():
+        raise ValueError(
+            f"{weights} has no vocabulary of its own; pass --vocabulary, for example "
+            '--vocabulary "car: wheel, door; person", or a built-in name (`partglee vocabulary` lists them)'
+        )
+    return Vocabulary.builtin(name)

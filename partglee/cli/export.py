@@ -1,4 +1,4 @@
-"""`partglee export`: a checkpoint as one small file for `Predictor.from_pretrained`."""
+"""`partglee export`: a checkpoint as one small file, of weights or as a graph for other runtimes."""
 
 from __future__ import annotations
 
@@ -6,14 +6,33 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from partglee.cli.arguments import add_import
+from partglee.cli.arguments import add_import, asked_vocabulary
+
+_ENDINGS = {".onnx": "onnx", ".pt2": "pt2", ".xml": "openvino"}
 
 
 def add_parser(commands: Any) -> None:
     """Add this command to the command line."""
-    parser = commands.add_parser("export", help="write a checkpoint as one small weights file that needs nothing else")
-    parser.add_argument("checkpoint", help="checkpoint folder (.../checkpoints/step_0003000) or weights file of a run")
-    parser.add_argument("out", help="file to write, .safetensors")
+    parser = commands.add_parser(
+        "export", help="write a checkpoint as one small file, of weights or as a graph (ONNX, ...)"
+    )
+    parser.add_argument(
+        "checkpoint",
+        help="checkpoint folder (.../checkpoints/step_0003000) or weights file of a run; for a graph weights that "
+        "`predict` takes, such as partglee-tiny",
+    )
+    parser.add_argument("out", help="file to write, .safetensors, .onnx, .pt2 or .xml (openvino)")
+    parser.add_argument(
+        "--format",
+        choices=("safetensors", "onnx", "pt2", "openvino"),
+        help="default: as OUT ends; all but safetensors are graphs with post-processing inside",
+    )
+    graph = parser.add_argument_group("graphs (onnx, pt2, openvino)")
+    graph.add_argument("--vocabulary", help="fixed in the graph; default: that of the weights' name")
+    graph.add_argument("--names-as-inputs", action="store_true", help="embeddings of names are inputs of the graph")
+    graph.add_argument("--size", metavar="HxW", help="of every input; default: any multiples of 32")
+    graph.add_argument("--score-threshold", type=float, help="fixed in the graph; default: that of the weights")
+    graph.add_argument("--strict", action="store_true", help="names that the weights lack are an error")
     parser.add_argument("--float32", action="store_true", help="keep full precision (default: float16, half the size)")
     parser.add_argument(
         "--remark", action="append", default=[], metavar="KEY=TEXT", help="kept in the file, such as training_data=..."
@@ -30,7 +49,51 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Export and say what was written."""
+    kind = arguments.format or _ENDINGS.get(Path(arguments.out).suffix, "safetensors")
+    return _weights(arguments) if kind == "safetensors" else _graph(arguments, kind)
+
+
+def _graph(arguments: argparse.Namespace, kind: str) -> int:
+    from partglee.export import export_model
+    from partglee.modeling.postprocess import PostprocessOptions
+
+    if arguments.overrides or arguments.remark or arguments.float32:
+        raise ValueError(
+            "a graph takes no KEY VALUE, --remark or --float32; export to .safetensors with them, then that file"
+        )
+    if arguments.names_as_inputs and arguments.vocabulary:
+        raise ValueError("either --vocabulary or --names-as-inputs")
+    names = None if arguments.names_as_inputs else asked_vocabulary(arguments.vocabulary, arguments.checkpoint)
+    threshold = arguments.score_threshold
+    print(f"drawing the graph of {arguments.checkpoint}: a few minutes", flush=True)
+    file = export_model(
+        arguments.checkpoint,
+        arguments.out,
+        format=kind,
+        vocabulary=names,
+        size=_size(arguments.size),
+        options=None if threshold is None else PostprocessOptions(score_threshold=threshold),
+        strict=arguments.strict,
+    )
+    print(f"{file}: {Path(file).stat().st_size / 2**20:.1f} MiB; partglee.export.ExportedPredictor.open({str(file)!r})")
+    return 0
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    height, cross, width = text.lower().partition("x")
+    if not (cross and height.isdecimal() and width.isdecimal()):
+        raise ValueError(f"--size takes HEIGHTxWIDTH such as 256x384, got {text!r}")
+    return int(height), int(width)
+
+
+def _weights(arguments: argparse.Namespace) -> int:
     from partglee.engine.export import export_weights
+
+    graphs = ("vocabulary", "names_as_inputs", "size", "score_threshold", "strict")
+    if given := [name for name in graphs if getattr(arguments, name)]:
+        raise ValueError(f"--{given[0].replace('_', '-')} belongs to graphs (--format onnx, pt2, openvino)")
 
     remarks = {}
     for entry in arguments.remark:

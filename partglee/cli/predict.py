@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from partglee.cli.arguments import add_import
+from partglee.cli.arguments import add_import, asked_vocabulary
 
 if TYPE_CHECKING:
     from partglee.engine import Predictor
@@ -165,19 +165,8 @@ def _inputs(given: list[str]) -> tuple[list[str | Path], list[Path]]:
 
 
 def _vocabulary(arguments: argparse.Namespace) -> Vocabulary:
-    """What is asked for; without a word the built-in vocabulary that has the name of the weights."""
-    from partglee.structures import Vocabulary
-
-    if arguments.vocabulary is not None:
-        return Vocabulary.parse(arguments.vocabulary)
     weights = arguments.weights or ("" if arguments.config else DEFAULT_WEIGHTS)
-    name = Path(weights).name.removesuffix(".safetensors").replace("-", "_")
-    if name not in Vocabulary.list_builtin():
-        raise ValueError(
-            f"{weights or arguments.config} has no vocabulary of its own; pass --vocabulary, for example "
-            '--vocabulary "car: wheel, door; person", or a built-in name (`partglee vocabulary` lists them)'
-        )
-    return Vocabulary.builtin(name)
+    return asked_vocabulary(arguments.vocabulary, weights or arguments.config)
 
 
 def _predict(

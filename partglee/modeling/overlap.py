@@ -38,7 +38,7 @@ def best_of_overlapping(
     names, count = group.unique(return_counts=True)
     for name in names[count > 1]:
         rows = (group == name).nonzero()[:, 0]
-        same = _same(boxes[rows].float(), masks(rows), overlap=overlap, inside=inside).cpu()
+        same = lie_together(boxes[rows].float(), masks(rows), overlap=overlap, inside=inside).cpu()
         stays = torch.ones(len(rows), dtype=torch.bool)
         for row in range(len(rows)):
             if stays[row]:
@@ -47,8 +47,10 @@ def best_of_overlapping(
     return keep.nonzero()[:, 0]
 
 
-def _same(boxes: Tensor, masks: Tensor | None, *, overlap: float | None, inside: float | None) -> Tensor:
-    """(n, n) bool: the two are one thing."""
+def lie_together(
+    boxes: Tensor, masks: Tensor | None, *, overlap: float | None = None, inside: float | None = None
+) -> Tensor:
+    """(n, 4) xyxy boxes, (n, P) masks or None -> (n, n) bool: the two are one thing (`best_of_overlapping`)."""
     low, high = torch.maximum(boxes[:, None, :2], boxes[:, :2]), torch.minimum(boxes[:, None, 2:], boxes[:, 2:])
     shared, area = (high - low).clamp(min=0).prod(-1), (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(-1)
     if masks is not None:

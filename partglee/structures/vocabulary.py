@@ -186,18 +186,55 @@ class Vocabulary:
         new_row = {row: place for place, row in enumerate(rows)}
         owners = [tuple(new_row[row] for row in entry if row in new_row) for entry in self.part_owner]
         columns = [column for column, text in enumerate(part_prompts) if text is not None and owners[column]]
+        return self._of_columns(
+            object_names=tuple(self.object_names[row] for row in rows),
+            part_names=tuple(self.part_names[column] for column in columns),
+            object_prompts=tuple(text for text in object_prompts if text is not None),
+            part_prompts=tuple(str(part_prompts[column]) for column in columns),
+            part_owner=tuple(owners[column] for column in columns),
+        )
+
+    @staticmethod
+    def _of_columns(**columns: tuple[object, ...]) -> Vocabulary:
         other = object.__new__(Vocabulary)
-        for field, value in (
-            ("object_names", tuple(self.object_names[row] for row in rows)),
-            ("part_names", tuple(self.part_names[column] for column in columns)),
-            ("object_prompts", tuple(object_prompts[row] for row in rows)),
-            ("part_prompts", tuple(part_prompts[column] for column in columns)),
-            ("part_owner", tuple(owners[column] for column in columns)),
-        ):
-            object.__setattr__(other, field, value)
+        for name, value in columns.items():
+            object.__setattr__(other, name, value)
         return other
 
     # -- making --------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_columns(
+        cls,
+        *,
+        object_names: Sequence[str],
+        part_names: Sequence[str],
+        part_owner: Sequence[Sequence[int]],
+        object_prompts: Sequence[str] | None = None,
+        part_prompts: Sequence[str] | None = None,
+    ) -> Vocabulary:
+        """A vocabulary from its columns in their order, as its attributes are called: for files that keep them.
+
+        Args:
+            part_owner: for each part column the object rows that it may appear under.
+            object_prompts, part_prompts: None = the names.
+
+        Raises:
+            ValueError: for columns of different lengths, no object, or an owner that is no row.
+        """
+        objects, parts = tuple(map(str, object_names)), tuple(map(str, part_names))
+        owners = tuple(tuple(int(row) for row in rows) for rows in part_owner)
+        texts = tuple(map(str, object_prompts or objects)), tuple(map(str, part_prompts or parts))
+        if not objects or (len(texts[0]), len(texts[1]), len(owners)) != (len(objects), len(parts), len(parts)):
+            raise ValueError(
+                f"expected at least one object, and a text for each of {len(objects)} objects and {len(parts)} parts "
+                f"and owners of each part, got {len(texts[0])}, {len(texts[1])} and {len(owners)}"
+            )
+        if wrong := [row for rows in owners for row in rows if not 0 <= row < len(objects)]:
+            raise ValueError(f"part_owner names object row {wrong[0]}, expected 0 to {len(objects) - 1}")
+        return cls._of_columns(
+            object_names=objects, part_names=parts, object_prompts=texts[0], part_prompts=texts[1], part_owner=owners
+        )
 
     @classmethod
     def parse(cls, value: VocabularyLike) -> Vocabulary:
