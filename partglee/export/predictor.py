@@ -84,10 +84,10 @@ class ExportedPredictor:
     @overload
     def __call__(self, image: ImageSource | InputImage, names: Names | None = None) -> Prediction: ...
     @overload
-    def __call__(self, image: Sequence[ImageSource | InputImage], names: Names | None = None) -> list[Prediction]: ...
+    def __call__(self, image: list[ImageSource | InputImage], names: Names | None = None) -> list[Prediction]: ...
 
     def __call__(
-        self, image: ImageSource | InputImage | Sequence[ImageSource | InputImage], names: Names | None = None
+        self, image: ImageSource | InputImage | list[ImageSource | InputImage], names: Names | None = None
     ) -> Prediction | list[Prediction]:
         """Find the objects and parts of one image, or of each of a list.
 

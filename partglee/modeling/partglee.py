@@ -116,7 +116,7 @@ class PartGLEE(PhotoModel):
         if builder is not None and targets is not None:
             noised = builder.objects(targets, text, self.object_decoder.heads)
         objects = self.object_decoder(pixels, text, noised, every_layer=deep)
-        if len(text.parts) == 0:
+        if text.parts.shape[0] == 0:
             return ModelOutput(objects, None, None, text, pixels.mask_features)
 
         rows = self._objects_to_parse(objects.layers[-1].logits, text.active)
@@ -157,7 +157,7 @@ class PartGLEE(PhotoModel):
                 f"H and W must be multiples of {divisor}, got {tensor.shape[2]} x {tensor.shape[3]}; "
                 "model.batch([...]) pads them"
             )
-        num_expressions = text.num_objects if isinstance(text, TextTokens) else len(text.objects)
+        num_expressions = text.num_objects if isinstance(text, TextTokens) else text.objects.shape[0]
         if text.expressions and num_expressions != len(tensor):
             raise ValueError(f"expected one expression for each of {len(tensor)} images, got {num_expressions}")
         if targets is not None and len(targets) != len(tensor):

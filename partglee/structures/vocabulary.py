@@ -5,25 +5,32 @@ Co object names, Cp part columns.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from string import Formatter
 from typing import Union
 
 import torch
 from torch import Tensor
 
-from partglee.basics.names import clean_name, clean_names, humanise, name_key, nearest
+from partglee.basics.names import humanise, name_key, nearest
 from partglee.structures import vocabulary_files as files
 from partglee.structures.known_parts import known_parts
+from partglee.structures.vocabulary_input import (
+    PromptKey,
+    check_format,
+    clean_objects,
+    clean_prompts,
+    prompt_key,
+    render,
+    shorten,
+    split_text,
+)
 
 DEFAULT_PART_FORMAT = "{object} {part}"
 DEFAULT_OBJECT_FORMAT = "{object}"
 
-PromptKey = str | tuple[str, str]
 VocabularyLike = Union["Vocabulary", str, Path, Mapping[str, Sequence[str]], Iterable[str]]  # what `parse` takes
 
 
@@ -65,15 +72,15 @@ class Vocabulary:
         object_format: str = DEFAULT_OBJECT_FORMAT,
         prompts: Mapping[PromptKey, str] | None = None,
     ) -> None:
-        entries = _clean_objects(objects)
-        overrides = _clean_prompts(prompts, entries)
-        _check_format("object_format", object_format, needed="object", allowed={"object"})
-        part_fields = _check_format("part_format", part_format, needed="part", allowed={"object", "part"})
+        entries = clean_objects(objects)
+        overrides = clean_prompts(prompts, entries)
+        check_format("object_format", object_format, needed="object", allowed={"object"})
+        part_fields = check_format("part_format", part_format, needed="part", allowed={"object", "part"})
         shared = "object" not in part_fields
 
         names = tuple(entries)
         object_prompts = tuple(
-            overrides.get((name_key(name), None)) or _render(object_format, name, "") for name in names
+            overrides.get((name_key(name), None)) or render(object_format, name, "") for name in names
         )
         columns: dict[tuple[str, str], int] = {}
         part_names: list[str] = []
@@ -85,7 +92,7 @@ class Vocabulary:
                 column = columns.setdefault(("" if shared else name_key(name), name_key(part)), len(part_names))
                 if column == len(part_names):
                     part_names.append(part)
-                    part_prompts.append(_render(part_format, name, part))
+                    part_prompts.append(render(part_format, name, part))
                     owners.append([])
                 owners[column].append(row)
                 override = overrides.get((name_key(name), name_key(part)))
@@ -137,7 +144,7 @@ class Vocabulary:
         if row is None:
             raise ValueError(
                 f"{name!r} is not an object of this vocabulary{nearest(name, self.object_names)} "
-                f"It has {_shorten(self.object_names)}"
+                f"It has {shorten(self.object_names)}"
             )
         return row
 
@@ -158,7 +165,7 @@ class Vocabulary:
 
     def __repr__(self) -> str:
         head = [
-            f"{name}: {_shorten(parts, 4)}" if parts else name
+            f"{name}: {shorten(parts, 4)}" if parts else name
             for name, parts in ((name, self.parts_of(name)) for name in self.object_names[:4])
         ]
         more = len(self.object_names) - 4
@@ -260,7 +267,7 @@ class Vocabulary:
                 return cls._from_file(Path(text))
             if files.builtin_file(text):
                 return cls.builtin(text)
-            return cls(_split_text(text))
+            return cls(split_text(text))
         if isinstance(value, Mapping):
             return cls._from_fields(files.fields_of_mapping(value, origin="vocabulary"))
         if not isinstance(value, Iterable):
@@ -306,7 +313,7 @@ class Vocabulary:
         plain = cls([names] if isinstance(names, str) else names)
         known = known_parts(humanise(name) for name in plain.object_names)
         if len(known) < len(plain.object_names):
-            raise ValueError(f"names {_shorten(plain.object_names)} mean the same object twice; keep one spelling")
+            raise ValueError(f"names {shorten(plain.object_names)} mean the same object twice; keep one spelling")
         return cls({name: tuple(parts) for name, parts in known.items()})
 
     @classmethod
@@ -329,109 +336,11 @@ class Vocabulary:
             return make()
         known = make().to_dict()
         prompts: dict[PromptKey, str] = {
-            (name, part): _render(fields.part_format or DEFAULT_PART_FORMAT, name, fields.display[part])
+            (name, part): render(fields.part_format or DEFAULT_PART_FORMAT, name, fields.display[part])
             for name, parts in known.items()
             for part in parts
             if part in fields.display
         }
         for given, text in fields.prompts.items():
-            prompts[_prompt_key(str(given), known)] = text
+            prompts[prompt_key(str(given), known)] = text
         return make(prompts=prompts)
-
-
-def _prompt_key(given: str, known: Mapping[str, Sequence[str]]) -> PromptKey:
-    """ "object" or "object:part" of a file; the names that it has win, since any of them may hold a `:`."""
-    if name_key(given) in map(name_key, known):
-        return given
-    colons = [place for place, letter in enumerate(given) if letter == ":"]
-    pairs = [(given[:place], given[place + 1 :].strip()) for place in colons]
-    objects = {name_key(name): {name_key(part) for part in parts} for name, parts in known.items()}
-    fits = [pair for pair in pairs if name_key(pair[1]) in objects.get(name_key(pair[0]), ())]
-    return next(iter([*fits, *pairs]), given)
-
-
-def _shorten(names: Sequence[str], limit: int = 6) -> str:
-    more = len(names) - limit
-    return ", ".join(names[:limit]) + (f", ... {more} more" if more > 0 else "")
-
-
-def _clean_objects(objects: object) -> dict[str, tuple[str, ...]]:
-    if isinstance(objects, Mapping):
-        names = clean_names(list(objects), "object name")
-        lists = ((name, () if parts is None else parts) for name, parts in zip(names, objects.values(), strict=True))
-        entries = {name: clean_names(parts, "part name", f" of {name!r}") for name, parts in lists}
-    elif isinstance(objects, str):
-        raise TypeError(
-            f"objects must be a mapping or a list, got the text {objects!r}; use Vocabulary.parse({objects!r})"
-        )
-    else:
-        entries = dict.fromkeys(clean_names(objects, "object name"), ())
-    if not entries:
-        raise ValueError(f"the vocabulary is empty ({objects!r:.60}); name at least one object, for example ['person']")
-    return entries
-
-
-def _clean_prompts(
-    prompts: Mapping[PromptKey, str] | None, entries: Mapping[str, tuple[str, ...]]
-) -> dict[tuple[str, str | None], str]:
-    known: set[tuple[str, str | None]] = {(name_key(name), None) for name in entries}
-    known |= {(name_key(name), name_key(part)) for name, parts in entries.items() for part in parts}
-    clean: dict[tuple[str, str | None], str] = {}
-    for given, text in (prompts or {}).items():
-        pair = (given, None) if isinstance(given, str) else given
-        if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[0], str):
-            raise TypeError(f"a prompt is given for {given!r}; write an object name or a pair (object name, part name)")
-        key = (name_key(pair[0]), None if pair[1] is None else name_key(str(pair[1])))
-        if key not in known:
-            raise ValueError(
-                f"a prompt is given for {given!r}, which is not in the vocabulary; remove it or add the name"
-            )
-        clean[key] = clean_name(text, f"prompt for {given!r}")
-    return clean
-
-
-def _check_format(argument: str, text: object, *, needed: str, allowed: set[str]) -> set[str]:
-    if not isinstance(text, str):
-        raise TypeError(f"{argument} must be text such as '{{{needed}}}', got {text!r} ({type(text).__name__})")
-    try:
-        given = {field for _, field, _, _ in Formatter().parse(text) if field is not None}
-    except ValueError as error:
-        raise ValueError(
-            f"{argument} {text!r} is not a format ({error}); fields are {{object}} and {{part}}"
-        ) from error
-    fields = {field.lower() if field in ("Object", "Part") else field for field in given}
-    if needed not in fields or not fields <= allowed:
-        raise ValueError(
-            f"{argument} must contain {{{needed}}} and may only use {sorted(allowed)} as fields, got {text!r}"
-        )
-    return fields
-
-
-def _render(text: str, name: str, part: str) -> str:
-    return text.format(object=name, part=part, Object=name.title(), Part=part.title())
-
-
-def _split_text(text: str) -> dict[str, tuple[str, ...]] | list[str]:
-    """ "car: wheel, door; person" -> {"car": ("wheel", "door"), "person": ()}."""
-    if not re.search(r"[:;,\n]", text):
-        return [text]
-    pairs: list[tuple[str, tuple[str, ...]]] = []
-    segments = [segment.strip() for segment in re.split(r"[;\n]", text)]
-    while segments and not segments[-1]:  # a closing `;`
-        segments.pop()
-    for segment in segments:
-        name, colon, rest = segment.partition(":")
-        if not colon:
-            pairs += [(entry, ()) for entry in segment.split(",")]
-            continue
-        if ":" in rest:
-            raise ValueError(
-                f"{segment!r} in the vocabulary has two ':'; separate objects with ';' as in 'car: wheel; dog: tail'"
-            )
-        if not name.strip():
-            raise ValueError(f"{segment!r} in the vocabulary lists parts of no object; write 'object: {rest.strip()}'")
-        if "," in name:
-            raise ValueError(f"{segment!r} in the vocabulary lists parts of several objects; separate objects with ';'")
-        pairs.append((name, tuple(rest.split(",")) if rest.strip() else ()))
-    names = clean_names([name for name, _ in pairs], "object name")
-    return dict(zip(names, (parts for _, parts in pairs), strict=True))
