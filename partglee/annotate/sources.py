@@ -144,11 +144,17 @@ def _annotated(named: Sequence[str], images: str | None, masks: bool) -> Iterato
                     if level == "part":
                         region["parent"] = rows.get(one.parent, -1)
                     if masks:
-                        region["mask"] = dict(one.segmentation) if isinstance(one.segmentation, Mapping) else (
-                            [list(polygon) for polygon in one.segmentation or ()]
-                        )  # fmt: skip
+                        region["mask"] = _json_mask(one.segmentation)
                     regions.append(region)
             yield Item(name.as_posix(), str(record.file), {"file": str(record.file), "regions": regions})
+
+
+def _json_mask(segmentation: Any) -> Any:
+    """A segmentation as JSON holds it: run lengths are read with counts as bytes."""
+    if not isinstance(segmentation, Mapping):
+        return [list(polygon) for polygon in segmentation or ()]
+    counts = segmentation["counts"]
+    return {**segmentation, "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts}
 
 
 def _listed(

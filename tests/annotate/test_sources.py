@@ -91,6 +91,7 @@ def test_coco_files_bring_their_boxes_and_masks(tmp_path: Path) -> None:
     assert "region.mask" in source.columns
     names = {entry["id"]: entry["name"] for entry in truth["categories"]}
     for item in source.items:
+        assert json.loads(json.dumps(item.how)) == item.how, "jobs keep their list of images as JSON"
         sample = load(item, seed=0)
         image = next(entry for entry in truth["images"] if entry["file_name"] == item.image_id)
         wanted = [entry for entry in truth["annotations"] if entry["image_id"] == image["id"]]

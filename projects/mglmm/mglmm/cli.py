@@ -18,6 +18,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from partglee.cli import main as library
 
         return library(["train", "--import", "mglmm", *given[1:]])
+    if given[:1] == ["annotate"] and given[1:2] != ["uscdf"]:
+        from partglee.cli import main as library
+
+        return library(["annotate", *given[1:], *(["--import", "mglmm"] if given[1:2] == ["run"] else [])])
     arguments = _parser().parse_args(given)
     try:
         status: int = arguments.run(arguments)
@@ -43,6 +47,16 @@ def _parser() -> argparse.ArgumentParser:
     _add_weights(ask)
     ask.set_defaults(run=_ask)
 
+    annotate = commands.add_parser(
+        "annotate",
+        help="`run`, `export`, `report` as of `partglee annotate`, with the stage mgsc_label; `uscdf` its own",
+    )
+    actions = annotate.add_subparsers(title="actions", metavar="ACTION", required=True)
+    uscdf = actions.add_parser("uscdf", help="descriptions of a job as records of USCDF")
+    uscdf.add_argument("job", type=Path, metavar="JOB")
+    uscdf.add_argument("target", type=Path, metavar="OUT.uscdf.jsonl")
+    uscdf.set_defaults(run=_uscdf)
+
     scored = commands.add_parser("eval", help="score a predictions file; with --weights write it first")
     scored.add_argument("protocol", help="gcg, mgsc, res, gres, reasonseg or captions")
     scored.add_argument("predictions", type=Path, metavar="FILE.jsonl")
@@ -55,6 +69,16 @@ def _parser() -> argparse.ArgumentParser:
     _add_weights(scored, required=False)
     scored.set_defaults(run=_eval)
     return parser
+
+
+def _uscdf(arguments: argparse.Namespace) -> int:
+    from mglmm.mgsc import export_uscdf
+
+    done = export_uscdf(arguments.job, arguments.target)
+    print(f"{done.records} records of {done.images} images -> {arguments.target}")
+    for why, count in done.left_out.most_common():
+        print(f"left out: {count} images: {why}")
+    return 0
 
 
 def _eval(arguments: argparse.Namespace) -> int:

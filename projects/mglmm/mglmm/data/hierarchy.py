@@ -85,9 +85,10 @@ def records_of(sample: Sample, pixels: object = None) -> list[Record]:
 
 
 def spoken_name(sample: Sample, number: int) -> str:
-    """What a region is called where it is the only one meant: its caption, or its name."""
+    """What a region is called where it is the only one meant: its caption where that is a phrase, or its name."""
     region = sample.regions[number]
-    return region.caption or region.name
+    caption = region.caption or ""
+    return caption if caption and not caption.rstrip().endswith(".") else region.name
 
 
 def _described(sample: Sample) -> Sample:
