@@ -120,7 +120,8 @@ class Predictor(ExpressionPredictor[ReLA, AnswerOptions]):
     ) -> list[Answer]:
         frame = encoded.frame
         # Target against background, which is what an argmax over the two compares.
-        small = output.mask_logits(output.merged_embed[:, 1:] - output.merged_embed[:, :1]).float()
+        with self.input.autocast(self.model.device):  # heads keep float32 beside features of half of it
+            small = output.mask_logits(output.merged_embed[:, 1:] - output.merged_embed[:, :1]).float()
         none = output.no_target.float().softmax(dim=-1)[:, 1].tolist()
         cells = self.model.region_decoder.num_regions
         minimaps = output.minimap.float().softmax(dim=-1)[..., 1].unflatten(1, (cells, cells)).cpu()

@@ -58,6 +58,14 @@ def test_answers(predictor: rela.Predictor, photo: np.ndarray) -> None:
     assert isinstance(predictor, AnswersExpressions) and predictor.answer(photo, []) == []
 
 
+def test_in_half_of_the_precision(predictor: rela.Predictor, photo: np.ndarray) -> None:
+    """bfloat16 features meet heads that stay in float32."""
+    half = rela.Predictor.around(tiny_rela(), tiny_config(), precision="bfloat16")
+    for answer, whole in zip(half(photo, EXPRESSIONS), predictor(photo, EXPRESSIONS), strict=True):
+        assert answer.no_target_score == pytest.approx(whole.no_target_score, abs=0.05)
+        assert (answer.mask != whole.mask).float().mean() < 0.2
+
+
 def test_an_image_is_encoded_once(predictor: rela.Predictor, photo: np.ndarray) -> None:
     calls: list[int] = []
     hook = predictor.model.pixel_decoder.register_forward_hook(lambda *_: calls.append(1))

@@ -169,6 +169,14 @@ def test_the_image_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert calls == [1, 1] and torch.equal(again.mask, many[1].mask)
 
 
+def test_in_half_of_the_precision() -> None:
+    cfg = small_config()
+    torch.manual_seed(0)
+    half = unires.Predictor.around(unires.build_model(cfg), cfg, precision="bfloat16")
+    for answer, whole in zip(half(photo(), SAID), small_predictor()(photo(), SAID), strict=True):
+        assert answer.no_target_score == pytest.approx(whole.no_target_score, abs=0.05)
+
+
 def test_thresholds() -> None:
     predictor = small_predictor()
     low, high = predictor(photo(), SAID[0], threshold=0.0), predictor(photo(), SAID[0], threshold=1.0)
