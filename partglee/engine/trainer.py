@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,6 +166,10 @@ class Trainer:
                 for hook in self.hooks:
                     hook.on_stop(self)
             raise
+        finally:
+            # An error keeps this frame, and with it the loader, whose workers would keep the process from ending.
+            if isinstance(stream, Generator):
+                stream.close()
 
     def run_step(self, stream: Iterator[Batch]) -> StepRecord:
         """One optimiser step, or the reason why the weights stay as they are."""

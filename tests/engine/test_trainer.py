@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,28 @@ def test_a_loader_that_ends_is_told(tmp_path: Path) -> None:
     trainer = build_trainer(cfg, build_accelerator(cfg, cpu=True), lambda step: [make_batch()])
     with pytest.raises(ValueError, match="loader ended"):
         trainer.train()
+
+
+def test_an_error_ends_the_loader(tmp_path: Path) -> None:
+    """The error keeps the frame of the loop; workers that stayed would keep the process from ending."""
+    told: list[str] = []
+
+    def batches(step: int) -> Iterator[TrainingBatch]:
+        try:
+            while True:
+                yield make_batch()
+        finally:
+            told.append("closed")
+
+    class Breaks(Hook):
+        def after_step(self, trainer: Trainer) -> None:
+            raise RuntimeError("in the middle")
+
+    cfg = small_config(tmp_path)
+    trainer = build_trainer(cfg, build_accelerator(cfg, cpu=True), batches, extra_hooks=[Breaks()])
+    with pytest.raises(RuntimeError, match="in the middle") as kept:
+        trainer.train()
+    assert kept.traceback and told == ["closed"]
 
 
 def test_a_vocabulary_that_comes_again_is_tokenised_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
