@@ -6,8 +6,8 @@ N names, R rows of the table, W its width.
 from __future__ import annotations
 
 import difflib
+import logging
 import re
-import warnings
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,6 +19,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from partglee.text.backend import TextBackend, fingerprint_of
+
+_log = logging.getLogger(__name__)
 
 
 class TableBackend(TextBackend):
@@ -56,6 +58,7 @@ class TableBackend(TextBackend):
         self.register_buffer("embeddings", embeddings, persistent=False)
         self._exact = {name: row for row, name in reversed(list(enumerate(self.names)))}  # of equal names the first
         self.plain_rows = plain_rows(self.names)
+        self._told: set[str] = set()  # parts of which the log has said that their own name is read
 
     def tokenize(self, texts: Sequence[str], *, context_length: int | None = None) -> tuple[Tensor, Tensor]:
         """Row numbers (N, 1) and a mask of ones; each name counts as one token.
@@ -73,13 +76,16 @@ class TableBackend(TextBackend):
     def part_texts(self, prompts: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
         """The prompts (Cp) of parts, or where the table lacks one ("person coat") the part's own name ("coat").
 
-        Without both, the prompt stays and `tokenize` refuses it. One warning names all replacements.
+        That is the word which was asked for: the log alone says it, once. Without both, the prompt stays and
+        `tokenize` refuses it.
         """
         pairs = list(zip(prompts, names, strict=True))
         texts = tuple(name if not self.knows(prompt) and self.knows(name) else prompt for prompt, name in pairs)
-        if texts != tuple(prompts):
-            told = ", ".join(f"{p!r} as {text!r}" for p, text in zip(prompts, texts, strict=True) if p != text)
-            warnings.warn(f"parts that the name table lacks are read by their own names: {told}", stacklevel=2)
+        new = {p: text for p, text in zip(prompts, texts, strict=True) if p != text and p not in self._told}
+        if new:
+            self._told.update(new)
+            told = ", ".join(f"{p!r} as {text!r}" for p, text in new.items())
+            _log.info(f"parts that the name table lacks are read by their own names: {told}")
         return texts
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
