@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import io
 import json
 import os
@@ -69,8 +70,8 @@ class Endpoint:
                     raise ValueError(f"{self.url} answers {error.code}: {error.read(200)!r:.200}") from error
                 problem = f"status {error.code}"
                 pause = _retry_after(error, pause)
-            except (OSError, TimeoutError) as error:  # of urllib too
-                problem = f"not reachable ({error})"
+            except (OSError, http.client.HTTPException) as error:  # of urllib too, and of replies that are no HTTP
+                problem = f"not reachable ({type(error).__name__}: {error})"
             except ValueError as error:
                 problem = str(error)
                 asked = f"{question}\n\nThe last answer could not be used: {error}. Answer in the form asked for."
@@ -104,9 +105,10 @@ class Endpoint:
 
 def _retry_after(error: urllib.error.HTTPError, otherwise: float) -> float:
     try:
-        return min(max(float(error.headers.get("Retry-After", otherwise)), 0.0), 300.0)
+        told = float(error.headers.get("Retry-After", otherwise))
     except ValueError:  # a date
         return otherwise
+    return min(told, 300.0) if told >= 0 else otherwise
 
 
 def _data_url(image: Pixels) -> str:

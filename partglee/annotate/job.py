@@ -53,12 +53,12 @@ class Finished:
     @classmethod
     def read(cls, file: Path) -> Finished:
         """Of its file in `shards/`."""
-        content = read_json(file, "finished shard")
         try:
+            content = read_json(file, "finished shard")
             return cls(**{**content, "failures": [Failure(**entry) for entry in content["failures"]]})
-        except (TypeError, KeyError) as error:
+        except (TypeError, KeyError, ValueError) as error:
             raise ValueError(
-                f"finished shard {file} is damaged ({error!r}); remove it, and its images run again"
+                f"finished shard {file} is damaged ({error}); remove it, and its images run again"
             ) from None
 
 
@@ -98,7 +98,7 @@ class Job:
         content = {"version": __version__, "recipe": self.recipe.identity(), "inputs": inputs}
         try:
             if manifest.is_file():
-                self._manifest = read_json(manifest, "job")
+                self._manifest = _read_manifest(manifest)
                 self._same_job(content)
                 return
             with whole_file(self.folder / "inputs.index") as beside:
@@ -212,7 +212,7 @@ def open_job(folder: str | Path) -> Job:
     path = Path(folder)
     if not (path / "job.json").is_file():
         raise ValueError(f"{path} holds no job (no job.json); `partglee annotate RECIPE INPUT {path}` makes one")
-    manifest = read_json(path / "job.json", "job")
+    manifest = _read_manifest(path / "job.json")
     kept = manifest["recipe"]
     recipe = Recipe(
         name=kept["name"], stages=(), seed=kept["seed"], shard_size=kept["shard_size"], tables=kept["tables"],
@@ -221,6 +221,19 @@ def open_job(folder: str | Path) -> Job:
     job = Job(folder=path, recipe=recipe)
     job._manifest = manifest
     return job
+
+
+def _read_manifest(file: Path) -> dict[str, Any]:
+    """What `prepare` wrote; ValueError for anything else."""
+    content = read_json(file, "job")
+    parts = {
+        "recipe": ("name", "seed", "shard_size", "tables", "webdataset", "stages"),
+        "inputs": ("images", "repeated"),
+    }
+    whole = isinstance(content, dict) and {"version", "fingerprint", *parts} <= set(content)
+    if not whole or not all(isinstance(content[p], dict) and set(keys) <= set(content[p]) for p, keys in parts.items()):
+        raise ValueError(f"{file} is damaged, it is not as a job wrote it; get it back, or begin in another folder")
+    return dict(content)
 
 
 def fingerprint(content: dict[str, Any]) -> str:

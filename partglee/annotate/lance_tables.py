@@ -42,8 +42,7 @@ def read_fragments(fragments: Sequence[Fragment], dataset: Path) -> list[dict[st
             rows += lance().file.LanceFileReader(str(path)).read_all().to_table().to_pylist()
         except Exception as error:  # Lance raises ValueError, OSError and errors of Rust that are neither
             text = " ".join(str(error).split())
-            told = f"{path} cannot be read ({text:.200}); remove its shard's file in shards/, and run again"
-            raise ValueError(told) from error
+            raise ValueError(f"{path}: {text:.200}") from error
     return rows
 
 

@@ -131,6 +131,10 @@ def _override(content: dict[str, Any], text: str) -> None:
     parsed = parse_yaml(value, f"--set {key}")
     stage, dot, inner = key.partition(".")
     if not dot:
+        if key == "stages":
+            raise ValueError(
+                f"--set {text}: write the list of stages in a YAML file; --set STAGE.enabled=false drops one"
+            )
         content[key] = parsed
         return
     names = [entry["name"] for entry in content["stages"]]

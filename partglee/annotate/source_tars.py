@@ -103,7 +103,7 @@ def _members(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
                 if member.isfile():
-                    name = posixpath.normpath(member.name)
+                    name = posixpath.normpath(f"/{member.name}").lstrip("/")  # within the tar, whatever ".." it has
                     yield name, {"tar": str(path.absolute()), "at": member.offset_data, "bytes": member.size}
     except (tarfile.TarError, EOFError) as error:
         raise ValueError(f"{path} is no tar, or is cut off ({error}); uncompressed tars are read") from error

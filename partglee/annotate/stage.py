@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,10 +194,10 @@ def _set_for_engines(stage: Stage, values: Mapping[str, Any]) -> None:
     for key in _OF_ENGINES:
         value = values.get(key, 1)
         least = 0 if key in ("cpus", "gpus") else 1e-9
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value < least:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= least:
             raise ValueError(f"stage {stage.name!r}: {key} must be a number of at least {least:g}, got {value!r}")
     batch = values.get("batch_size", stage.batch_size)
-    if int(batch) != batch:
+    if not math.isfinite(batch) or int(batch) != batch:
         raise ValueError(f"stage {stage.name!r}: batch_size must be a whole number, got {batch!r}")
     stage.batch_size = int(batch)
     stage.time_limit = values.get("time_limit", stage.time_limit)

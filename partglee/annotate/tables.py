@@ -91,20 +91,36 @@ def write_table(rows: Sequence[Row], file: Path, table: str) -> None:
 
 
 def read_table(file: Path) -> list[Row]:
-    """The rows of one file.
+    """The rows of one file of a finished shard.
 
     Raises:
-        ValueError: for a damaged one.
+        ValueError: for a damaged or missing one.
     """
+    columns = _COLUMNS.get(file.parent.name, ())
+    try:
+        rows = _rows(file)
+        if lacking := next((key for row in rows for key in columns if key not in row), None):
+            raise ValueError(f"a row without {lacking}")
+    except (OSError, ValueError, TypeError) as error:  # pyarrow's errors are among them
+        told = f"table {file} cannot be read ({error}); remove its shard's file in shards/, and run again"
+        raise ValueError(told) from error
+    return rows
+
+
+def _rows(file: Path) -> list[Row]:
     if file.suffix == FORMS["jsonl"]:
         return [row for _, _, row in read_json_lines(file, "table")]
     if file.suffix == FORMS["lance"]:
         return read_fragments(read_json(file, "table"), dataset_of(file))
-    try:
-        rows: list[Row] = pyarrow_parquet().read_table(file, partitioning=None).to_pylist()
-    except (OSError, pyarrow().ArrowException) as error:
-        raise ValueError(f"table {file} cannot be read ({error}); remove its file in shards/, and run again") from error
+    rows: list[Row] = pyarrow_parquet().read_table(file, partitioning=None).to_pylist()
     return rows
+
+
+_COLUMNS = {
+    IMAGES: ("image_id", "image", "height", "width", "vocabulary", "descriptions", "extra"),
+    REGIONS: ("image_id", "level", "parent", "name", "box", "mask", "score", "caption", "scores", "dropped",
+              "provenance", "extra"),
+}  # fmt: skip
 
 
 def schema_of(table: str) -> Any:

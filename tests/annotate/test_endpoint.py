@@ -22,6 +22,8 @@ class Server:
 
     def __init__(self) -> None:
         self.script: list[int | str] = []
+        self.retry_after = "0"
+        self.let_go = threading.Event()  # what hangs waits for it
         self.asked: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
         outer = self
@@ -31,8 +33,14 @@ class Server:
                 outer.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
                 outer.keys.append(self.headers.get("Authorization"))
                 entry = outer.script.pop(0) if len(outer.script) > 1 else outer.script[0]
+                if entry == "HANG":
+                    outer.let_go.wait(60)
+                    return
+                if entry == "NO HTTP":
+                    self.wfile.write(b"220 smtp ready\r\n")
+                    return
                 self.send_response(entry if isinstance(entry, int) else 200)
-                self.send_header("Retry-After", "0")
+                self.send_header("Retry-After", outer.retry_after)
                 self.end_headers()
                 if isinstance(entry, str):
                     raw = entry.startswith("RAW")
@@ -51,6 +59,7 @@ class Server:
 def server() -> Iterator[Server]:
     made = Server()
     yield made
+    made.let_go.set()
     made.http.shutdown()
     made.http.server_close()
 
@@ -78,6 +87,19 @@ def test_what_never_comes_is_told(server: Server, script: list[int | str], told:
     server.script = script
     with pytest.raises(ValueError, match=told):
         endpoint(server, tries=3).ask("parts?", read_names)
+
+
+def test_what_hangs_or_is_no_http_is_asked_again(server: Server) -> None:
+    server.script = ["HANG", "NO HTTP", 429, '["wheel"]']
+    server.retry_after = "nan"
+    assert endpoint(server, timeout=5.0, tries=20).ask("parts?", read_names) == ("wheel",)
+    assert len(server.asked) >= 4
+    server.script = ["HANG"]
+    with pytest.raises(ValueError, match=r"in 1 tries: not reachable \(TimeoutError: timed out"):
+        endpoint(server, timeout=1.0, tries=1).ask("parts?", read_names)
+    server.script = ["NO HTTP"]
+    with pytest.raises(ValueError, match=r"not reachable \(BadStatusLine"):
+        endpoint(server, tries=1).ask("parts?", read_names)
 
 
 def test_nobody_there() -> None:

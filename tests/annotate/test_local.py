@@ -254,6 +254,31 @@ def test_a_full_disk_is_one_line_and_the_job_goes_on(tmp_path: Path, monkeypatch
     assert run_local(job).rows == 30
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "told"),
+    [("job.json", "{}", "job.json is damaged"), ("job.json", "[]", "job.json is damaged"),
+     ("job.json", '{"version": 1, "fingerprint": 1, "recipe": {}, "inputs": {}}', "job.json is damaged"),
+     ("shards/000001.json", "{", "000001.json is damaged .*remove it, and its images run again"),
+     ("shards/000001.json", "[]", "000001.json is damaged"),
+     ("regions/000000.jsonl", "{}", "a row without image_id.*remove its shard's"),
+     ("images/000000.jsonl", "[1]", "images/000000.jsonl cannot be read"),
+     ("images/000000.jsonl", "1", "cannot be read"),
+     ("images/000000.jsonl", None, "images/000000.jsonl cannot be read .*does not exist")],
+)  # fmt: skip
+def test_files_of_a_job_that_went_bad(tmp_path: Path, file: str, content: str | None, told: str) -> None:
+    from partglee.annotate.export import samples
+
+    run_local(job_of(tmp_path, NAMES, ["invent"]))
+    (tmp_path / file).unlink()
+    if content is not None:
+        (tmp_path / file).write_text(content + "\n")
+    with pytest.raises(ValueError, match=told):
+        list(samples(open_job(tmp_path)))
+    if file == "job.json":
+        with pytest.raises(ValueError, match=told):
+            job_of(tmp_path, NAMES, ["invent"])
+
+
 CAPTIONER = """
 class Captioner:
     def __init__(self, weights, *, tone):

@@ -38,6 +38,8 @@ def test_values_reach_stages_and_engine() -> None:
         ({"stages": [{"stage": "caption", "options": 3}]}, "options must be a mapping or null"),
         ({"stages": [{"stage": "describe", "endpoint": {"url": 1, "model": "m"}}]}, "url must begin with http"),
         ({"stages": [{"stage": "describe", "endpoint": {"urls": "x"}}]}, "endpoint: .*urls"),
+        ({"stages": [{"stage": "sleep", "batch_size": float("nan")}]}, "batch_size must be a number"),
+        ({"stages": [{"stage": "sleep", "batch_size": float("inf")}]}, "batch_size must be a whole number"),
         ({"stages": [{"stage": "sleep", "batch_size": 1.5}]}, "batch_size must be a whole number"),
         ({"stages": [{"stage": "sleep", "gpus": -1}]}, "gpus must be a number of at least 0"),
         ({"stages": ["sleep", "sleep"]}, "two stages are called 'sleep'"),
@@ -64,6 +66,8 @@ def test_overrides() -> None:
     assert (recipe.stages[0].seconds, recipe.seed) == (0.25, 7)
     with pytest.raises(ValueError, match="no stage 'sleep'; it has nap"):
         read_recipe(content, ["sleep.seconds=1"])
+    with pytest.raises(ValueError, match="write the list of stages in a YAML file"):
+        read_recipe(content, ["stages=3"])
     with pytest.raises(ValueError, match="write STAGE"):
         read_recipe(content, ["nap"])
 

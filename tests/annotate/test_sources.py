@@ -60,6 +60,12 @@ def test_webdataset_tars(tmp_path: Path) -> None:
     assert shades(open_source(str(tmp_path / "*.tar"))) == {"x/k/1.png": 30, "x/k/2.png": 40}
     item = next(iter(open_source(str(tmp_path / "x.tar")).items))
     assert load(item, seed=0, keep_content=True).content == png(30)
+    with tarfile.open(tmp_path / "up.tar", "w") as tar:
+        for name in ("./1.png", "../../2.png", "/k/../3.png"):
+            member = tarfile.TarInfo(name)
+            member.size = len(png(50))
+            tar.addfile(member, io.BytesIO(png(50)))
+    assert shades(open_source(str(tmp_path / "up.tar"))) == {"up/1.png": 50, "up/2.png": 50, "up/3.png": 50}
     (tmp_path / "cut.tar").write_bytes((tmp_path / "x.tar").read_bytes()[:700])
     with pytest.raises(ValueError, match="is no tar, or is cut off"):
         list(open_source(str(tmp_path / "cut.tar")).items)
