@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from partglee.annotate import open_source, read_recipe
+from partglee.annotate import masks, open_source, read_recipe
 from partglee.annotate.shard import run_items
 from partglee.annotate.sources import load
 from partglee.basics.masks import decode
@@ -131,6 +133,33 @@ def test_data_sets_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     assert visual_genome_main([]) == 0
     genome = [load(item, seed=0) for item in open_source("dataset:vg_train_joint").items]
     assert len(genome) == 3 and {region.level for sample in genome for region in sample.regions} == {"object", "part"}
+
+
+def test_boxes_of_data_sets_by_name_get_masks_and_captions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Objects365 and Visual Genome as they are published, through the engine of MRES; a segmenter that fills boxes."""
+
+    def fill(pixels: Any, boxes: Any) -> list[Any]:
+        rows, columns = np.indices(pixels.shape[:2])
+        return [(columns >= x0) & (columns < x1) & (rows >= y0) & (rows < y1) for x0, y0, x1, y1 in boxes]
+
+    monkeypatch.setitem(sys.modules, "segmenter_of_a_test", SimpleNamespace(make=lambda weights: fill))
+    monkeypatch.setenv("PARTGLEE_DATASETS", str(tmp_path))
+    MINIATURES["objects365"](tmp_path, num_images=2, seed=7)
+    MINIATURES["visual_genome"](tmp_path, num_images=2, seed=7)
+    assert visual_genome_main([]) == 0
+    recipe = read_recipe("mres", ["objects.enabled=false", "masks.enabled=true", "vocabulary.enabled=false",
+                                  "masks.segmenter=segmenter_of_a_test:make", "parts.enabled=false"])  # fmt: skip
+    for stage in recipe.stages:
+        stage.open()
+    for name in ("objects365_v2_train", "vg_train_joint"):
+        source = open_source(f"dataset:{name}")
+        recipe.check(source.columns)
+        rows = run_items(list(enumerate(source.items)), recipe.stages, seed=0)
+        kept = [row for row in rows.regions if not row["dropped"]]
+        assert len(rows.images) == 2 and not rows.failures and kept
+        assert all(row["caption"] and masks.areas([row["mask"]])[0] > 0 for row in kept)
+        if name.startswith("vg"):
+            assert any(row["level"] == "part" and " of the " in row["caption"] for row in kept)
 
 
 def test_sa1b_as_it_is_downloaded(tmp_path: Path) -> None:
