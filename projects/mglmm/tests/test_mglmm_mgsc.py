@@ -17,6 +17,7 @@ from mglmm.mgsc import Labelled, export_uscdf, highlighted, read_label
 from mglmm.mgsc.label import asking_again
 from PIL import Image
 
+from partglee.annotate import Description, Region, Sample
 from partglee.annotate.masks import encode
 
 BUILDING = np.zeros((40, 40), bool)
@@ -41,24 +42,10 @@ def coco(tmp_path):
     return tmp_path / "a.json"
 
 
-def labeller_by_size(weights, **options):
-    """Stands for a model: what is large is a building, what is small a window."""
-    del weights
-
-    def answer(image, question):
-        box = [int(value) for value in re.findall(r"\d+", question)[:4]]
-        width = box[2] - box[0]
-        label = "building" if width > 600 else "car" if width > 200 else "window"
-        assert image.shape == (40, 40, 3) and options == {"marker": 1}
-        return json.dumps({"label": label, "caption": f"A {label}. It stands there."})
-
-    return asking_again(answer)
-
-
 def test_from_masks_to_records(tmp_path):
     """Unnamed masks get labels, windows of one building become one, root and subtree are described."""
     recipe = {"name": "own", "tables": "jsonl", "stages": [
-        {"stage": "mgsc_label", "labeller": "test_mglmm_mgsc:labeller_by_size", "options": {"marker": 1}},
+        {"stage": "mgsc_label", "labeller": "mglmm_labeller:labeller_by_size", "options": {"marker": 1}},
         {"stage": "mask_tree"}, {"stage": "describe", "by": "name"},
     ]}  # fmt: skip
     file = tmp_path / "recipe.yaml"
@@ -81,15 +68,27 @@ def test_from_masks_to_records(tmp_path):
     assert (done.records, done.images) == (2, 1) and not done.left_out
 
 
-def test_a_job_without_descriptions(tmp_path, capsys):
-    from partglee.annotate import Job, open_source, read_recipe, run_local
+def test_what_cannot_be_written(tmp_path, capsys, monkeypatch):
+    """Images without a description, or with one that does not fit, are left out and counted; none left is an error."""
+    from mglmm.mgsc import export
 
-    recipe = read_recipe({"name": "own", "tables": "jsonl", "stages": [{"stage": "mask_tree"}]})
-    job = Job(folder=tmp_path / "job", recipe=recipe)
-    job.prepare(open_source(str(coco(tmp_path)), masks=True).items)
-    run_local(job)
-    assert main(["annotate", "uscdf", str(tmp_path / "job"), str(tmp_path / "x.uscdf.jsonl")]) == 2
-    assert "1 images: no description" in capsys.readouterr().err
+    mask = encode(BUILDING)
+    good = Description(node=-1, text="The image shows <p> building </p> [SEG].", regions=(0,))
+    found = [
+        Sample(image_id="a", file="a.png", size=(40, 40), regions=[Region(name="building", mask=mask)],
+               descriptions=[description] if description else [])
+        for description in (good, None, Description(node=-1, text="The image shows it.", regions=(0,)),
+                            Description(node=-1, text="A <p> building </p> [SEG] and [SEG].", regions=(0, 0)))
+    ]  # fmt: skip
+    monkeypatch.setattr(export, "open_job", lambda folder: folder)
+    monkeypatch.setattr(export, "samples", lambda job: iter(found))
+    done = export_uscdf(tmp_path, tmp_path / "x.uscdf.jsonl")
+    assert (done.records, done.images, sum(done.left_out.values())) == (1, 1, 3) and done.left_out[
+        "no description"
+    ] == 1
+    monkeypatch.setattr(export, "samples", lambda job: iter(found[1:2]))
+    assert main(["annotate", "uscdf", str(tmp_path), str(tmp_path / "y.uscdf.jsonl")]) == 2
+    assert "1 images: no description" in capsys.readouterr().err and not (tmp_path / "y.uscdf.jsonl").exists()
 
 
 def test_the_recipe_of_the_project():

@@ -15,17 +15,19 @@ from mglmm.config import RANGES, build_model
 from mglmm.data.loader import build_conversation_loader
 from mglmm.data.marked import parse
 from mglmm.feature_cache import FeatureCache
-from mglmm.masks import MapMasks
+from mglmm.masks import MapMasks, QueryMasks
 from mglmm.recipe import build_step
 from mglmm.step import targets_of
 from mglmm.toy.language import toy_tokenizer
 from mglmm.toy.scenes import described
 from mglmm.toy.tokenizer import train_tokenizer
 
+from partglee import Vocabulary
 from partglee.annotate.masks import decode
 from partglee.checkpoint import read_weights
 from partglee.config.values import check_values
 from partglee.data import get_dataset
+from partglee.engine.image_input import ImageInput
 from partglee.engine.run import run
 from partglee.structures import ImageBatch
 
@@ -224,3 +226,18 @@ def test_features_are_kept(tmp_path):
     kept = fine.get(pixels, lambda: helpers.sam2().features(images.tensor))
     again = fine.get(pixels, make)
     assert isinstance(again, tuple) and all(torch.equal(a, b) for a, b in zip(kept, again, strict=True))
+
+
+def test_answers_of_partglees_queries_know_their_level(tiny):
+    """The whole way with PartGLEE as the mask decoder: every phrase has a level, parts the place of their object."""
+    names = Vocabulary.parse("dog: head, tail; person: arm, lower leg; cat")
+    masks = QueryMasks(model=tiny, vocabulary=names, image_input=ImageInput(short_side=64, max_side=96))
+    model, chat = helpers.whole(masks=masks)
+    model.chat = chat
+    said = " and ".join(f"<p> thing {place} </p> [SEG]" for place in range(6))
+    answer = SegCap(model, load_config("mglmm_toy")).teacher_forced(helpers.picture(), "What is there?", said)
+    assert len(answer.phrases) == 6 and answer.well_formed
+    for phrase in answer.phrases:
+        assert phrase.level in ("object", "part") and phrase.mask.shape == (40, 60)
+        assert phrase.parent < 0 or (phrase.level == "part" and answer.phrases[phrase.parent].level == "object")
+    assert answer.draw() and len(answer.prediction.names) == 6
