@@ -51,7 +51,7 @@ class PartGLEEPartMaps(PartGLEE):
     def _answer(self, entry: Mapping[str, Any]) -> Tensor:
         vocabulary = self.classes.vocabulary
         name = self.object_names[known_object(entry)]
-        image = rgb(entry["image"], self.input_format)
+        image = rgb(entry, self.input_format)
         encoded = encode_images(self.model, [image], precision=self.precision)
         output = decode_images(self.model, encoded, self.model.embed(vocabulary), precision=self.precision)
         frame = Frame(encoded.batch.canvas, encoded.batch.sizes[0], original_size(entry))
