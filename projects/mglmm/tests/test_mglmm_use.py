@@ -87,6 +87,7 @@ def test_configurations():
         check_values(cfg, RANGES)
         assert cfg.RECIPE == "mglmm" and all(get_dataset(source) for source in cfg.DATASETS.TRAIN)
         assert len(cfg.DATASETS.RATIOS) in (0, len(cfg.DATASETS.TRAIN))
+        assert all(source.startswith("toy_") or get_dataset(source).needs for source in cfg.DATASETS.TRAIN)
     with pytest.raises(ValueError, match="has no class 'NoSuchModel'"):
         build_model(load_config("mglmm_toy", ["MODEL.LANGUAGE.NAME", "x", "MODEL.LANGUAGE.CLASS", "NoSuchModel"]))
     with pytest.raises(ValueError, match="does not load the language model '/no/such/folder'"):

@@ -9,6 +9,7 @@ from typing import Any
 from mglmm.data import readers
 from mglmm.data.loader import register_source
 from mglmm.data.source import FixedRecords, Source, library_source, uscdf_source
+from partglee.data.catalog import get_dataset
 from partglee.data.spec import datasets_root
 
 
@@ -30,8 +31,6 @@ def own_form(file: str, images: str) -> Source:
 
 def regions(name: str) -> Source:
     """Captions of the objects and parts of a data set of the library."""
-    from partglee.data.catalog import get_dataset
-
     return FixedRecords(f"{name}/regions", readers.region_records(get_dataset(name).read(), name))
 
 
@@ -70,6 +69,8 @@ _LIBRARY = {  # data sets of the library, and what is made of them
     "grefcoco_referring": ("grefcoco-unc-train", "referring"),
 }
 
+_REGIONS = "paco_lvis_v1_train"  # whose objects and parts are captions of regions
+
 
 def refclef_train() -> Source:
     """RefCLEF's training split."""
@@ -83,7 +84,12 @@ def register_published() -> None:
     for name, (read_maps, path) in _MAPS.items():
         register_source(name, partial(of_maps, read_maps, path), needs=(path,), replace=True)
     for name, (dataset, make) in _LIBRARY.items():
-        register_source(name, partial(library_source, dataset, make), replace=True)
+        spec = get_dataset(dataset)
+        register_source(
+            name, partial(library_source, dataset, make), needs=(spec.annotations, spec.images), replace=True
+        )
+    spec = get_dataset(_REGIONS)
+    register_source("paco_regions", partial(regions, _REGIONS), needs=(spec.annotations, spec.images), replace=True)
     register_source("refclef_referring", refclef_train, needs=("refer/refclef", "saiapr_tc-12"), replace=True)
     # What GLaMM's 11 million images come as is not described where we could read it: convert them to USCDF
     grand = ("grand/grand.uscdf.jsonl", "grand/images")
