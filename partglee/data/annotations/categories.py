@@ -166,6 +166,8 @@ def label_categories(
     for row, (owner, part) in pairs.items():
         label[row] = columns.get((None if owner is None else name_key(owner), name_key(part)), -1)
     absent = [entry["name"] for row, entry in entries if label[row] < 0]
+    if not categories:
+        raise ValueError("the annotation file lists no categories, so it names nothing that is annotated")
     if len(absent) == len(categories):
         raise ValueError(
             f"none of the file's categories ({', '.join(absent[:5])}, ...) is in the data set's vocabulary "

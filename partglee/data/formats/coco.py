@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,15 @@ def read(path: Path, notes: Counter[str]) -> Iterator[AnnotatedImage]:
     """Images of a file in its order; what is repaired or left out is what training leaves out, and is counted."""
     columns = read_columns(path)
     notes.update(columns.issues)
+    _count_lost(columns, notes)
+    if not columns.categories:  # and so no annotation: images without objects, which other formats hold as well
+        columns = replace(columns, categories=({"id": 0, "name": "object"},))
     records = CocoRecords(columns, images=Path())
     names = [str(entry["name"]) for entry in columns.categories]
     is_part = label_categories(
         columns.categories, None, linked=bool((columns.parent >= 0).any()),
         used=frozenset(np.unique(columns.category).tolist()),
     ).is_part  # fmt: skip
-    _count_lost(columns, notes)
     for image in range(len(columns)):
         first, last = int(columns.annotation_start[image]), int(columns.annotation_start[image + 1])
         shapes = []

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from partglee.data import DatasetSpec, read_coco
 from partglee.data.formats import convert, format_of
 
 AT = 'left="0" top="0"'
@@ -126,3 +127,25 @@ def test_links_in_a_circle_and_to_nothing_are_cut_and_counted(tmp_path: Path) ->
         while parent[key]:
             key, steps = parent[key], steps + 1
             assert steps <= 16
+
+
+@pytest.mark.parametrize("key", ["coco", "cvat", "labelstudio", "labelme", "fiftyone"])
+@pytest.mark.parametrize("categories", [[], [{"id": 1, "name": "car"}]])
+def test_images_without_objects_alone(key: str, categories: list[dict[str, object]], tmp_path: Path) -> None:
+    """A file of which nothing is annotated goes through every format that lists images, and back."""
+    images = [{"id": 1, "file_name": "a.jpg", "height": 9, "width": 8}]
+    (tmp_path / "in.json").write_text(json.dumps({"images": images, "categories": categories, "annotations": []}))
+    convert(tmp_path / "in.json", tmp_path / "there", to_format=key)
+    convert(tmp_path / "there", tmp_path / "back.json", from_format=key, to_format="coco")
+    back = json.loads((tmp_path / "back.json").read_text())
+    assert [(image["file_name"], image["height"], image["width"]) for image in back["images"]] == [("a.jpg", 9, 8)]
+    assert back["annotations"] == []
+
+
+def test_a_file_without_categories_names_nothing_to_train_on(tmp_path: Path) -> None:
+    (tmp_path / "in.json").write_text(
+        json.dumps({"images": [{"id": 1, "file_name": "a.jpg"}], "categories": [], "annotations": []})
+    )
+    spec = DatasetSpec(name="empty", annotations=str(tmp_path / "in.json"), images="", reader=read_coco)
+    with pytest.raises(ValueError, match="lists no categories"):
+        read_coco(spec)
