@@ -14,6 +14,7 @@ from types import ModuleType
 import pytest
 import torch
 
+from partglee.data import catalog
 from partglee.engine import Predictor
 from partglee.modeling import PartGLEE
 from partglee.testing import tiny_model, tiny_predictor, write_name_table
@@ -46,6 +47,16 @@ def _own_logging() -> Iterator[None]:
     level, propagate, handlers = logger.level, logger.propagate, list(logger.handlers)
     yield
     logger.level, logger.propagate, logger.handlers = level, propagate, handlers
+
+
+@pytest.fixture(autouse=True)
+def _own_data_sets() -> Iterator[None]:
+    """What a test registers is gone after it: no name is taken for the tests that come later."""
+    known, described = dict(catalog._DATASETS), set(catalog._custom)
+    yield
+    for now, before in ((catalog._DATASETS, known), (catalog._custom, described)):
+        now.clear()
+        now.update(before)
 
 
 @pytest.fixture(scope="session")

@@ -156,7 +156,9 @@ def test_triples_of_a_data_set_say_what_it_says(ending: str, tmp_path: Path) -> 
     asked = ["--dataset", "toy_told_val", "--images", "5", "--output", str(file)]
     assert write_triples.main(asked) == 0
     cfg = get_cfg()
-    cfg.DATASETS.CUSTOM = [{"NAME": "told", "ANNOTATIONS": str(file), "IMAGES": str(file.parent / "images")}]
+    cfg.DATASETS.CUSTOM = [
+        {"NAME": f"told_as_{ending}", "ANNOTATIONS": str(file), "IMAGES": str(file.parent / "images")}
+    ]
     (spec,) = register_custom(cfg)
     read, source = spec.read(), get_dataset("toy_told_val").read()
     assert len(read) == 5
