@@ -15,7 +15,7 @@ from partglee.checkpoint import read_weights
 from partglee.cli import main
 from partglee.config import load_config
 from partglee.data.build import build_test_loader
-from partglee.data.catalog import DataSets, get_dataset
+from partglee.data.catalog import DataSets, get_dataset, register_custom
 from partglee.data.expression_views import kept_rows
 from partglee.engine.preflight import check_data
 from partglee.evaluation import dataset_evaluator
@@ -95,6 +95,7 @@ def test_left_out_and_counted(place: Path, tmp_path: Path, damage: str, capsys: 
 @pytest.mark.parametrize("damage", ["cut", "size"])
 def test_an_evaluation_alone_is_refused_before_it_starts(place: Path, damage: str) -> None:
     cfg = load_config("finetune_example", values(place, damage))
+    register_custom(cfg)
     with pytest.raises(ValueError, match=rf"1 of 4 images looked at .*{victim(place / damage).name}.*TEST.LENIENT"):
         check_data(cfg, train=False, data=DataSets())
     cfg.TEST.LENIENT = True
