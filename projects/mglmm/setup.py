@@ -28,5 +28,8 @@ setup(
     python_requires=">=3.10",
     install_requires=["numpy", "partglee"],
     entry_points={"partglee.plugins": ["mglmm = mglmm"]},
-    extras_require={"model": ["transformers>=5.20", "peft>=0.18", "tokenizers"]},  # the metrics do without
+    extras_require={
+        "model": ["transformers>=5.20", "peft>=0.18", "tokenizers"],  # the metrics do without
+        "java": ["pycocoevalcap>=1.2"],  # METEOR's jar; SPICE wants more, see mglmm.metrics.java
+    },
 )

@@ -64,6 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     scored.add_argument("--images", type=Path, metavar="DIR", help="of a USCDF file; default: beside it")
     scored.add_argument("--most", type=int, metavar="N", help="the first N images alone")
     scored.add_argument(
+        "--java", action="store_true", help="of captions also METEOR's jar, and SPICE where its parser is installed"
+    )
+    scored.add_argument(
         "--teacher-forced", action="store_true", help="give the model the true text: masks alone are its own"
     )
     _add_weights(scored, required=False)
@@ -84,6 +87,7 @@ def _uscdf(arguments: argparse.Namespace) -> int:
 def _eval(arguments: argparse.Namespace) -> int:
     from mglmm.data.source import Source, uscdf_source
     from mglmm.evaluation import predict, questions, score, table
+    from mglmm.metrics.java import why_no_spice
     from partglee.data.catalog import get_dataset
 
     source: Source
@@ -101,9 +105,11 @@ def _eval(arguments: argparse.Namespace) -> int:
     print(
         table(
             f"{arguments.protocol} of {arguments.predictions}",
-            score(arguments.protocol, arguments.predictions, records),
+            score(arguments.protocol, arguments.predictions, records, java=arguments.java),
         )
     )
+    if arguments.java and (lacking := why_no_spice()):
+        print(lacking, file=sys.stderr)
     return 0
 
 

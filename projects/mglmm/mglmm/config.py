@@ -86,6 +86,7 @@ def mglmm_defaults() -> CN:
     cfg.SOLVER.WARMUP_ITERS = 100
     cfg.SOLVER.SCHEDULE = "cosine"  # paper: linear
     cfg.TEST.MAX_TOKENS = 512  # of an answer
+    cfg.TEST.MAX_RECORDS = 0  # of each data set that are asked; 0 = all
     return cfg
 
 
@@ -101,6 +102,7 @@ RANGES: dict[str, Range] = {
     **dict.fromkeys(
         ("CRITERION.WEIGHT.CE", "CRITERION.WEIGHT.BCE", "CRITERION.WEIGHT.DICE", "CRITERION.WEIGHT.CHOICE"), FROM_ZERO
     ),
+    "TEST.MAX_RECORDS": FROM_ZERO,
     "MODEL.MASKS.KIND": Words(KINDS),
     "MODEL.ACTIVATION": Words(("relu", "gelu")),
     "MODEL.TUNING.MODE": Words(("adapters", "all")),

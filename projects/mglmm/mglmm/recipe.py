@@ -12,6 +12,7 @@ from mglmm.config import RANGES, build_model, mglmm_defaults
 from mglmm.data.loader import build_conversation_loader
 from mglmm.feature_cache import FeatureCache
 from mglmm.model import MGLMM
+from mglmm.run_evaluation import evaluate_run, metrics_of
 from mglmm.step import ConversationStep
 from mglmm.tuning import parts_that_learn
 from partglee.data.catalog import DataSets
@@ -53,4 +54,6 @@ MGLMM_RECIPE = Recipe(
     embeddings=("level.weight", "trainable_tokens_delta.default"),
     ranges=RANGES,
     check=tell_what_learns,
+    evaluate=evaluate_run,
+    metric_names=metrics_of,
 )

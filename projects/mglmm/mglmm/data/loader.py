@@ -69,16 +69,29 @@ class SourceRecords:
 
 
 def register_source(
-    name: str, opened: Callable[[], Source], *, needs: Sequence[str] = (), replace: bool = False
+    name: str,
+    opened: Callable[[], Source],
+    *,
+    needs: Sequence[str] = (),
+    protocol: str = "",
+    replace: bool = False,
 ) -> DatasetSpec:
-    """Make a source known by a name of `DATASETS.TRAIN`.
+    """Make a source known by a name of `DATASETS.TRAIN` and `DATASETS.TEST`.
 
     Args:
         opened: a function of a module, or a `functools.partial` of one; called when the source is read.
         needs: files and folders under the root of data sets, which are looked for before a run starts.
+        protocol: of `mglmm.evaluation.PROTOCOLS`, by which answers to it are scored; "" = it is for training alone.
     """
     return register(
-        DatasetSpec(name=name, annotations="", images="", reader=_read, needs=tuple(needs), options={"opened": opened}),
+        DatasetSpec(
+            name=name,
+            annotations="",
+            images="",
+            reader=_read,
+            needs=tuple(needs),
+            options={"opened": opened, "protocol": protocol},
+        ),
         replace=replace,
     )
 

@@ -60,6 +60,24 @@ def write_refcocog_gcg(root: Path) -> Path:
     return _json(content, root / "RefCOCOg_GCG_train.json")
 
 
+def write_gcg_truth(root: Path) -> tuple[Path, Path]:
+    """`val_gcg_coco_caption_gt.json` and `val_gcg_coco_mask_gt.json`."""
+    masks = picture(root / "sa_images" / "sa_5.jpg", 5)
+    caption = "A red box stands before a blue box"
+    captions = {
+        "images": [{"id": "sa_5"}],
+        "annotations": [{"id": 0, "image_id": "sa_5", "caption": caption, "labels": ["a blue box", "A red box"]}],
+    }
+    shapes = {
+        "images": [{"id": "sa_5", "height": SIZE[0], "width": SIZE[1]}], "categories": [{"id": 1, "name": "object"}],
+        "annotations": [
+            {"id": row, "image_id": "sa_5", "category_id": 1, "iscrowd": 0, "segmentation": encode(masks[place])}
+            for row, place in enumerate((2, 0))
+        ],
+    }  # fmt: skip
+    return _json(captions, root / "val_gcg_coco_caption_gt.json"), _json(shapes, root / "val_gcg_coco_mask_gt.json")
+
+
 def write_flickr_gcg(root: Path) -> Path:
     """`flickr_mergedGT_GCG_train.json`."""
     masks = picture(root / "flickr30k-images" / "36979.jpg", 3)

@@ -8,7 +8,7 @@ from typing import Any
 
 from mglmm.data import readers
 from mglmm.data.loader import register_source
-from mglmm.data.source import FixedRecords, Source, library_source, uscdf_source
+from mglmm.data.source import FixedRecords, Sentences, Source, library_source, uscdf_source
 from partglee.data.catalog import get_dataset
 from partglee.data.spec import datasets_root
 
@@ -34,6 +34,11 @@ def regions(name: str) -> Source:
     return FixedRecords(f"{name}/regions", readers.region_records(get_dataset(name).read(), name))
 
 
+def sentences(name: str) -> Source:
+    """The sentences of a data set of the library, one by one."""
+    return Sentences(name, get_dataset(name).read())
+
+
 _FIXED: dict[str, tuple[Callable[..., Any], tuple[str, ...], str]] = {  # reader, its files, folder of the images
     "gcg_grandf_ha": (readers.read_grandf, ("GranDf/GranDf_HA_GCG_train.json",), "sa_images"),
     "gcg_openpsg": (readers.read_grandf, ("GranDf/OpenPsgGCG_train.json",), "coco"),
@@ -49,6 +54,16 @@ _FIXED: dict[str, tuple[Callable[..., Any], tuple[str, ...], str]] = {  # reader
         readers.read_flickr30k, ("flickr30k/results_20130124.token", "flickr30k/flickr30k-images"),
         "flickr30k/flickr30k-images",
     ),
+    "gcg_val": (
+        readers.read_gcg_truth,
+        ("GranDf/val_gcg_coco_caption_gt.json", "GranDf/val_gcg_coco_mask_gt.json"), "sa_images",
+    ),
+    "gcg_test": (
+        readers.read_gcg_truth,
+        ("GranDf/test_gcg_coco_caption_gt.json", "GranDf/test_gcg_coco_mask_gt.json"), "sa_images",
+    ),
+    "reasonseg_val": (readers.reasonseg_records, ("ReasonSeg/val",), "ReasonSeg/val"),
+    "reasonseg_test": (readers.reasonseg_records, ("ReasonSeg/test",), "ReasonSeg/test"),
     "nocaps_captions": (readers.read_coco_captions, ("nocaps/nocaps_val_4500_captions.json",), "nocaps/images"),
     "llava_150k": (readers.read_llava, ("llava/llava_instruct_150k.json", "coco/train2017"), "coco/train2017"),
     "vg_regions": (
@@ -69,6 +84,25 @@ _LIBRARY = {  # data sets of the library, and what is made of them
     "grefcoco_referring": ("grefcoco-unc-train", "referring"),
 }
 
+_PROTOCOLS = {
+    "gcg_val": "gcg", "gcg_test": "gcg", "mgsc_train": "mgsc", "reasonseg_val": "reasonseg",
+    "reasonseg_test": "reasonseg", "coco_captions": "captions", "flickr30k_captions": "captions",
+    "nocaps_captions": "captions",
+}  # fmt: skip
+_SENTENCES = {  # splits of the library whose sentences are asked one by one, and how answers are scored
+    "refcoco_val": ("refcoco-unc-val", "res"),
+    "refcoco_testA": ("refcoco-unc-testA", "res"),
+    "refcoco_testB": ("refcoco-unc-testB", "res"),
+    "refcocoplus_val": ("refcocoplus-unc-val", "res"),
+    "refcocoplus_testA": ("refcocoplus-unc-testA", "res"),
+    "refcocoplus_testB": ("refcocoplus-unc-testB", "res"),
+    "refcocog_val": ("refcocog-umd-val", "res"),
+    "refcocog_test": ("refcocog-umd-test", "res"),
+    "grefcoco_val": ("grefcoco-unc-val", "gres"),
+    "grefcoco_testA": ("grefcoco-unc-testA", "gres"),
+    "grefcoco_testB": ("grefcoco-unc-testB", "gres"),
+}
+
 _REGIONS = "paco_lvis_v1_train"  # whose objects and parts are captions of regions
 
 
@@ -80,13 +114,21 @@ def refclef_train() -> Source:
 def register_published() -> None:
     """Make them known by name; nothing is read before a run asks for it."""
     for name, (read, paths, images) in _FIXED.items():
-        register_source(name, partial(fixed, name, read, paths, images), needs=(*paths, images), replace=True)
+        register_source(
+            name, partial(fixed, name, read, paths, images), needs=(*paths, images),
+            protocol=_PROTOCOLS.get(name, ""), replace=True,
+        )  # fmt: skip
     for name, (read_maps, path) in _MAPS.items():
         register_source(name, partial(of_maps, read_maps, path), needs=(path,), replace=True)
     for name, (dataset, make) in _LIBRARY.items():
         spec = get_dataset(dataset)
         register_source(
             name, partial(library_source, dataset, make), needs=(spec.annotations, spec.images), replace=True
+        )
+    for name, (dataset, protocol) in _SENTENCES.items():
+        spec = get_dataset(dataset)
+        register_source(
+            name, partial(sentences, dataset), needs=(spec.annotations, spec.images), protocol=protocol, replace=True
         )
     spec = get_dataset(_REGIONS)
     register_source("paco_regions", partial(regions, _REGIONS), needs=(spec.annotations, spec.images), replace=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +25,7 @@ from mglmm.data.make import (
 from mglmm.data.record import Record, read_uscdf
 from mglmm.data.wordings import Wordings, english
 from partglee.basics.names import nearest
+from partglee.data.expression_views import listed, rows_with_expressions
 from partglee.data.records import Records
 
 
@@ -86,9 +88,12 @@ class Scenes:
     def __len__(self) -> int:
         return len(self.records)
 
+    def made(self, index: int, rng: np.random.Generator) -> Record | None:
+        """A record whose questions are not drawn yet."""
+        return self.make(self.records[index], self.records.vocabulary, self.wordings, rng, **self.options)
+
     def draw(self, index: int, rng: np.random.Generator) -> Record | None:
-        known = self.records[index]
-        made = self.make(known, self.records.vocabulary, self.wordings, rng, **self.options)
+        made = self.made(index, rng)
         return None if made is None else resolve(made.check(), self.wordings, rng)
 
 
@@ -136,6 +141,30 @@ def hierarchical(
     below = [node for node in nodes if node >= 0]
     whole = not below or (nodes[0] < 0 and rng.random() < root)
     return describe_node(known, names, -1 if whole else int(rng.choice(below)))
+
+
+class Sentences:
+    """Every sentence of a data set of the library as a question of its own, as referring sets are evaluated.
+
+    Args:
+        records: read.
+    """
+
+    def __init__(self, name: str, records: Records, *, wordings: Wordings | None = None) -> None:
+        self.name, self.records = name, records
+        self.images: Path | None = None
+        self.wordings = wordings or english()
+        rows = rows_with_expressions(records) if listed(records) else range(len(records))
+        self.places = [(row, number) for row in rows for number in range(len(expressions_of(records[row])))]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def draw(self, index: int, rng: np.random.Generator) -> Record:
+        row, number = self.places[index]
+        known = self.records[row]
+        made = segment(Scene.of(known), [expressions_of(known)[number]], self.wordings, rng)
+        return resolve(replace(made, name=f"{made.name}/{number}").check(), self.wordings, rng)
 
 
 MAKERS: Mapping[str, Callable[..., Record | None]] = {

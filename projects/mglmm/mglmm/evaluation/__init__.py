@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from mglmm.data.loader import pixels_of
-from mglmm.data.record import Record
+from mglmm.data.marked import Span
+from mglmm.data.record import Record, RegionMask, Said
 from mglmm.data.source import Source
 from mglmm.evaluation.grounded import grounded_captions
 from mglmm.evaluation.predictions import Pair, Predicted, read_predictions, write_predictions
@@ -21,6 +22,7 @@ __all__ = [
     "Predicted",
     "captions",
     "grounded_captions",
+    "metric_names",
     "predict",
     "questions",
     "read_predictions",
@@ -35,6 +37,9 @@ PROTOCOLS: Mapping[str, Callable[..., dict[str, float]]] = {
     "gcg": grounded_captions, "mgsc": grounded_captions, "res": referring, "gres": referring, "reasonseg": reasoning,
     "captions": captions,
 }  # fmt: skip
+
+
+CAPTIONS = ("gcg", "mgsc", "captions")
 
 
 def questions(source: Source, *, seed: int = 0, most: int | None = None) -> Iterator[Record]:
@@ -68,18 +73,32 @@ def predict(
     return write_predictions(lines(), file)
 
 
-def score(protocol: str, file: str | Path, records: Iterable[Record]) -> dict[str, float]:
+def score(protocol: str, file: str | Path, records: Iterable[Record], *, java: bool = False) -> dict[str, float]:
     """The numbers of a predictions file.
 
+    Args:
+        java: of captions, also what exists in Java alone.
+
     Raises:
-        ValueError: for an unknown protocol, or a file that does not fit the records.
+        ValueError: for an unknown protocol, a file that does not fit the records, or `java` where it is not asked for
+            captions or lacks something.
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"no protocol {protocol!r}; there are {', '.join(PROTOCOLS)}")
     pairs = list(read_predictions(file, records))
-    results = PROTOCOLS[protocol](pairs)
+    if java and protocol not in CAPTIONS:
+        raise ValueError(f"{protocol} scores no captions, so Java has nothing to add; it is for {', '.join(CAPTIONS)}")
+    results = PROTOCOLS[protocol](pairs, java=True) if java else PROTOCOLS[protocol](pairs)
     forced = sum(pair.said is not None and pair.said.teacher_forced for pair in pairs)
     return {**results, "teacher forced": float(forced)} if forced else results
+
+
+def metric_names(protocol: str) -> tuple[str, ...]:
+    """What the numbers of a protocol are called."""
+    mask = RegionMask({"size": [1, 1], "counts": "01"}, "dot")
+    said = (Said("user", "?"), Said("assistant", "dot", (Span(0, 3, 0),)))
+    nothing = Record(name="", image="", size=(1, 1), task="gcg", turns=said, masks=(mask,))
+    return tuple(PROTOCOLS[protocol]([Pair(nothing, None)]))
 
 
 def table(title: str, results: Mapping[str, float]) -> str:

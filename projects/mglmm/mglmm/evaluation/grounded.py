@@ -22,6 +22,7 @@ from mglmm.data.loader import true_masks
 from mglmm.data.record import Record
 from mglmm.evaluation.predictions import Pair, Predicted
 from mglmm.metrics import cider_d, matched_ious, phrase_recall_hits
+from mglmm.metrics.java import java_scores
 from mglmm.metrics.meteor import meteor, tokenised, words_of
 from partglee.evaluation.average_precision import average_precision
 
@@ -37,11 +38,14 @@ def word_similarity(one: str, other: str) -> float:
     return sum(a[word] * b[word] for word in a) / norm if norm else 0.0
 
 
-def grounded_captions(pairs: Iterable[Pair], *, similarity: Similarity = word_similarity) -> dict[str, float]:
+def grounded_captions(
+    pairs: Iterable[Pair], *, similarity: Similarity = word_similarity, java: bool = False
+) -> dict[str, float]:
     """METEOR, CIDEr, AP50, mIoU and recall, in percent.
 
     Args:
         pairs: in the order of the predictions file.
+        java: also METEOR's jar, and SPICE where its parser is (`mglmm.metrics.java`).
 
     Returns:
         `METEOR`, `CIDEr`, and `reference/...`, `strict/...` of AP50, mIoU, recall; `unanswered` and `teacher forced`
@@ -58,6 +62,7 @@ def grounded_captions(pairs: Iterable[Pair], *, similarity: Similarity = word_si
     results = {
         "METEOR": 100 * meteor(references, texts),
         "CIDEr": 100 * float(np.mean(cider_d(references, texts))),
+        **(java_scores(references, texts) if java else {}),
         "unanswered": float(sum(pair.said is None for pair in listed)),
         "teacher forced": float(sum(pair.said is not None and pair.said.teacher_forced for pair in listed)),
     }

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from mglmm.data.loader import true_masks
 from mglmm.evaluation.predictions import Pair, united
 from mglmm.metrics import cider_d, lisa_meters
+from mglmm.metrics.java import java_scores
 from mglmm.metrics.meteor import meteor, tokenised
 from partglee.evaluation import ReferringEvaluator
 
@@ -74,9 +75,12 @@ def intersection_union(
     return int((shown & truth & counts).sum()), int(((shown | truth) & counts).sum())
 
 
-def captions(pairs: Sequence[Pair]) -> dict[str, float]:
-    """CIDEr-D and METEOR of plain captions, in percent; records of one image are each other's references. SPICE is not
-    computed: it exists in Java alone."""
+def captions(pairs: Sequence[Pair], *, java: bool = False) -> dict[str, float]:
+    """CIDEr-D and METEOR of plain captions, in percent; records of one image are each other's references.
+
+    Args:
+        java: also METEOR's jar, and SPICE where its parser is (`mglmm.metrics.java`).
+    """
     of_image: dict[str, list[str]] = {}
     said: dict[str, str] = {}
     for record, predicted in pairs:
@@ -90,5 +94,6 @@ def captions(pairs: Sequence[Pair]) -> dict[str, float]:
     return {
         "CIDEr": 100 * float(np.mean(cider_d(references, texts))),
         "METEOR": 100 * meteor(references, texts),
+        **(java_scores(references, texts) if java else {}),
         "unanswered": float(sum(image not in said for image in of_image)),
     }

@@ -1,7 +1,7 @@
 """Published data in the form that they come in -> records of USCDF."""
 
 from mglmm.data.readers.common import AskedImages
-from mglmm.data.readers.grounded import read_flickr_gcg, read_grandf, read_mgsc, read_refcocog_gcg
+from mglmm.data.readers.grounded import read_flickr_gcg, read_gcg_truth, read_grandf, read_mgsc, read_refcocog_gcg
 from mglmm.data.readers.maps import LabelMaps, ade20k, coco_stuff, mapillary, refclef
 from mglmm.data.readers.reasoning import read_muse, read_reasonseg, reasonseg_records
 from mglmm.data.readers.words import (
@@ -23,6 +23,7 @@ __all__ = [
     "read_coco_captions",
     "read_flickr30k",
     "read_flickr_gcg",
+    "read_gcg_truth",
     "read_grandf",
     "read_llava",
     "read_mgsc",

@@ -73,6 +73,32 @@ def read_flickr_gcg(file: str | Path) -> list[Record]:
     return [record for record in records if record is not None]
 
 
+def read_gcg_truth(captions: str | Path, masks: str | Path) -> list[Record]:
+    """`{val,test}_gcg_coco_caption_gt.json` (COCO captions with `labels`) and `..._mask_gt.json` (COCO, one category):
+    an image's masks belong to its labels in order. Image ids are file names without their end.
+
+    Raises:
+        ValueError: for an image with another number of masks than of labels.
+    """
+    shapes: dict[Any, list[Any]] = {}
+    for entry in _mapping(masks)["annotations"]:
+        shapes.setdefault(entry["image_id"], []).append(entry["segmentation"])
+    records = []
+    for number, entry in enumerate(_mapping(captions)["annotations"]):
+        with naming(captions, number, entry.get("image_id")):
+            own, labels = shapes.get(entry["image_id"], []), [str(label) for label in entry["labels"]]
+            if len(own) != len(labels):
+                raise ValueError(f"{len(labels)} labels, but {len(own)} masks in '{masks}'")
+            caption = entry["caption"]
+            found = [
+                (_place(None, caption, label), label, [shape], _size(shape))
+                for label, shape in zip(labels, own, strict=True)
+            ]
+            name = f"{Path(captions).stem.partition('_')[0]}_gcg/{entry['image_id']}"
+            records.append(_grounded(name, f"{entry['image_id']}.jpg", caption, found))
+    return [record for record in records if record is not None]
+
+
 def read_mgsc(files: str | Path | Iterable[str | Path], names: Sequence[str] | None = None) -> list[Record]:
     """MGSCData, as its loader expects it (the data themselves are not released): each file a list of {file_name, type,
     label "root" or "subtree:NAME", gcg_caption with <key>...</key>, gcg_labels, and {label, mask} under each key},
