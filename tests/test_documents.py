@@ -44,7 +44,8 @@ PAGES = sorted(
 )
 TEXT = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in PAGES}
 RUN_ELSEWHERE = {"README.md", "docs/extending.md", "docs/detectron2.md"}
-FOREIGN = {"make", "pip", "export", "echo", "cd", "git"}  # commands that are not ours; `make` targets are looked up
+# commands that are not ours; `make` targets are looked up
+FOREIGN = {"make", "pip", "export", "echo", "cd", "git", "curl", "docker"}
 LAUNCHERS = {"torchrun", "accelerate"}  # what follows the script is ours
 TRAIN = {"partglee train", "tools/train_net.py"}
 

