@@ -16,7 +16,11 @@ from torchvision.ops import box_convert
 from partglee.ops.masks import mask_logits, masks_to_image
 from partglee.structures import Level, ModelOutput, Prediction, Vocabulary
 
-_PIXELS_PER_PASS = 32_000_000  # mask logits upsampled at once: 128 MB in float32
+# Mask logits upsampled at once. A processor keeps 6 MB of them in its caches while they are read a few times, and does
+# not touch fresh memory for each pass; a GPU is busy with 128 MB.
+_PIXELS_PER_PASS = {"cpu": 1_500_000}
+_PIXELS_PER_PASS_ELSEWHERE = 32_000_000
+_ROWS_PER_PRODUCT = 32  # of the stride-4 map; a product of one row reads all features for little work
 
 
 @dataclass(frozen=True)
@@ -39,14 +43,15 @@ class Frame:
         """(N, E), (E, h, w) -> logits (n, H, W) of a few rows at a time."""
         height, width = self.original
         per_row = max(height * width, self.canvas[0] * self.canvas[1])
-        step = max(1, _PIXELS_PER_PASS // per_row)
-        for start in range(0, len(embed), step):
-            rows = slice(start, start + step)
-            logits = mask_logits(embed[rows], features).float()
-            yield (
-                rows,
-                masks_to_image(logits, canvas=self.canvas, padded_from=self.resized, image_size=self.original),
-            )
+        step = max(1, _PIXELS_PER_PASS.get(embed.device.type, _PIXELS_PER_PASS_ELSEWHERE) // per_row)
+        together = max(step, _ROWS_PER_PRODUCT)
+        for first in range(0, len(embed), together):
+            small = mask_logits(embed[first : first + together], features).float()
+            for start in range(0, len(small), step):
+                logits = masks_to_image(
+                    small[start : start + step], canvas=self.canvas, padded_from=self.resized, image_size=self.original
+                )
+                yield slice(first + start, first + start + len(logits)), logits
 
     def masks(self, embed: Tensor, features: Tensor) -> Tensor:
         """(N, E), (E, h, w) -> (N, H, W) bool masks on the CPU."""
@@ -58,9 +63,10 @@ class Frame:
 
 def mask_confidence(logits: Tensor) -> Tensor:
     """(N, H, W) mask logits, which are overwritten -> (N,) mean probability of the pixels inside each mask."""
-    inside = logits > 0
-    total = logits.sigmoid_().mul_(inside).flatten(1).sum(1)  # in place: there are hundreds of full-size maps
-    return total / (inside.flatten(1).sum(1, dtype=torch.int32) + 1e-6)
+    inside = (logits > 0).flatten(1).sum(1, dtype=torch.int32)
+    # A probability is (1 + tanh(x / 2)) / 2: pixels outside add exactly nothing. In place, since maps are large.
+    above_half = logits.relu_().mul_(0.5).tanh_().flatten(1).sum(1)
+    return (above_half + inside) / 2 / (inside + 1e-6)
 
 
 class Rows(NamedTuple):

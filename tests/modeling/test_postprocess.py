@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from partglee.modeling.frame import Frame
+from partglee.modeling.frame import Frame, mask_confidence
 from partglee.modeling.postprocess import PostprocessOptions, ground_part, postprocess
 from partglee.ops.masks import mask_logits, masks_to_image
 from partglee.structures import (
@@ -204,6 +204,17 @@ def test_mask_confidence_counts_foreground_alone() -> None:
     assert 0.6 < float(p.scores[0]) <= 0.8 * 0.9 + 1e-4
 
 
+@pytest.mark.parametrize("scale", [0.01, 1.0, 30.0])
+def test_mask_confidence_is_the_mean_probability_inside(scale: float) -> None:
+    """Beside the sum over the pixels inside in double precision; nothing inside: 0."""
+    logits = scale * torch.randn(5, 40, 60, generator=torch.Generator().manual_seed(0)) - 0.5 * scale
+    logits[3] = -logits[3].abs()
+    logits[4, :2] = torch.inf
+    expected = [float(row[row > 0].double().sigmoid().sum()) / (int((row > 0).sum()) + 1e-6) for row in logits]
+    assert expected[3] == 0
+    torch.testing.assert_close(mask_confidence(logits.clone()), torch.tensor(expected), atol=1e-6, rtol=1e-6)
+
+
 def test_nothing_found() -> None:
     p = run(TWO, score_threshold=0.99)
     assert len(p) == 0 and p.masks is not None and p.masks.shape == (0, 64, 96)
@@ -268,10 +279,13 @@ def test_early_stop_finds_the_same_rows(monkeypatch: pytest.MonkeyPatch) -> None
     out = output([(p, 0.01) for p in torch.linspace(0.05, 0.95, 40).tolist()], [], [])
     out.objects.layers[-1].mask_embed[..., 0] = torch.rand(1, 40) * 3
     everything = run(out)
-    monkeypatch.setattr("partglee.modeling.frame._PIXELS_PER_PASS", 1)
-    few = run(out, max_objects=4)
-    torch.testing.assert_close(few.scores, everything.scores[:4])
-    torch.testing.assert_close(few.boxes, everything.boxes[:4])
+    for rows in (1, 7):  # one row a product and a pass; seven a product, one a pass
+        monkeypatch.setattr("partglee.modeling.frame._PIXELS_PER_PASS", {"cpu": 1})
+        monkeypatch.setattr("partglee.modeling.frame._ROWS_PER_PRODUCT", rows)
+        few = run(out, max_objects=4)
+        torch.testing.assert_close(few.scores, everything.scores[:4])
+        torch.testing.assert_close(few.boxes, everything.boxes[:4])
+        torch.testing.assert_close(run(out).masks, everything.masks)
 
 
 @pytest.mark.parametrize("options", [{"score_threshold": "a"}, {"max_objects": 1.5}])
