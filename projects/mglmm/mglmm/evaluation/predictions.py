@@ -95,12 +95,13 @@ def read_predictions(file: str | Path, records: Iterable[Record]) -> Iterator[Pa
         if name not in left:
             raise ValueError(f"{where}: record {name!r} was answered before")
         record = left.pop(name)
-        yield Pair(record, _predicted(entry, record, f"{where}, record {name!r}"))
+        yield Pair(record, predicted_of(entry, record, f"{where}, record {name!r}"))
     for record in left.values():
         yield Pair(record, None)
 
 
-def _predicted(entry: Mapping[str, Any], record: Record, where: str) -> Predicted:
+def predicted_of(entry: Mapping[str, Any], record: Record, where: str = "a prediction") -> Predicted:
+    """One line, or `Answer.to_dict()`, for a record; ValueError that begins with `where` for one of another form."""
     try:
         text = str(entry.get("text", ""))
         phrases = []
