@@ -8,18 +8,22 @@ from partglee.annotate import Region, Sample
 from partglee.annotate.masks import box_of
 from partglee.annotate.stages.caption import template_captioner
 from partglee.annotate.stages.describe import Describe
-from partglee.data.records import ImageRecord
+from partglee.data.records import ImageRecord, Instance
 from partglee.structures import Vocabulary
 
 
 def sample_of(record: ImageRecord, names: Vocabulary) -> Sample:
-    """Objects and parts with masks as regions of the annotation engine, siblings of one name merged by its tree rule
-    within their owner."""
+    """Objects from left to right and parts, those with masks, as regions of the annotation engine; siblings of one name
+    are merged by its tree rule within their owner.
+
+    A description names objects in this order: one that can be seen in the image can be learned.
+    """
     size = (record.height, record.width)
     regions: list[Region] = []
     rows: dict[int, int] = {}
     for level, instances in (("object", record.objects), ("part", record.parts)):
-        for number, one in enumerate(instances):
+        for number in sorted(range(len(instances)), key=lambda row: _place(instances[row], level)):
+            one = instances[number]
             if one.segmentation is None or one.crowd or (level == "part" and one.parent not in rows):
                 continue
             label = (names.object_names if level == "object" else names.part_names)[one.label]
@@ -33,6 +37,12 @@ def sample_of(record: ImageRecord, names: Vocabulary) -> Sample:
     sample = Sample(image_id=str(record.image_id), file=record.file.as_posix(), size=size, regions=regions)
     _merge_parts(sample)
     return sample
+
+
+def _place(instance: Instance, level: str) -> float:
+    """Where an object's middle lies; parts keep their order."""
+    x0, _, x1, _ = instance.box
+    return (x0 + x1) / 2 if level == "object" else 0.0
 
 
 def described_nodes(record: ImageRecord, names: Vocabulary) -> list[int]:

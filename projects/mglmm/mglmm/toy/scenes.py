@@ -29,10 +29,10 @@ def segmented(seed: int, num_images: int, size: tuple[int, int] = SIZE) -> Scene
 
 
 def talked_about(seed: int, num_images: int, size: tuple[int, int] = SIZE) -> Dialogues:
-    """Four questions about each scene: descriptions and segmentation, half and half."""
+    """Four questions about each scene: three descriptions for two of segmentation, more of the whole than of an object."""
     records = ToyRecords(num_images=num_images, seed=seed, size=size)
-    kinds = (Scenes("toy_mgsc", records, hierarchical), Scenes("toy_segment", records, semantic, absent=0.33))
-    return Dialogues("toy_dialogue", kinds, shares=(1, 1), number=4)
+    kinds = (Scenes("toy_mgsc", records, hierarchical, root=0.6), Scenes("toy_segment", records, semantic, absent=0.33))
+    return Dialogues("toy_dialogue", kinds, shares=(3, 2), number=4)
 
 
 def register_toy() -> None:
