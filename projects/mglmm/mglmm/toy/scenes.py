@@ -29,7 +29,7 @@ def segmented(seed: int, num_images: int, size: tuple[int, int] = SIZE) -> Scene
 
 
 def talked_about(seed: int, num_images: int, size: tuple[int, int] = SIZE) -> Dialogues:
-    """Four questions about each scene: three descriptions for two of segmentation, more of the whole than of an object."""
+    """Four questions about each scene: three descriptions for two of segmentation."""
     records = ToyRecords(num_images=num_images, seed=seed, size=size)
     kinds = (Scenes("toy_mgsc", records, hierarchical, root=0.6), Scenes("toy_segment", records, semantic, absent=0.33))
     return Dialogues("toy_dialogue", kinds, shares=(3, 2), number=4)
