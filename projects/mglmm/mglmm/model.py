@@ -171,4 +171,4 @@ class MGLMM(nn.Module):
     def shard_units(self) -> Iterator[nn.Module]:
         """Parts that compute one after another, for sharded training."""
         yield from self.lmm.get_decoder().layers
-        yield self.masks
+        yield from self.masks.shard_units()

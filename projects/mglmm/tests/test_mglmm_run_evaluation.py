@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -250,3 +251,29 @@ def test_half_precision_learns_and_answers():
     with torch.autocast("cpu", torch.bfloat16):
         answer = SegCap(model, cfg)(helpers.picture(), "What is it?")
     assert answer.text is not None and Path(str(cfg.OUTPUT_DIR)).name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["all", "adapters"])
+def test_weights_spread_over_two_processes(tmp_path, mode):
+    """Two steps, a third after resuming: whole weights are saved, all that trains has moved, a single process reads
+    them."""
+    words = [str(value) for value in SMALL]
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone", "-m", "mglmm",
+        "train", "--config-file", str(CONFIGS / "mglmm_toy.yaml"), "--num-gpus", "0", "--resume", *words,
+        "SOLVER.SHARDED", "True", "SOLVER.WARMUP_ITERS", "1", "MODEL.TUNING.MODE", mode, "OUTPUT_DIR", str(tmp_path),
+    ]  # fmt: skip
+    for steps in ("2", "3"):
+        subprocess.run([*command, "SOLVER.MAX_ITER", steps], check=True, timeout=600)
+    from mglmm import SegCap
+    from mglmm.config import build_model
+
+    trained = SegCap.from_pretrained(tmp_path, device="cpu").model.trained_state()
+    cfg = load_config("mglmm_toy", [*SMALL, "MODEL.TUNING.MODE", mode])
+    torch.manual_seed(cfg.SOLVER.SEED)
+    start = build_model(cfg).trained_state()
+    assert trained.keys() == start.keys()
+    moved = [name for name, value in trained.items() if not torch.equal(value, start[name])]
+    assert {name.split(".")[0] for name in moved} == {"lmm", "masks", "prompt"}
+    assert len(moved) > 0.8 * len(trained)

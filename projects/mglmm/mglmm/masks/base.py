@@ -68,6 +68,10 @@ class MaskDecoder(PhotoModel):
         """Names and weights that are meant to train: all but the image's side."""
         raise NotImplementedError
 
+    def shard_units(self) -> Iterator[nn.Module]:
+        """Large parts that are called as modules, for sharded training; the rest goes with the root."""
+        return iter(())
+
     def see(self, pixels: Tensor) -> Any:
         """Features for a training step: with gradients where the encoder learns."""
         return self.features(pixels) if self.frozen else self.encode(pixels)

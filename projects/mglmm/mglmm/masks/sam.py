@@ -53,6 +53,9 @@ class SamMasks(MaskDecoder):
         )
         return DecodedMasks(masks[:, 0, 0], quality.reshape(-1).float().clamp(0, 1))
 
+    def shard_units(self) -> Iterator[nn.Module]:
+        yield self.sam.vision_encoder
+
     def learning(self) -> Iterator[tuple[str, nn.Parameter]]:
         return _below(self, "sam.mask_decoder.")
 
@@ -104,6 +107,9 @@ class Sam2Masks(MaskDecoder):
         )
         sure = quality.reshape(-1).float().clamp(0, 1) * there.reshape(-1).float().sigmoid()
         return DecodedMasks(masks[:, 0, 0], sure)
+
+    def shard_units(self) -> Iterator[nn.Module]:
+        yield self.sam.vision_encoder
 
     def learning(self) -> Iterator[tuple[str, nn.Parameter]]:
         return _below(self, "sam.mask_decoder.")
