@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from mglmm.answer import Answer
@@ -105,11 +107,23 @@ def measure(model: Any, number: int = NUM_SCENES, *, pictures: Path | None = Non
         hits["absent: no mask"] += answers["absent"].no_target
         if pictures is not None:
             for name, answer in answers.items():
-                write_jpeg(answer.draw(), pictures / f"{row:03d}_{name}.jpg")
+                write_jpeg(_drawn(answer), pictures / f"{row:03d}_{name}.jpg")
     results = {name: 100 * count / total for name, count in hits.items()}
     for name, some in pairs.items():
         results |= {f"{name}: {key}": value for key, value in grounded_captions(some).items()}
     return results
+
+
+def _drawn(answer: Answer) -> Image.Image:
+    """The question above, the answer below."""
+    picture = answer.draw(scale=2.0)
+    lines = textwrap.wrap(answer.question, 58)
+    whole = Image.new("RGB", (picture.width, picture.height + 14 * len(lines) + 8), (24, 26, 30))
+    pen = ImageDraw.Draw(whole)
+    for row, line in enumerate(lines):
+        pen.text((8, 4 + 14 * row), line, fill=(170, 176, 186))
+    whole.paste(picture, (0, 14 * len(lines) + 8))
+    return whole
 
 
 def _masks_differ(one: Answer, other: Answer) -> bool:
