@@ -311,7 +311,7 @@ FLAGS_OF_OTHERS = {
 @pytest.mark.parametrize("page", [page for page in TEXT if page != "docs/detectron2.md"])
 def test_keys_that_are_named_exist(page: str) -> None:
     known = {key for key, _ in leaves(get_cfg())}
-    for project in ("rela", "unires"):
+    for project in ("rela", "unires", "mglmm"):
         if importlib.util.find_spec(project) is not None:
             importlib.import_module(project)
             known |= {key for key, _ in leaves(get_recipe(project).defaults())}

@@ -1,4 +1,4 @@
-"""The `python -m mglmm` command: ask, train, eval, annotate, convert."""
+"""The `python -m mglmm` command: ask, train, eval, measure, annotate."""
 
 from __future__ import annotations
 
@@ -71,7 +71,29 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_weights(scored, required=False)
     scored.set_defaults(run=_eval)
+
+    measured = commands.add_parser("measure", help="what a model learned of toy scenes, by their scene graphs")
+    measured.add_argument("weights", metavar="WEIGHTS")
+    measured.add_argument("--scenes", type=int, default=100, metavar="N")
+    measured.add_argument("--json", type=Path, metavar="FILE", help="the numbers go here too")
+    measured.add_argument("--pictures", type=Path, metavar="DIR", help="the answers to every scene go here")
+    measured.add_argument("--device", help="default: a GPU where there is one")
+    measured.set_defaults(run=_measure, overrides=[])
     return parser
+
+
+def _measure(arguments: argparse.Namespace) -> int:
+    from mglmm.evaluation import table
+    from mglmm.toy.measure import measure
+    from partglee.basics.files import write_json
+
+    if arguments.scenes < 1:
+        raise ValueError(f"--scenes must be at least 1, got {arguments.scenes}")
+    results = measure(_loaded(arguments), arguments.scenes, pictures=arguments.pictures)
+    print(table(f"{arguments.scenes} toy scenes", results))
+    if arguments.json is not None:
+        write_json(results, arguments.json)
+    return 0
 
 
 def _uscdf(arguments: argparse.Namespace) -> int:

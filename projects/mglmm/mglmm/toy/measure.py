@@ -1,4 +1,4 @@
-"""`python -m mglmm.toy.measure WEIGHTS`: what a model learned of toy scenes that it never saw.
+"""`python -m mglmm measure WEIGHTS`: what a model learned of toy scenes that it never saw.
 
 Every scene is asked at both granularities: for all its objects, and for one object with its parts. The scene graph says
 what is there. A third kind of question is about objects that are not in the scene.
@@ -6,11 +6,9 @@ what is there. A third kind of question is about objects that are not in the sce
 
 from __future__ import annotations
 
-import argparse
-import sys
 import textwrap
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,10 +21,10 @@ from mglmm.data.hierarchy import describe_node, described_nodes
 from mglmm.data.make import Asked, Scene, absent_names, resolve, segment
 from mglmm.data.record import Record
 from mglmm.data.wordings import english
-from mglmm.evaluation import grounded_captions, table
+from mglmm.evaluation import grounded_captions
 from mglmm.evaluation.predictions import Pair, predicted_of
 from mglmm.toy.scenes import SIZE
-from partglee.basics.files import write_jpeg, write_json
+from partglee.basics.files import write_jpeg
 from partglee.testing.toy import TOY_VOCABULARY, VAL_SEED, ToyRecords
 
 NUM_SCENES = 100
@@ -138,31 +136,3 @@ def _masks_differ(one: Answer, other: Answer) -> bool:
 
 def _iou(a: Any, b: Any) -> float:
     return float((a & b).sum() / max(int((a | b).sum()), 1))
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print the table; `--json` keeps the numbers, `--pictures` the answers."""
-    parser = argparse.ArgumentParser(prog="python -m mglmm.toy.measure", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("weights", metavar="WEIGHTS")
-    parser.add_argument("--scenes", type=int, default=NUM_SCENES, metavar="N")
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--pictures", type=Path, metavar="DIR")
-    arguments = parser.parse_args(argv)
-    if arguments.scenes < 1:
-        parser.error(f"--scenes must be at least 1, got {arguments.scenes}")
-    from mglmm.segcap import SegCap
-
-    try:
-        model = SegCap.from_pretrained(arguments.weights)
-    except (ValueError, OSError) as error:
-        print(f"mglmm: {error}", file=sys.stderr)
-        return 2
-    results: Mapping[str, float] = measure(model, arguments.scenes, pictures=arguments.pictures)
-    print(table(f"{arguments.scenes} toy scenes", results))
-    if arguments.json is not None:
-        write_json(dict(results), arguments.json)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
