@@ -7,10 +7,10 @@ PROJECTS_READY := .venv/.ready-projects
 DETECTRON2 := .venv-detectron2
 RAY := .venv-ray
 # A test runs without network, weights or GPU; what compiles, exports or builds has a target of its own.
-FAST := not slow and not gpu and not detectron2 and not compile and not ray
+FAST := not slow and not gpu and not detectron2 and not compile and not ray and not browser
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest
 
-.PHONY: test test-core test-projects test-compile test-detectron2 test-ray test-all fuzz lint demo bench ops wheel test-matrix clean
+.PHONY: test test-core test-projects test-compile test-detectron2 test-ray test-all fuzz lint demo bench ops wheel test-matrix test-browser clean
 
 test: $(PROJECTS_READY)  ## fast tests of the package and of all projects: 8 minutes on two cores
 	$(PYTEST) -m "$(FAST)" $(ARGS)
@@ -31,6 +31,10 @@ test-detectron2: $(DETECTRON2)/.ready  ## the plug-in inside the real detectron2
 
 test-ray: $(RAY)/.ready  ## the annotation engine on a Ray cluster of two node processes, with Ray in an environment of its own
 	OMP_NUM_THREADS=1 $(RAY)/bin/python -m pytest tests/annotate/test_ray.py $(ARGS)
+
+test-browser: $(READY)  ## the page of `partglee serve` in Chromium (of the system: `apt-get install chromium`)
+	$(PY) -m pip install --quiet playwright
+	$(PYTEST) tests/serve -m browser $(ARGS)
 
 test-all: $(PROJECTS_READY)  ## also the slow ones, and those for a GPU or detectron2 where there is one
 	$(PYTEST) $(ARGS)

@@ -6,11 +6,13 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from partglee import __version__
@@ -23,6 +25,7 @@ from partglee.serve.refusals import Refusal
 from partglee.serve.requests import FIELDS
 from partglee.structures import Vocabulary
 
+PAGE = Path(__file__).parent / "page"
 _log = logging.getLogger(__name__)
 
 
@@ -66,6 +69,7 @@ def create_app(
     }
     _add_routes(app, parsing, about)
     _add_errors(app)
+    app.mount("/", StaticFiles(directory=PAGE, html=True))
     app.add_middleware(BodyLimit, limits=limits)
     app.add_middleware(Counted, metrics=parsing.metrics)
     return app

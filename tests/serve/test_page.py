@@ -1,0 +1,152 @@
+"""The page in a real Chromium: a photo in, names with completion, a tree that lights masks, files out, errors."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from partglee.engine import Predictor
+from partglee.structures import Vocabulary
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+
+
+def test_the_page_is_served(client: Any) -> None:
+    """Every file that the page names is there, with its type, and nothing of another host."""
+    page = client.get("/")
+    assert page.status_code == 200 and page.headers["content-type"].startswith("text/html")
+    for file in ("app.js", "engine.js", "stage.js", "tree.js", "names.js", "masks.js", "style.css", "icon.svg"):
+        answer = client.get(f"/{file}")
+        assert answer.status_code == 200, file
+        assert "https://" not in answer.text.replace("http://www.w3.org", ""), file
+    assert "https://" not in page.text
+    assert client.get("/gallery/officer.jpg").headers["content-type"] == "image/jpeg"
+    assert client.get("/../app.py").status_code == 404 and client.get("/gallery/..%2f..%2fapp.py").status_code == 404
+
+
+@pytest.fixture(scope="module")
+def address(predictor: Predictor) -> Iterator[str]:
+    import uvicorn
+
+    from partglee.serve import Limits, create_app
+
+    app = create_app(
+        predictor, name="tiny", vocabulary=Vocabulary({"person": ["arm"], "dog": []}), limits=Limits(seconds=60)
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.05)
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here")
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser: Any, address: str) -> Iterator[Any]:
+    opened = browser.new_page(viewport={"width": 1200, "height": 800}, accept_downloads=True)
+    opened.set_default_timeout(60_000)
+    said: list[str] = []
+    opened.on("pageerror", lambda error: said.append(str(error)))
+    opened.goto(address)
+    opened.locator("#gallery img").first.wait_for()
+    yield opened
+    opened.close()
+    assert not said, said
+
+
+def upload(page: Any, image: Callable[..., bytes], names: str = "person: arm; dog: head, tail") -> None:
+    page.locator("#names").fill(names)
+    page.locator("#file").set_input_files({"name": "mine.png", "mimeType": "image/png", "buffer": image(3)})
+    page.locator("#found").wait_for()
+    page.locator("#threshold").fill("5")
+
+
+@pytest.mark.browser
+def test_upload_and_hover(page: Any, image: Callable[..., bytes]) -> None:
+    upload(page, image)
+    items = page.locator("#tree [role=treeitem]")
+    assert items.count() > 0 and "object" in page.locator("#status").inner_text()
+    plain = page.locator("#canvas").screenshot()
+    items.first.locator(".item").first.hover()
+    assert page.locator("#tree .lit").count() == 1
+    assert page.locator("#canvas").screenshot() != plain, "hovering a row lights its mask"
+    page.mouse.move(5, 5)
+    items.first.focus()
+    if items.count() > 1:
+        page.keyboard.press("ArrowDown")
+        assert items.nth(1).evaluate("item => item === document.activeElement")
+    page.locator("#threshold").fill("90")
+    assert page.locator("#percent").inner_text() == "90 %"
+    shown = [int(text.rstrip("%")) for text in page.locator("#tree .score").all_inner_texts()]
+    assert all(score >= 90 for score in shown) and page.locator("#none").is_visible() == (not shown)
+
+
+@pytest.mark.browser
+def test_typing_is_completed(page: Any) -> None:
+    field = page.locator("#names")
+    field.fill("")
+    field.press_sequentially("per")
+    choices = page.locator("#choices [role=option]")
+    choices.first.wait_for()
+    assert "person" in choices.all_inner_texts()
+    field.press("ArrowDown")
+    field.press("Enter")
+    field.press_sequentially(": ar")
+    choices.first.wait_for()
+    choices.first.click()
+    assert field.input_value() == "person: arm"
+
+
+@pytest.mark.browser
+def test_files_out(page: Any, image: Callable[..., bytes]) -> None:
+    upload(page, image)
+    with page.expect_download() as told:
+        page.locator("#json").click()
+    content = json.loads(Path(told.value.path()).read_text())
+    assert told.value.suggested_filename == "mine-parts.json"
+    assert (content["height"], content["width"]) == (90, 120) and content["results"]
+    assert len(content["results"]) == page.locator("#tree [role=treeitem]").count()
+    with page.expect_download() as drawn:
+        page.locator("#png").click()
+    picture = Image.open(io.BytesIO(Path(drawn.value.path()).read_bytes()))
+    assert picture.format == "PNG" and picture.width / picture.height == pytest.approx(120 / 90, rel=0.02)
+
+
+@pytest.mark.browser
+def test_errors_are_told(page: Any, image: Callable[..., bytes]) -> None:
+    page.locator("#find").click()
+    assert "There is no photo yet" in page.locator("#error").inner_text()
+    page.locator("#file").set_input_files({"name": "a.txt", "mimeType": "text/plain", "buffer": b"no image"})
+    page.get_by_text("a.txt is not an image").wait_for()
+    page.locator("#names").fill("")
+    page.locator("#file").set_input_files({"name": "b.png", "mimeType": "image/png", "buffer": image(1)})
+    page.locator("#error").wait_for()
+    upload(page, image)
+    assert page.locator("#error").is_hidden()
