@@ -10,12 +10,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
 
 from partglee.annotate.sample import RunLengths
-
-
-def encode(mask: NDArray[np.bool_]) -> RunLengths:
-    """(H, W) to run lengths whose counts are text."""
-    encoded = rle.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return {"size": [int(side) for side in encoded["size"]], "counts": encoded["counts"].decode("ascii")}
+from partglee.basics.masks import encode as encode
 
 
 def decode(mask: RunLengths) -> NDArray[np.bool_]:

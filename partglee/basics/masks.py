@@ -55,6 +55,12 @@ def decode(segmentation: Any, height: int, width: int) -> NDArray[np.bool_]:
     return rle.decode(encode_segmentation(segmentation, (height, width), what="the instance")).astype(bool)
 
 
+def encode(mask: NDArray[np.bool_]) -> dict[str, Any]:
+    """(H, W) bool to run lengths {"size", "counts"} whose counts are text, as JSON takes them."""
+    encoded = rle.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": [int(side) for side in encoded["size"]], "counts": encoded["counts"].decode("ascii")}
+
+
 def is_finite(value: Any) -> bool:
     """Whether something is a number that is neither NaN nor infinite."""
     try:

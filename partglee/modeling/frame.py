@@ -18,8 +18,8 @@ from partglee.structures import Level, ModelOutput, Prediction, Vocabulary
 
 # Mask logits upsampled at once. A processor keeps 6 MB of them in its caches while they are read a few times, and does
 # not touch fresh memory for each pass; a GPU is busy with 128 MB.
-_PIXELS_PER_PASS = {"cpu": 1_500_000}
-_PIXELS_PER_PASS_ELSEWHERE = 32_000_000
+_PIXELS_PER_PASS_CPU = 1_500_000
+_PIXELS_PER_PASS = 32_000_000
 _ROWS_PER_PRODUCT = 32  # of the stride-4 map; a product of one row reads all features for little work
 
 
@@ -43,7 +43,7 @@ class Frame:
         """(N, E), (E, h, w) -> logits (n, H, W) of a few rows at a time."""
         height, width = self.original
         per_row = max(height * width, self.canvas[0] * self.canvas[1])
-        step = max(1, _PIXELS_PER_PASS.get(embed.device.type, _PIXELS_PER_PASS_ELSEWHERE) // per_row)
+        step = max(1, (_PIXELS_PER_PASS_CPU if embed.device.type == "cpu" else _PIXELS_PER_PASS) // per_row)
         together = max(step, _ROWS_PER_PRODUCT)
         for first in range(0, len(embed), together):
             small = mask_logits(embed[first : first + together], features).float()

@@ -5,15 +5,14 @@ B images of one canvas, (H, W) an image as it was sent.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
 
-from partglee.basics.masks import decode
+from partglee.basics.masks import decode, encode
 from partglee.engine import Predictor
 from partglee.engine.inference import EncodedBatch, detect, encode_images
 from partglee.serve.jobs import Answers, Job, Question
@@ -90,7 +89,7 @@ def line(prediction: Prediction, photo: Photo, *, polygons: bool = False) -> dic
             mask = decode(row["segmentation"], *prediction.image_size)
             if enlarged:
                 mask = np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
-            row["segmentation"] = _polygons(mask) if polygons else _run_lengths(mask)
+            row["segmentation"] = _polygons(mask) if polygons else encode(mask)
     return {**entry, "file_name": photo.file_name, "height": height, "width": width}
 
 
@@ -99,8 +98,3 @@ def _polygons(mask: NDArray[np.bool_]) -> list[list[float]]:
     from supervision import mask_to_polygons
 
     return [outline.reshape(-1).astype(float).tolist() for outline in mask_to_polygons(mask) if len(outline) > 2]
-
-
-def _run_lengths(mask: NDArray[np.bool_]) -> Mapping[str, Any]:
-    entry = rle.encode(np.asfortranarray(mask.astype(np.uint8)))
-    return {"size": [int(side) for side in entry["size"]], "counts": entry["counts"].decode("ascii")}

@@ -280,7 +280,7 @@ def test_early_stop_finds_the_same_rows(monkeypatch: pytest.MonkeyPatch) -> None
     out.objects.layers[-1].mask_embed[..., 0] = torch.rand(1, 40) * 3
     everything = run(out)
     for rows in (1, 7):  # one row a product and a pass; seven a product, one a pass
-        monkeypatch.setattr("partglee.modeling.frame._PIXELS_PER_PASS", {"cpu": 1})
+        monkeypatch.setattr("partglee.modeling.frame._PIXELS_PER_PASS_CPU", 1)
         monkeypatch.setattr("partglee.modeling.frame._ROWS_PER_PRODUCT", rows)
         few = run(out, max_objects=4)
         torch.testing.assert_close(few.scores, everything.scores[:4])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import mglmm_helpers as helpers
 import numpy as np
@@ -250,7 +249,7 @@ def test_half_precision_learns_and_answers():
     assert float(loss) == pytest.approx(float(full), rel=0.05)
     with torch.autocast("cpu", torch.bfloat16):
         answer = SegCap(model, cfg)(helpers.picture(), "What is it?")
-    assert answer.text is not None and Path(str(cfg.OUTPUT_DIR)).name
+    assert answer.said and len(answer.phrases) == answer.said.count("[SEG]") and answer.mask.shape == (40, 60)
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from mglmm.data.loader import pixels_of
 from mglmm.data.marked import Span
@@ -61,7 +62,7 @@ def predict(
     """
 
     def lines() -> Iterator[tuple[str, dict[str, Any]]]:
-        for record in records:
+        for record in tqdm(records, unit=" answers", disable=None):
             pixels = pixels_of(record, images)
             question = record.turns[-2].text
             if teacher_forced:

@@ -64,7 +64,7 @@ def questions(number: int, *, seed: int = 0) -> Iterator[Questions]:
 
 def names_in(phrases: Sequence[str]) -> Counter[str]:
     """Names of toy objects and parts that phrases begin with ("kite on the left": kite); "" for any other."""
-    known = {name for name in (*TOY_VOCABULARY.object_names, *TOY_VOCABULARY.part_names)}
+    known = {*TOY_VOCABULARY.object_names, *TOY_VOCABULARY.part_names}
     found: Counter[str] = Counter()
     for phrase in phrases:
         words = phrase.lower().split()
