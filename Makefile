@@ -32,7 +32,7 @@ test-detectron2: $(DETECTRON2)/.ready  ## the plug-in inside the real detectron2
 test-ray: $(RAY)/.ready  ## the annotation engine on a Ray cluster of two node processes, with Ray in an environment of its own
 	OMP_NUM_THREADS=1 $(RAY)/bin/python -m pytest tests/annotate/test_ray.py $(ARGS)
 
-test-browser: $(READY)  ## the page of `partglee serve` in Chromium (of the system: `apt-get install chromium`)
+test-browser: $(READY)  ## the page of `partglee serve`, and without a server, in Chromium (of the system: `apt-get install chromium nodejs npm`)
 	$(PY) -m pip install --quiet playwright
 	$(PYTEST) tests/serve -m browser $(ARGS)
 
