@@ -66,6 +66,7 @@ def test_a_checker_finds_the_types_of_an_editable_install(tmp_path: Path) -> Non
     shutil.copytree(ROOT / "partglee", checkout / "partglee", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
     for name in ("setup.py", "pyproject.toml", "README.md", "MANIFEST.in"):
         shutil.copy(ROOT / name, checkout)
+    shutil.copytree(ROOT / "csrc", checkout / "csrc", ignore=shutil.ignore_patterns("__pycache__"))
     wheels.mkdir()
     build = "import sys; from setuptools import build_meta; build_meta.build_editable(sys.argv[1])"
     subprocess.run(

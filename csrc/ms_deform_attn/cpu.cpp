@@ -1,6 +1,4 @@
 // Entry points of the CPU operators: checks, the plan of a call, the choice of instruction set, threads.
-#include <torch/csrc/stable/library.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
@@ -12,6 +10,7 @@
 
 #include "checks.h"
 #include "cpu_plan.h"
+#include "library.h"
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -293,7 +292,7 @@ std::tuple<Tensor, Tensor, Tensor> ms_deform_attn_backward_cpu(const Tensor& gra
 
 // The signatures are here and not in the CUDA library, which a PyTorch without CUDA could not load; fakes and
 // derivatives are registered from Python.
-STABLE_TORCH_LIBRARY(partglee, m) {
+PARTGLEE_LIBRARY(PARTGLEE_NAMESPACE, m) {
   m.def(
       "ms_deform_attn(Tensor value, Tensor spatial_shapes, Tensor level_start_index, "
       "Tensor sampling_locations, Tensor attention_weights) -> Tensor");
@@ -303,7 +302,7 @@ STABLE_TORCH_LIBRARY(partglee, m) {
       "-> (Tensor, Tensor, Tensor)");
 }
 
-STABLE_TORCH_LIBRARY_IMPL(partglee, CPU, m) {
+STABLE_TORCH_LIBRARY_IMPL(PARTGLEE_NAMESPACE, CPU, m) {
   m.impl("ms_deform_attn", TORCH_BOX(&partglee::ms_deform_attn_cpu));
   m.impl("ms_deform_attn_backward", TORCH_BOX(&partglee::ms_deform_attn_backward_cpu));
 }

@@ -2,12 +2,12 @@
 #include <cuda_runtime.h>
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/accelerator.h>
-#include <torch/csrc/stable/library.h>
 
 #include <tuple>
 
 #include "checks.h"
 #include "cuda_kernels.cuh"
+#include "library.h"
 
 namespace partglee {
 namespace {
@@ -161,7 +161,7 @@ std::tuple<Tensor, Tensor, Tensor> ms_deform_attn_backward_cuda(const Tensor& gr
 }  // namespace
 }  // namespace partglee
 
-STABLE_TORCH_LIBRARY_IMPL(partglee, CUDA, m) {
+STABLE_TORCH_LIBRARY_IMPL(PARTGLEE_NAMESPACE, CUDA, m) {
   m.impl("ms_deform_attn", TORCH_BOX(&partglee::ms_deform_attn_cuda));
   m.impl("ms_deform_attn_backward", TORCH_BOX(&partglee::ms_deform_attn_backward_cuda));
 }

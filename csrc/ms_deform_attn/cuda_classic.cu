@@ -3,12 +3,12 @@
 #include <cuda_runtime.h>
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/accelerator.h>
-#include <torch/csrc/stable/library.h>
 
 #include <tuple>
 
 #include "checks.h"
 #include "geometry.h"
+#include "library.h"
 
 namespace partglee {
 namespace {
@@ -130,7 +130,7 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad, const Tensor& va
 }  // namespace
 }  // namespace partglee
 
-STABLE_TORCH_LIBRARY_FRAGMENT(partglee, m) {
+STABLE_TORCH_LIBRARY_FRAGMENT(PARTGLEE_NAMESPACE, m) {
   m.def(
       "ms_deform_attn_classic(Tensor value, Tensor spatial_shapes, Tensor level_start_index, "
       "Tensor sampling_locations, Tensor attention_weights) -> Tensor");
@@ -140,7 +140,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(partglee, m) {
       "-> (Tensor, Tensor, Tensor)");
 }
 
-STABLE_TORCH_LIBRARY_IMPL(partglee, CUDA, m) {
+STABLE_TORCH_LIBRARY_IMPL(PARTGLEE_NAMESPACE, CUDA, m) {
   m.impl("ms_deform_attn_classic", TORCH_BOX(&partglee::forward));
   m.impl("ms_deform_attn_classic_backward", TORCH_BOX(&partglee::backward));
 }

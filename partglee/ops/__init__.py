@@ -1,6 +1,6 @@
 """Pure functions on tensors. Nothing here imports the rest of the package."""
 
-from partglee.ops.dispatch import status, use_ops
-from partglee.ops.ms_deform_attn import ms_deform_attn
+from .dispatch import status, use_ops
+from .ms_deform_attn import ms_deform_attn
 
 __all__ = ["ms_deform_attn", "status", "use_ops"]

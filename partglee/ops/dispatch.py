@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from partglee.ops import native
+from . import native
 
 MODES = ("auto", "native", "reference")
 # Ways of computing; `use_ops` takes `embedding_bag` too, so that tests and benchmarks can force each of them.

@@ -8,13 +8,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from partglee.ops.dispatch import choose
-from partglee.ops.level_shapes import SpatialShapes, level_ints, level_tensors, start_list
-from partglee.ops.ms_deform_attn_checks import check_inputs, check_levels
-from partglee.ops.ms_deform_attn_reference import (
+from .dispatch import choose
+from .level_shapes import SpatialShapes, level_ints, level_tensors, start_list
+from .ms_deform_attn_checks import check_inputs, check_levels
+from .ms_deform_attn_reference import (
     ms_deform_attn_embedding_bag,
     ms_deform_attn_grid_sample,
 )
+from .native import OPERATORS
 
 # Queries per pass of the embedding_bag path: indices and weights of a pass stay in the cache.
 _CHUNK_QUERIES = 1024
@@ -30,7 +31,7 @@ def ms_deform_attn(
     """Weighted sum of bilinear samples of several feature maps, per query and head.
 
     A location outside a map, NaN or infinite contributes 0 and reads nothing; so does each corner outside the map.
-    ``PARTGLEE_OPS`` chooses how it is computed (see ``partglee.ops.dispatch``); the results agree to rounding.
+    ``PARTGLEE_OPS`` chooses how it is computed (see ``dispatch``); the results agree to rounding.
 
     Args:
         value: (N, S, M, D) float32, bfloat16, float16 or float64; the levels' pixels, row by row, one level after
@@ -73,9 +74,7 @@ def ms_deform_attn(
         )
     shapes, starts_tensor = level_tensors(spatial_shapes, level_start_index, value)
     if backend == "native":
-        out: Tensor = torch.ops.partglee.ms_deform_attn(
-            value, shapes, starts_tensor, sampling_locations, attention_weights
-        )
+        out: Tensor = OPERATORS.ms_deform_attn(value, shapes, starts_tensor, sampling_locations, attention_weights)
         return out
     # One pass where a derivative is needed: each pass would have a full-size gradient of the table.
     chunk = None if tracing or torch.is_grad_enabled() else _CHUNK_QUERIES

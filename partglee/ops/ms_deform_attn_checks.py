@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from partglee.ops.level_shapes import SpatialShapes
+from .level_shapes import SpatialShapes
 
 _VALUE_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 

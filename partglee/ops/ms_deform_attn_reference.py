@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from partglee.ops.level_shapes import start_ints
+from .level_shapes import start_ints
 
 # Beyond any map of at least one pixel on either side: contributes 0, has no gradient, and stays finite in float32.
 _FAR_LOW, _FAR_HIGH = -2.0, 3.0

@@ -1,5 +1,8 @@
 """The compiled operators: where their libraries lie, whether they loaded, what PyTorch is told about them.
 
+This folder is the ``ops`` of two packages, partglee and partglee_msda (projects/msda). Each has libraries of its own,
+whose operators PyTorch knows under the package's name, so that both may be imported.
+
 There are two libraries because a PyTorch without CUDA cannot load the second one. They use PyTorch's stable ABI and no
 Python symbols, so one file serves every Python from 3.10 and every PyTorch from 2.10.
 """
@@ -15,11 +18,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-LIBRARY_DIR = Path(__file__).resolve().parent.parent / "_lib"
+PACKAGE = __name__.partition(".")[0]
+LIBRARY_DIR = Path(__file__).absolute().parent.parent / "_lib"  # links stay: one of the two has this folder by a link
 BUILD_HINT = (
-    "build it with `make ops` (a C++ compiler is needed, for CUDA also nvcc), "
+    f"build it with `make ops` or install {PACKAGE} again (a C++ compiler is needed, for CUDA also nvcc), "
     "or set PARTGLEE_OPS=auto to run without it"
 )
+# What the libraries hold, as PyTorch hands it out.
+OPERATORS = getattr(torch.ops, PACKAGE)
 
 
 class NativeLibrary(NamedTuple):
@@ -46,7 +52,7 @@ def load_library(name: str) -> NativeLibrary:
         torch.ops.load_library(path)  # type: ignore[no-untyped-call]
     except OSError as error:
         problem = f"does not load: {error}"
-        warnings.warn(f"partglee: {path} {problem}; {BUILD_HINT}", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"{PACKAGE}: {path} {problem}; {BUILD_HINT}", RuntimeWarning, stacklevel=2)
         return NativeLibrary(path, problem)
     return NativeLibrary(path, "")
 
@@ -102,7 +108,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, Tensor, Tenso
     if grad.device.type == "cuda" and torch.are_deterministic_algorithms_enabled():
         _alert_not_deterministic()
     # `.sum().backward()` sends an expanded tensor; kernels want memory they can walk.
-    grads = torch.ops.partglee.ms_deform_attn_backward(grad.contiguous(), value, shapes, starts, locations, weights)
+    grads = OPERATORS.ms_deform_attn_backward(grad.contiguous(), value, shapes, starts, locations, weights)
     return grads[0], None, None, grads[1], grads[2]
 
 
@@ -121,12 +127,12 @@ def _alert_not_deterministic() -> None:
 def _double_backward(ctx: Any, *grads: Tensor) -> None:
     raise RuntimeError(
         "ms_deform_attn: double backward is not supported by the compiled operator; set PARTGLEE_OPS=reference "
-        "(or partglee.ops.use_ops('reference')), whose second derivative PyTorch works out"
+        f"(or {PACKAGE}.ops.use_ops('reference')), whose second derivative PyTorch works out"
     )
 
 
 def _register() -> None:
-    forward, backward = "partglee::ms_deform_attn", "partglee::ms_deform_attn_backward"
+    forward, backward = f"{PACKAGE}::ms_deform_attn", f"{PACKAGE}::ms_deform_attn_backward"
     torch.library.register_fake(forward, _fake_forward)
     torch.library.register_fake(backward, _fake_backward)
     torch.library.register_autograd(forward, _backward, setup_context=_save)

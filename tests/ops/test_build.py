@@ -1,4 +1,4 @@
-"""The build: setup.py's choices, and what nvcc makes of the CUDA sources where it is found (no GPU needed)."""
+"""The build: what it chooses, and what nvcc makes of the CUDA sources where it is found (no GPU needed)."""
 
 from __future__ import annotations
 
@@ -23,12 +23,9 @@ pytestmark = pytest.mark.skipif(not (ROOT / "setup.py").is_file(), reason="not a
 
 
 @pytest.fixture
-def build(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """setup.py as a module, its call of setuptools' setup() left out."""
-    import setuptools
-
-    monkeypatch.setattr(setuptools, "setup", lambda **_: None)
-    spec = importlib.util.spec_from_file_location("partglee_setup", ROOT / "setup.py")
+def build() -> ModuleType:
+    """csrc/build_ops.py as a module."""
+    spec = importlib.util.spec_from_file_location("build_ops_of_csrc", ROOT / "csrc" / "build_ops.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -103,8 +100,8 @@ def test_missing_compiler_is_one_line_or_an_error(
 
 def test_cpu_builds_the_cpu_operators_alone(build: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     built: list[str] = []
-    monkeypatch.setattr(build, "build_cpu", lambda torch, target: built.append("cpu"))
-    monkeypatch.setattr(build, "build_cuda", lambda torch, target: built.append("cuda"))
+    monkeypatch.setattr(build, "build_cpu", lambda torch, target, package: built.append("cpu"))
+    monkeypatch.setattr(build, "build_cuda", lambda torch, target, package: built.append("cuda"))
     monkeypatch.setattr(build, "torch_has_cuda", lambda torch: True)
     for mode, expected in (("cpu", ["cpu"]), ("1", ["cpu", "cuda"])):
         built.clear()
@@ -112,7 +109,7 @@ def test_cpu_builds_the_cpu_operators_alone(build: ModuleType, monkeypatch: pyte
         build.build_ops(tmp_path)
         assert built == expected
     monkeypatch.setenv("PARTGLEE_BUILD_OPS", "cpu")
-    monkeypatch.setattr(build, "build_cpu", lambda torch, target: build.compiler())
+    monkeypatch.setattr(build, "build_cpu", lambda torch, target, package: build.compiler())
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(SystemExit, match="PARTGLEE_BUILD_OPS=cpu, but: no C"):
