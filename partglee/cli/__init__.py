@@ -9,10 +9,23 @@ from collections.abc import Sequence
 from partglee import __version__
 from partglee.basics.arguments import ArgumentParser
 from partglee.basics.signals import STATUS, Terminated, listening
-from partglee.cli import annotate, convert, data, eval, export, info, name_table, predict, serve, train, vocabulary
+from partglee.cli import (
+    annotate,
+    convert,
+    data,
+    eval,
+    export,
+    info,
+    name_table,
+    page,
+    predict,
+    serve,
+    train,
+    vocabulary,
+)
 from partglee.cli.arguments import load_arguments
 
-_COMMANDS = (predict, train, eval, data, annotate, convert, export, serve, vocabulary, name_table, info)
+_COMMANDS = (predict, train, eval, data, annotate, convert, export, serve, page, vocabulary, name_table, info)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -120,7 +120,9 @@ class KnownNames:
                 return self.predictor.words(vocabulary, strict=strict)
             except ValueError as error:
                 told = str(error).replace("without --strict", "without strict")
-                raise Refusal(422, "names_unknown", f"{told}. /v1/vocabulary lists known names") from error
+                raise Refusal(
+                    422, "names_unknown", f"{told}. The page completes known names, /v1/vocabulary lists them"
+                ) from error
 
     def complete(self, prefix: str, *, of: str | None, limit: int) -> list[str]:
         """Names that begin with `prefix`, then those with a word that does, then those that contain it.
@@ -145,6 +147,10 @@ class KnownNames:
         known = {one.casefold() for one in self._parts}
         more = [part for part in others if part not in own and (not self.closed or part.casefold() in known)]
         return (*own, *more)
+
+    def to_dict(self) -> dict[str, tuple[str, ...]]:
+        """Every known object with its parts."""
+        return {name: self.parts_of(name) for name in self._parts}
 
     def __len__(self) -> int:
         return len(self._parts)

@@ -21,6 +21,7 @@ from torch import Tensor
 from partglee.text.backend import TextBackend, fingerprint_of
 
 _log = logging.getLogger(__name__)
+_TOLD_KEPT = 10_000  # then all are forgotten, and told again
 
 
 class TableBackend(TextBackend):
@@ -83,6 +84,8 @@ class TableBackend(TextBackend):
         texts = tuple(name if not self.knows(prompt) and self.knows(name) else prompt for prompt, name in pairs)
         new = {p: text for p, text in zip(prompts, texts, strict=True) if p != text and p not in self._told}
         if new:
+            if len(self._told) >= _TOLD_KEPT:
+                self._told.clear()
             self._told.update(new)
             told = ", ".join(f"{p!r} as {text!r}" for p, text in new.items())
             _log.info(f"parts that the name table lacks are read by their own names: {told}")

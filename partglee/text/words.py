@@ -25,6 +25,7 @@ Why = Literal["known", "spelling", "synonym", "kind", "nearest", "unknown"]
 # WordNet's synonyms that are mapped land on the very name they are synonyms of, and of parts nine in ten.
 SURE = {False: (0.55, 0.4), True: (0.42, 0.26)}
 _NEAR = 3  # names that a message tells
+_READINGS_KEPT = 20_000  # then all are forgotten: a server is asked for words without end
 
 
 class Reading(NamedTuple):
@@ -127,6 +128,8 @@ class WordReader:
 
     def _once(self, find: Callable[..., Reading], *asked: str) -> Reading:
         if asked not in self._read:
+            if len(self._read) >= _READINGS_KEPT:
+                self._read.clear()
             self._read[asked] = find(*asked)
         return self._read[asked]
 

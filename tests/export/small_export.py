@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from partglee.checkpoint import write_weights
+from partglee.config import load_config
+from partglee.engine.export import export_weights
 from partglee.modeling import PartGLEE
 from partglee.structures import Vocabulary
 from partglee.testing import tiny_model
@@ -16,5 +19,17 @@ SMALL = (
 )  # fmt: skip
 
 
+SIZES = ("INPUT.TEST.SHORT_SIDE", 64, "INPUT.TEST.MAX_SIDE", 128, "TEST.SCORE_THRESHOLD", 0.1)
+
+
 def small_model(table: Path, *overrides: object) -> PartGLEE:
     return tiny_model(table=table, overrides=[*SMALL, *overrides])
+
+
+def small_weights(table: Path, folder: Path) -> Path:
+    """Its exported weights."""
+    cfg = load_config("tiny", ["MODEL.TEXT.TABLE.FILE", str(table), *SMALL, *SIZES])
+    state = small_model(table).state_dict()
+    write_weights(state, folder / "run.safetensors", {"partglee_config_text": cfg.dump(), "iteration": "1"})
+    remarks = {"terms": "for tests alone"}
+    return export_weights(folder / "run.safetensors", folder / "small.safetensors", half=False, remarks=remarks)

@@ -9,34 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_export import SMALL, VOCABULARY, small_model
+from small_export import VOCABULARY, small_weights
 
 from partglee import Predictor
-from partglee.checkpoint import write_weights
 from partglee.cli import main
-from partglee.config import load_config
-from partglee.engine.export import export_weights
 from partglee.export import Card, ExportedPredictor, Names, export_model
 from partglee.modeling.postprocess import PostprocessOptions
 from partglee.structures import Prediction
 
 LOOSE = PostprocessOptions(score_threshold=0.1)
-SIZES = ["INPUT.TEST.SHORT_SIDE", 64, "INPUT.TEST.MAX_SIDE", 128, "TEST.SCORE_THRESHOLD", 0.1]
 GENERATOR = np.random.default_rng(5)
 PHOTOS = [GENERATOR.integers(0, 256, (*size, 3), dtype=np.uint8) for size in ((64, 96), (64, 64), (50, 61), (200, 90))]
 
 
 @pytest.fixture(scope="module")
 def weights(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Exported weights of a small model."""
-    cfg = load_config("tiny", ["MODEL.TEXT.TABLE.FILE", str(table), *SMALL, *SIZES])
-    folder = tmp_path_factory.mktemp("weights")
-    model = small_model(table)
-    write_weights(
-        model.state_dict(), folder / "run.safetensors", {"partglee_config_text": cfg.dump(), "iteration": "1"}
-    )
-    remarks = {"terms": "for tests alone"}
-    return export_weights(folder / "run.safetensors", folder / "small.safetensors", half=False, remarks=remarks)
+    return small_weights(table, tmp_path_factory.mktemp("weights"))
 
 
 def assert_same(found: Prediction, wanted: Prediction, *, scores: float) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 import socket
 import threading
 import time
@@ -13,20 +12,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from driven_page import page_of, upload
 from PIL import Image
 
 from partglee.engine import Predictor
 from partglee.structures import Vocabulary
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
 def test_the_page_is_served(client: Any) -> None:
     """Every file that the page names is there, with its type, and nothing of another host."""
     page = client.get("/")
     assert page.status_code == 200 and page.headers["content-type"].startswith("text/html")
-    for file in ("app.js", "engine.js", "stage.js", "tree.js", "names.js", "masks.js", "style.css", "icon.svg"):
+    for file in (
+        "app.js",
+        "opened.js",
+        "engine.js",
+        "stage.js",
+        "tree.js",
+        "names.js",
+        "masks.js",
+        "style.css",
+        "icon.svg",
+    ):
         answer = client.get(f"/{file}")
         assert answer.status_code == 200, file
         assert "https://" not in answer.text.replace("http://www.w3.org", ""), file
@@ -57,35 +64,10 @@ def address(predictor: Predictor) -> Iterator[str]:
     thread.join()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium here")
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield opened
-        opened.close()
-
-
 @pytest.fixture
 def page(browser: Any, address: str) -> Iterator[Any]:
-    opened = browser.new_page(viewport={"width": 1200, "height": 800}, accept_downloads=True)
-    opened.set_default_timeout(60_000)
-    said: list[str] = []
-    opened.on("pageerror", lambda error: said.append(str(error)))
-    opened.goto(address)
-    opened.locator("#gallery img").first.wait_for()
-    yield opened
-    opened.close()
-    assert not said, said
-
-
-def upload(page: Any, image: Callable[..., bytes], names: str = "person: arm; dog: head, tail") -> None:
-    page.locator("#names").fill(names)
-    page.locator("#file").set_input_files({"name": "mine.png", "mimeType": "image/png", "buffer": image(3)})
-    page.locator("#found").wait_for()
-    page.locator("#threshold").fill("5")
+    with page_of(browser, address) as opened:
+        yield opened
 
 
 @pytest.mark.browser

@@ -1,0 +1,171 @@
+"""The page of `partglee serve` without a server: a folder of files whose model runs in the visitor's browser.
+
+R names of the table, D width of their embeddings.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from partglee.basics.disk import naming_disk
+from partglee.engine import Predictor
+from partglee.engine.weight_files import find_weights
+from partglee.export.build import export_model
+from partglee.export.card import KEY, Card
+from partglee.export.extras import needed
+from partglee.modeling.postprocess import PostprocessOptions
+from partglee.text.table import TableBackend
+from partglee.text.word_forms import FOLDER as WORD_FILES
+
+BROWSER = Path(__file__).parent / "browser"
+RUNTIME = "onnxruntime-web@1.30.0"
+RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+LOWEST_SCORE = 0.05  # what the page's slider begins at
+_MARK = "names.json"  # a folder that has it is a page, which may be replaced
+_SECONDS = 300
+_INPUTS = ("short_side", "max_side", "divisibility", "pixel_mean")
+
+
+def write_page(
+    weights: str | Path,
+    out: str | Path,
+    *,
+    predictor: Predictor,
+    page: Path,
+    known: Mapping[str, Sequence[str]],
+    runtime: str | Path | None = None,
+    graph: str | Path | None = None,
+) -> Path:
+    """Write the page, complete, with model and runtime: about 42 MB for `partglee-tiny`.
+
+    Any web server that hands out files serves it. It works offline; photos stay in the browser.
+
+    Args:
+        weights: as `Predictor.from_pretrained` takes them; their names must come from a table.
+        predictor: of these weights.
+        out: a folder that is new or empty, or an earlier page, which is replaced when all is there.
+        page: folder of the page's files; its `engine.js` is replaced.
+        known: objects and their parts, for completion.
+        runtime: folder of onnxruntime-web, as npm unpacks it (or its `dist`); None = `npm` fetches `RUNTIME`.
+        graph: a file that `partglee export WEIGHTS graph.onnx --names-as-inputs` wrote; None = draw it now.
+
+    Raises:
+        ValueError: for a model whose names a browser cannot read, a folder with other things in it, a runtime or graph
+            that is not there or of another kind.
+    """
+    target = Path(out)
+    if target.is_file() or (target.is_dir() and any(target.iterdir()) and not (target / _MARK).is_file()):
+        raise ValueError(f"{target} holds something else; name a new folder, or one with an earlier page")
+    names, vectors = _table(predictor, weights)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with naming_disk(target), tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
+        made = Path(scratch) / "page"
+        shutil.copytree(page, made, ignore=shutil.ignore_patterns("engine.js", "__pycache__"))
+        for file in (*BROWSER.glob("*.js"), WORD_FILES / "plurals.txt", WORD_FILES / "synonyms.txt"):
+            shutil.copy(file, made)
+        _copy_runtime(made / "ort", runtime, Path(scratch))
+        card = _copy_graph(made / "model.onnx", weights, graph)
+        vectors.astype("<f4").tofile(made / "names.bin")
+        about = {
+            "names": names,
+            "width": vectors.shape[1],
+            "objects": {name: list(parts) for name, parts in known.items()},
+            "input": {key: getattr(card, key) for key in _INPUTS},
+            "info": {
+                "model": card.weights,
+                "score_threshold": predictor.score_threshold,
+                "remarks": dict(card.remarks),
+                "limits": None,
+            },
+        }
+        (made / _MARK).write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
+        _take_place(made, target, Path(scratch))
+    return target
+
+
+def _table(predictor: Predictor, weights: str | Path) -> tuple[list[str], np.ndarray]:
+    """The R names that the weights read, and what the network takes for each, (R, D)."""
+    encoder = predictor.model.text_encoder
+    table = encoder.backend.only_names()
+    if not isinstance(table, TableBackend) or predictor.model.fuse_categories:
+        kind = "reads names with a text tower" if table is None else "fuses the words of names into the image"
+        raise ValueError(
+            f"{weights} {kind}, which a page has no room for; take weights with a name table, such as partglee-tiny"
+        )
+    with torch.no_grad():
+        states = table.embeddings if encoder.projection is None else table.embeddings @ encoder.projection
+    return list(table.names), states.float().cpu().numpy()
+
+
+def _copy_graph(to: Path, weights: str | Path, graph: str | Path | None) -> Card:
+    options = PostprocessOptions(score_threshold=LOWEST_SCORE)
+    if graph is None:
+        export_model(weights, to, format="onnx", vocabulary=None, options=options)
+    elif not Path(graph).is_file():
+        raise ValueError(f"no graph {graph}; leave it out, and it is drawn now")
+    else:
+        shutil.copy(graph, to)
+    model = needed("onnx").load(str(to), load_external_data=False)
+    told = {entry.key: entry.value for entry in model.metadata_props}
+    card = Card.from_json(told.get(KEY), str(graph or to))
+    if card.vocabulary is not None or card.size is not None:
+        raise ValueError(f"{graph} has a fixed vocabulary or size; export it with --names-as-inputs and without --size")
+    if card.weights != find_weights(weights).stem or card.score_threshold > LOWEST_SCORE:
+        raise ValueError(
+            f"{graph} is of {card.weights!r} from a score of {card.score_threshold:g}; expected one of {weights}, "
+            f"exported with --score-threshold {LOWEST_SCORE:g}"
+        )
+    return card
+
+
+def _copy_runtime(to: Path, runtime: str | Path | None, scratch: Path) -> None:
+    folder = _fetched(scratch) if runtime is None else Path(runtime)
+    found = next((at for at in (folder, folder / "dist") if (at / RUNTIME_FILES[0]).is_file()), None)
+    if found is None or any(not (found / name).is_file() for name in RUNTIME_FILES):
+        raise ValueError(
+            f"{folder} is not onnxruntime-web: it lacks one of {', '.join(RUNTIME_FILES)}; `npm pack {RUNTIME}` gets "
+            "it, unpack the archive and name its folder"
+        )
+    to.mkdir()
+    for name in RUNTIME_FILES:
+        shutil.copy(found / name, to)
+
+
+def _fetched(scratch: Path) -> Path:
+    """onnxruntime-web, unpacked."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise ValueError(
+            f"npm is not there to fetch {RUNTIME}; install Node.js, or unpack the package's archive and name its "
+            "folder as the runtime"
+        )
+    asked = [npm, "pack", "--silent", "--pack-destination", str(scratch), RUNTIME]
+    try:
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=_SECONDS, cwd=scratch, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise ValueError(f"npm did not fetch {RUNTIME} within {_SECONDS} seconds; try again later") from error
+    archive = next(scratch.glob("onnxruntime-web-*.tgz"), None)
+    if done.returncode or archive is None:
+        told = (done.stderr.strip() or "no archive came").splitlines()[-1]
+        raise ValueError(
+            f"npm could not fetch {RUNTIME} ({told}); fetch it elsewhere and name its folder as the runtime"
+        )
+    with tarfile.open(archive) as packed:
+        packed.extractall(scratch / "runtime", filter="data")
+    return scratch / "runtime" / "package"
+
+
+def _take_place(made: Path, target: Path, scratch: Path) -> None:
+    made.chmod(0o755)
+    if target.is_dir():
+        target.rename(scratch / "before")
+    made.rename(target)
