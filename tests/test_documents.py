@@ -1,6 +1,6 @@
 """Every example of the documents: commands that their parsers take, configuration keys that exist, Python that runs.
 
-Three pages are followed to the letter elsewhere (README.md, docs/extending.md, docs/detectron2.md).
+Some pages are followed to the letter elsewhere (README.md, docs/extending/, docs/detectron2.md).
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from partglee.structures import Prediction
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
     path
-    for pattern in ("*.md", "docs/*.md", "datasets/*.md", "projects/*/README.md")
+    for pattern in ("*.md", "docs/*.md", "docs/*/*.md", "datasets/*.md", "projects/*/README.md")
     for path in ROOT.glob(pattern)
     if path.name != "CHANGELOG.md"
 )
 TEXT = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in PAGES}
-RUN_ELSEWHERE = {"README.md", "docs/extending.md", "docs/detectron2.md"}
+RUN_ELSEWHERE = ("README.md", "docs/extending/", "docs/detectron2.md")
 # commands that are not ours; `make` targets are looked up
 FOREIGN = {"make", "pip", "export", "echo", "cd", "git", "curl", "docker", "http.server"}
 LAUNCHERS = {"torchrun", "accelerate"}  # what follows the script is ours
@@ -227,6 +227,7 @@ def _takes(target: Any, call: ast.Call, page: str) -> None:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A folder with the files that examples read, and the variables that they start from."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
     monkeypatch.setenv("PARTGLEE_DATASETS", str(tmp_path))
     for owner, name in ((catalog, "_DATASETS"), (protocols, "_PROTOCOLS")):
         monkeypatch.setattr(owner, name, dict(getattr(owner, name)))
@@ -252,7 +253,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return {"prediction": found, "predictions": [(1, car)]}
 
 
-ALONE = [(page, text) for page, text in PYTHON if page not in RUN_ELSEWHERE and not page.startswith("projects/")]
+ALONE = [(page, text) for page, text in PYTHON if not page.startswith((*RUN_ELSEWHERE, "projects/"))]
 
 
 @pytest.mark.parametrize(("page", "text"), ALONE, ids=lambda value: value if value in TEXT else str(len(value)))

@@ -1,4 +1,4 @@
-"""docs/extending.md, followed to the letter: its files in an empty folder, its commands, how many files each takes."""
+"""docs/extending/*.md, followed to the letter: their files in an empty folder, their commands, and how many files."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from safetensors.torch import load_file
 
 from partglee.basics import plugins
 from partglee.cli import main
@@ -22,15 +23,15 @@ from partglee.engine import recipe
 from partglee.evaluation import protocols
 from partglee.text import BACKENDS
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "extending.md"
-MODULES = ("garage", "counting", "letters", "presence")
+PAGES = Path(__file__).resolve().parents[1] / "docs" / "extending"
+MODULES = ("garage", "counting", "letters", "halves", "presence")
 TABLES: tuple[tuple[object, str], ...] = (  # where what is registered is kept
     (catalog, "_DATASETS"), (protocols, "_PROTOCOLS"), (recipe, "_RECIPES"), (plugins, "_loaded"),
 )  # fmt: skip
 
 
-class Section:
-    """One heading: its files by name, its commands in order."""
+class Page:
+    """One page: its files by name, its commands in order."""
 
     def __init__(self, text: str) -> None:
         self.files: dict[str, str] = dict(re.findall(r"^`([\w.]+)`\n```\w+\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
@@ -38,12 +39,7 @@ class Section:
         self.commands = [line for script in scripts for line in script.replace("\\\n", " ").splitlines()]
 
 
-def sections() -> dict[str, Section]:
-    head, *rest = re.split(r"^## (.*)\n", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    return {"": Section(head), **{name: Section(text) for name, text in zip(rest[::2], rest[1::2], strict=True)}}
-
-
-SECTIONS = sections()
+FOUND = {page.stem: Page(page.read_text(encoding="utf-8")) for page in sorted(PAGES.glob("*.md"))}
 
 
 @pytest.fixture
@@ -52,6 +48,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PARTGLEE_DATASETS", ".")
+    plugins.load_plugins()  # else projects would register inside a test, be forgotten, and never be loaded again
     recipe.get_recipe("partglee")  # the library's own registers itself when it is first asked for
     for owner, name in TABLES:
         monkeypatch.setattr(owner, name, type(getattr(owner, name))(getattr(owner, name)))
@@ -63,12 +60,17 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         sys.modules.pop(name, None)
 
 
-def follow(folder: Path, *names: str) -> None:
-    """Write the files of some sections, then run the commands of the last."""
-    for name in ("", *names):
-        for file, text in SECTIONS[name].files.items():
+def write(folder: Path, *pages: str) -> None:
+    """The files of some pages."""
+    for name in pages:
+        for file, text in FOUND[name].files.items():
             (folder / file).write_text(text, encoding="utf-8")
-    for command in [*SECTIONS[""].commands, *SECTIONS[names[-1]].commands]:
+
+
+def follow(folder: Path, *pages: str) -> None:
+    """Write the files of some pages, then run the commands of the last."""
+    write(folder, *pages)
+    for command in FOUND[pages[-1]].commands:
         words = shlex.split(command)
         if words[0] == "partglee":
             assert main(words[1:]) == 0, command
@@ -81,42 +83,45 @@ def follow(folder: Path, *names: str) -> None:
 
 def test_what_each_takes() -> None:
     """Files of one's own; of the library none is touched, since everything here runs from an empty folder."""
-    files = {name: sorted(section.files) for name, section in SECTIONS.items() if name}
-    assert files == {
-        "A data set": ["garage.py"],
-        "An evaluator": ["counting.py"],
-        "A text backend": ["letters.py"],
-        "A backbone": [],
-        "A model": ["presence.py", "presence.yaml", "setup.py"],
+    assert {name: sorted(page.files) for name, page in FOUND.items()} == {
+        "data_set": ["garage.py"],
+        "evaluator": ["counting.py"],
+        "text_backend": ["letters.py"],
+        "backbone": ["halves.py"],
+        "project": ["presence.py", "presence.yaml", "setup.py"],
     }
-    assert all(section.commands for section in SECTIONS.values())
+    for page in FOUND.values():
+        assert len(page.commands) >= 3 and page.commands[1].startswith("partglee data toy"), "each begins by itself"
 
 
 def test_a_data_set(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    follow(folder, "A data set")
+    follow(folder, "data_set")
     assert "2 images" in capsys.readouterr().out
     assert catalog.get_dataset("garage_val").read().vocabulary.object_names[0] == "car"
 
 
 def test_an_evaluator(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    follow(folder, "An evaluator")
+    follow(folder, "evaluator")
     first, second = (len(record.objects) for record in catalog.get_dataset("toy_val").read())
     expected = (abs(1 - first) + second) / 2
     assert re.search(rf"count_error\s+object\s+{expected:.3f}", capsys.readouterr().out)
 
 
 def test_a_text_backend(folder: Path) -> None:
-    follow(folder, "A text backend")
+    follow(folder, "text_backend")
     assert (folder / "letters_run" / "model_final.safetensors").is_file()
 
 
 def test_a_backbone(folder: Path) -> None:
-    follow(folder, "A text backend", "A backbone")
+    follow(folder, "text_backend", "backbone")
     assert "convnext_atto" in (folder / "convnext_run" / "config.yaml").read_text()
+    weights = load_file(folder / "halves_run" / "model_final.safetensors")
+    widths = [weights[f"backbone.body.stages.{stage}.0.weight"].shape[0] for stage in range(5)]
+    assert widths == [12, 24, 48, 96, 192], "the width that its option says"
 
 
 def test_a_model(folder: Path) -> None:
-    follow(folder, "A text backend", "A model")
+    follow(folder, "text_backend", "project")
     lines = [json.loads(line) for line in (folder / "presence_run" / "metrics.jsonl").read_text().splitlines()]
     losses = {line["iteration"]: value for line in lines for key, value in line.items() if "cross_entropy" in key}
     assert sorted(losses) == [1, 2, 3, 4, 5, 6], "four steps, then two after resuming"
@@ -126,9 +131,7 @@ def test_a_model(folder: Path) -> None:
 
 def test_an_installed_project_needs_no_import(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The entry points of its setup.py, as pip would write them, are found."""
-    for name in ("A text backend", "A model"):
-        for file, text in SECTIONS[name].files.items():
-            (folder / file).write_text(text, encoding="utf-8")
+    write(folder, "text_backend", "project")
     subprocess.run([sys.executable, "setup.py", "-q", "egg_info"], check=True, capture_output=True)
     importlib.invalidate_caches()
     with contextlib.suppress(KeyError):
