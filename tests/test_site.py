@@ -56,6 +56,14 @@ def test_what_a_browser_would_fetch_elsewhere_is_found() -> None:
         assert not site_pages.foreign(text), text
 
 
+def test_examples_of_docstrings_become_code() -> None:
+    text = "Adds.\n\n>>> add(1, 2)  # doctest: +SKIP\n3\n\nMore:\n\n>>> add(\n...     1, 2)\n"
+    assert site_pages.with_fenced_examples(text) == (
+        "Adds.\n\n```pycon\n>>> add(1, 2)\n3\n```\n\nMore:\n\n```pycon\n>>> add(\n...     1, 2)\n```\n"
+    )
+    assert site_pages.with_fenced_examples("a >>> b\n  c") == "a >>> b\n  c"
+
+
 def test_every_page_is_in_the_menu_once() -> None:
     """Reading mkdocs.yml alone; `make docs` would find it too, later."""
 

@@ -93,6 +93,16 @@ def notebook_page(notebook: Path) -> str:
     return f"{head}\n\n{note}\n{newline}{rest}\n"
 
 
+def with_fenced_examples(docstring: str) -> str:
+    """A docstring whose examples (lines that begin with `>>>` or `...`, and what they print) stand in fences."""
+
+    def fence(match: re.Match[str]) -> str:
+        lines = re.sub(r"  # doctest: .*", "", match[0].rstrip("\n"))
+        return f"```pycon\n{lines}\n```\n"
+
+    return re.sub(r"(?:^>>> .*\n?(?:^(?!>>>)\S.*\n?)*)+", fence, docstring, flags=re.MULTILINE)
+
+
 def foreign(text: str) -> list[str]:
     """What a page or style sheet would fetch from another host by itself."""
     return [match[0][:120] for match in _FOREIGN.finditer(text)]
