@@ -45,7 +45,7 @@ PAGES = sorted(
 TEXT = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in PAGES}
 RUN_ELSEWHERE = ("README.md", "docs/extending/", "docs/detectron2.md")
 # commands that are not ours; `make` targets are looked up
-FOREIGN = {"make", "pip", "export", "echo", "cd", "git", "curl", "docker", "http.server"}
+FOREIGN = {"make", "pip", "export", "echo", "cd", "cp", "git", "curl", "docker", "http.server"}
 LAUNCHERS = {"torchrun", "accelerate"}  # what follows the script is ours
 TRAIN = {"partglee train", "tools/train_net.py"}
 
