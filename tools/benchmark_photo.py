@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import onnxruntime
@@ -48,23 +48,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "partglee": lambda photo: predictor(photo, given.vocabulary),
         "YOLOX-Nano": lambda photo: rival(read_image(photo)),
     }
-    clocks = {"wall": time.perf_counter, "processor": time.process_time}
-    times: dict[str, dict[str, list[float]]] = {clock: {name: [] for name in candidates} for clock in clocks}
-    for round_ in range(given.repeat + 1):
-        for photo in given.photos:
-            for name, run in candidates.items():
-                start = {clock: now() for clock, now in clocks.items()}
-                run(photo)
-                if round_:
-                    for clock, now in clocks.items():
-                        times[clock][name].append(1000 * (now() - start[clock]))
-    for clock, of in times.items():
+    for clock, of in in_turns(candidates, given.photos, rounds=given.repeat).items():
         ratio = statistics.median(a / b for a, b in zip(of["partglee"], of["YOLOX-Nano"], strict=True))
         told = ", ".join(
             f"{name} {statistics.median(v):.0f} ms ({min(v):.0f} to {max(v):.0f})" for name, v in of.items()
         )
         print(f"{clock}: {told}, ratio {ratio:.2f}")
     return 0
+
+
+def in_turns(
+    candidates: Mapping[str, Callable[[Path], object]], photos: Sequence[Path], *, rounds: int
+) -> dict[str, dict[str, list[float]]]:
+    """{clock: {candidate: milliseconds of each photo and round}}, after a round to warm up."""
+    clocks = {"wall": time.perf_counter, "processor": time.process_time}
+    times: dict[str, dict[str, list[float]]] = {clock: {name: [] for name in candidates} for clock in clocks}
+    for round_ in range(rounds + 1):
+        for photo in photos:
+            for name, run in candidates.items():
+                start = {clock: now() for clock, now in clocks.items()}
+                run(photo)
+                if round_:
+                    for clock, now in clocks.items():
+                        times[clock][name].append(1000 * (now() - start[clock]))
+    return times
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,9 @@ def add_parser(commands: Any) -> None:
     graph.add_argument("--names-as-inputs", action="store_true", help="embeddings of names are inputs of the graph")
     graph.add_argument("--size", metavar="HxW", help="of every input; default: any multiples of 32")
     graph.add_argument("--score-threshold", type=float, help="fixed in the graph; default: that of the weights")
+    graph.add_argument(
+        "--int8", nargs="+", metavar="PHOTO", help="onnx: in eight bits, with ranges found on these photos or folders"
+    )
     graph.add_argument("--strict", action="store_true", help="names that the weights lack are an error")
     parser.add_argument("--float32", action="store_true", help="keep full precision (default: float16, half the size)")
     parser.add_argument(
@@ -54,7 +59,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _graph(arguments: argparse.Namespace, kind: str) -> int:
+    from partglee.data.images import list_images
     from partglee.export import export_model
+    from partglee.export.int8 import check_photos
     from partglee.modeling.postprocess import PostprocessOptions
 
     if arguments.overrides or arguments.remark or arguments.float32:
@@ -63,20 +70,44 @@ def _graph(arguments: argparse.Namespace, kind: str) -> int:
         )
     if arguments.names_as_inputs and arguments.vocabulary:
         raise ValueError("either --vocabulary or --names-as-inputs")
+    if arguments.int8 and kind != "onnx":
+        raise ValueError(f"--int8 is for ONNX graphs, got {kind}; leave it out, or write an .onnx file")
+    photos = list_images(arguments.int8) if arguments.int8 else []
+    if arguments.int8:
+        check_photos(photos)
     names = None if arguments.names_as_inputs else asked_vocabulary(arguments.vocabulary, arguments.checkpoint)
     threshold = arguments.score_threshold
     print(f"drawing the graph of {arguments.checkpoint}: a few minutes", flush=True)
-    file = export_model(
-        arguments.checkpoint,
-        arguments.out,
-        format=kind,
-        vocabulary=names,
-        size=_size(arguments.size),
-        options=None if threshold is None else PostprocessOptions(score_threshold=threshold),
-        strict=arguments.strict,
-    )
-    print(f"{file}: {Path(file).stat().st_size / 2**20:.1f} MiB; partglee.export.ExportedPredictor.open({str(file)!r})")
+
+    def export(out: str | Path) -> Path:
+        return export_model(
+            arguments.checkpoint,
+            out,
+            format=kind,
+            vocabulary=names,
+            size=_size(arguments.size),
+            options=None if threshold is None else PostprocessOptions(score_threshold=threshold),
+            strict=arguments.strict,
+        )
+
+    file = _in_int8(arguments, export, photos) if photos else export(arguments.out)
+    print(f"{file}: {file.stat().st_size / 2**20:.1f} MiB; partglee.export.ExportedPredictor.open({str(file)!r})")
     return 0
+
+
+def _in_int8(arguments: argparse.Namespace, export: Callable[[Path], Path], photos: list[Path]) -> Path:
+    """Graphs with names as inputs find their ranges with the vocabulary of the weights."""
+    from partglee.engine import Predictor
+    from partglee.export import Names, quantize
+
+    names = None
+    if arguments.names_as_inputs:
+        predictor = Predictor.from_pretrained(arguments.checkpoint, device="cpu")
+        names = Names.of(predictor, asked_vocabulary(None, arguments.checkpoint))
+    with tempfile.TemporaryDirectory(prefix="partglee-") as folder:
+        whole = export(Path(folder) / "graph.onnx")
+        print(f"finding ranges on {len(photos)} photos", flush=True)
+        return quantize(whole, Path(arguments.out), photos=photos, names=names)
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
@@ -91,7 +122,7 @@ def _size(text: str | None) -> tuple[int, int] | None:
 def _weights(arguments: argparse.Namespace) -> int:
     from partglee.engine.export import export_weights
 
-    graphs = ("vocabulary", "names_as_inputs", "size", "score_threshold", "strict")
+    graphs = ("vocabulary", "names_as_inputs", "size", "score_threshold", "int8", "strict")
     if given := [name for name in graphs if getattr(arguments, name)]:
         raise ValueError(f"--{given[0].replace('_', '-')} belongs to graphs (--format onnx, pt2, openvino)")
 

@@ -4,6 +4,7 @@ their packages."""
 from partglee.export.build import FORMATS, export_model
 from partglee.export.card import Card
 from partglee.export.graph import OUTPUTS, DetectionGraph
+from partglee.export.int8 import quantize
 from partglee.export.predictor import ExportedPredictor, Names
 
-__all__ = ["Card", "DetectionGraph", "ExportedPredictor", "FORMATS", "Names", "OUTPUTS", "export_model"]
+__all__ = ["Card", "DetectionGraph", "ExportedPredictor", "FORMATS", "Names", "OUTPUTS", "export_model", "quantize"]

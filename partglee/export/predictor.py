@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -102,21 +102,34 @@ class ExportedPredictor:
             return [self._predict(self.input.read(one), names) for one in image]
         return self._predict(self.input.read(image), names)
 
-    def _predict(self, image: InputImage, names: Names | None) -> Prediction:
+    def inputs(self, image: InputImage, names: Names | None = None) -> dict[str, NDArray[Any]]:
+        """What the graph is given for an image.
+
+        Raises:
+            ValueError: for names where the vocabulary is fixed, or none where it is not.
+        """
         card = self.card
         if (names is None) == (card.vocabulary is None):
             wanted = "has a fixed vocabulary; ask without names" if names else "takes names as inputs; pass Names(...)"
             raise ValueError(f"the graph {wanted}")
-        vocabulary = card.vocabulary if names is None else names.vocabulary
-        assert vocabulary is not None
-        resized = image.resized.numpy() if card.size is None else fit(image.pixels, card.size)
-        padded = pad(resized, divisibility=card.divisibility, mean=card.pixel_mean, size=card.size)
-        inputs = {"image": padded}
+        resized = self._resized(image)
+        inputs = {"image": pad(resized, divisibility=card.divisibility, mean=card.pixel_mean, size=card.size)}
         if names is not None:
-            inputs |= {"object_names": names.objects, "part_names": names.parts, "allowed": vocabulary.allowed.numpy()}
+            allowed = names.vocabulary.allowed.numpy()
+            inputs |= {"object_names": names.objects, "part_names": names.parts, "allowed": allowed}
+        return inputs
+
+    def _resized(self, image: InputImage) -> NDArray[np.uint8]:
+        return image.resized.numpy() if self.card.size is None else fit(image.pixels, self.card.size)
+
+    def _predict(self, image: InputImage, names: Names | None) -> Prediction:
+        inputs = self.inputs(image, names)
+        vocabulary = self.card.vocabulary if names is None else names.vocabulary
+        assert vocabulary is not None
         found = {name: torch.from_numpy(value) for name, value in self.session.run(inputs).items()}
-        _, height, width = resized.shape
-        frame = Frame((padded.shape[2], padded.shape[3]), (height, width), image.size)
+        _, height, width = self._resized(image).shape
+        canvas = inputs["image"].shape
+        frame = Frame((canvas[2], canvas[3]), (height, width), image.size)
         listed = (vocabulary.object_names, vocabulary.part_names)
         levels = zip(found["level"].tolist(), found["labels"].tolist(), strict=True)
         scale = torch.tensor([image.size[1] / width, image.size[0] / height] * 2)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from small_export import VOCABULARY, small_weights
 
 from partglee import Predictor
@@ -73,6 +74,34 @@ def test_onnx_of_one_size(weights: Path, tmp_path: Path) -> None:
     exported = check_file(file, weights)
     with pytest.raises(ValueError, match="fixed vocabulary"):
         exported(PHOTOS[0], Names.of(Predictor.from_pretrained(weights, device="cpu"), VOCABULARY))
+
+
+@pytest.mark.compile
+def test_int8_by_the_command_line(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    onnx = pytest.importorskip("onnx")
+    photos, file, whole = tmp_path / "photos", tmp_path / "small8.onnx", tmp_path / "small.onnx"
+    photos.mkdir()
+    for number in range(9):
+        pixels = np.random.default_rng(number).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(photos / f"{number}.png")
+    asked = ["--vocabulary", "dog: head, tail; person: arm, lower leg; cat", "--score-threshold", "0.1"]
+    assert main(["export", str(weights), str(file), *asked, "--size", "64x96", "--int8", str(photos)]) == 0
+    assert "finding ranges on 9 photos" in capsys.readouterr().out
+    export_model(weights, whole, format="onnx", vocabulary=VOCABULARY, size=(64, 96), options=LOOSE)
+    assert file.stat().st_size < 0.7 * whole.stat().st_size
+    kinds = [node.op_type for node in onnx.load(str(file)).graph.node]
+    assert kinds.count("QuantizeLinear") > 20
+    plain, small = (ExportedPredictor.open(at, threads=1) for at in (whole, file))
+    assert small.card == plain.card
+    wanted, found = plain(photos / "3.png"), small(photos / "3.png")
+    assert len(found.labels) > 0 and found.names[0] in wanted.names
+    assert abs(float(found.scores.max() - wanted.scores.max())) < 0.1
+    for given, told in (([str(photos / "3.png")], "at least 8 photos"), ([str(tmp_path / "none")], "none")):
+        assert main(["export", str(weights), str(tmp_path / "a.onnx"), *asked, "--int8", *given]) == 2
+        assert told in capsys.readouterr().err
+    assert main(["export", str(weights), str(tmp_path / "a.pt2"), *asked, "--int8", str(photos)]) == 2
+    assert "int8 is for ONNX graphs" in capsys.readouterr().err
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["photos", "small.onnx", "small8.onnx"]
 
 
 @pytest.mark.compile
