@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from partglee import __version__
 from partglee.basics.arguments import ArgumentParser
+from partglee.basics.memory import keep_freed_memory
 from partglee.basics.signals import STATUS, Terminated, listening
 from partglee.cli import (
     annotate,
@@ -25,6 +26,7 @@ from partglee.cli import (
 )
 from partglee.cli.arguments import load_arguments
 
+_LARGE = (predict, train, eval)  # they run networks on image after image, and end
 _COMMANDS = (predict, train, eval, data, annotate, convert, export, serve, page, vocabulary, name_table, info)
 
 
@@ -38,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         load_arguments(arguments)
+        if arguments.run in [module.run for module in _LARGE]:
+            keep_freed_memory()
         with listening():
             status: int = arguments.run(arguments)
         sys.stdout.flush()

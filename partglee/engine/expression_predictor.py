@@ -24,6 +24,7 @@ from partglee.data.images import ImageSource
 from partglee.engine.expression_weights import build_with_words
 from partglee.engine.grounding import sentences
 from partglee.engine.image_input import ImageInput, InputImage, frames, usable_device
+from partglee.engine.precision import usable_precision
 from partglee.engine.recipe import get_recipe
 from partglee.engine.weight_files import CONFIG_TEXT, WORDS, find_weights
 from partglee.modeling.frame import Frame
@@ -169,7 +170,7 @@ class ExpressionPredictor(ABC, Generic[Model, Options]):
         model: Any = build_with_words(cfg, words)
         if weights is not None:
             load_weights(model, weights)
-        return cls.around(model.to(target), cfg, precision=precision, objects=objects)
+        return cls.around(model.to(target), cfg, precision=usable_precision(precision, target), objects=objects)
 
     # ------------------------------------------------------------------ prediction
 

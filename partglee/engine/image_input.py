@@ -7,24 +7,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
-from fvcore.common.config import CfgNode as CN
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from partglee.data.images import MAX_PIXELS, ImageSource, read_image
 from partglee.data.web import fetched, is_url
+from partglee.engine.precision import PRECISIONS, autocast
 from partglee.modeling.frame import Frame
 from partglee.structures import ImageBatch
 
-PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 FAILURES = (ValueError, OSError, RuntimeError, MemoryError)  # of one image, not of the program
 _BATCHES_AHEAD = 8  # images are read for so many batches before one is predicted, so that equal sizes meet
 Answer = TypeVar("Answer")
@@ -109,23 +108,6 @@ class ImageInput:
     def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
         """The context to run the network in."""
         return autocast(device, self.precision)
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """The context to run a network in: `float32`, or `bfloat16` / `float16` where that is enough.
-
-    Raises:
-        ValueError: for another precision.
-    """
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-    dtype = PRECISIONS[precision]
-    return torch.autocast(device.type, dtype=dtype) if dtype else nullcontext()
-
-
-def precision_of(cfg: CN) -> str:
-    """What `SOLVER.PRECISION` is called here."""
-    return {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}[cfg.SOLVER.PRECISION]
 
 
 def usable_device(device: str | torch.device | None) -> torch.device:

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from partglee.engine.image_input import autocast, rows_of_a_canvas
+from partglee.engine.image_input import rows_of_a_canvas
+from partglee.engine.precision import autocast
 from partglee.modeling import PartGLEE
 from partglee.modeling.postprocess import PostprocessOptions, postprocess
 from partglee.structures import ImageBatch, ModelOutput, PixelFeatures, Prediction, TextEmbeddings, Vocabulary

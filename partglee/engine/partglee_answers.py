@@ -8,7 +8,7 @@ import numpy as np
 from fvcore.common.config import CfgNode as CN
 from numpy.typing import NDArray
 
-from partglee.engine.image_input import precision_of
+from partglee.engine.precision import precision_of
 from partglee.engine.predictor import Predictor
 from partglee.modeling import PartGLEE
 from partglee.modeling.multi_label import MultiLabel

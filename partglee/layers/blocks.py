@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+_ROWS = 1024  # of a feed-forward's input at a time
+
 
 class ConvNorm(nn.Module):
     """Convolution that keeps the size (or halves it with stride 2), group norm, and ReLU where asked."""
@@ -58,7 +60,11 @@ class MLP(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Linear, ReLU, Linear; the caller adds the residual."""
+    """Linear, ReLU, Linear; the caller adds the residual.
+
+    On a processor without gradients many rows are taken a few at a time, so that what lies between the two products
+    (182 MB for an image of 800 x 1333) stays in the caches. Each row comes out the same.
+    """
 
     def __init__(self, *, embed_dim: int, ffn_dim: int) -> None:
         super().__init__()
@@ -66,7 +72,12 @@ class FeedForward(nn.Module):
         self.linear2 = nn.Linear(ffn_dim, embed_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.linear2(F.relu(self.linear1(x)))
+        rows = x.numel() // x.shape[-1]
+        whole = x.device.type != "cpu" or rows < 2 * _ROWS or torch.is_grad_enabled() or torch.compiler.is_compiling()
+        if whole:
+            return self.linear2(F.relu(self.linear1(x)))
+        pieces = [self.linear2(F.relu_(self.linear1(piece))) for piece in x.flatten(0, -2).split(_ROWS)]
+        return torch.cat(pieces).view(x.shape)
 
 
 class MultiheadAttention(nn.Module):

@@ -246,3 +246,19 @@ def test_one_expression_for_each_image(predictor: Predictor) -> None:
     )
     with pytest.raises(ValueError, match="one expression for each of 2 images, got 1"):
         predictor.model(torch.zeros(2, 3, 32, 32), text)
+
+
+def test_precision_by_hardware(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], table: Path
+) -> None:
+    for units, wanted in (
+        ("_is_avx512_bf16_supported", "bfloat16"),
+        ("_is_amx_tile_supported", "bfloat16"),
+        ("", "float32"),
+    ):
+        for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+            monkeypatch.setattr(torch.cpu, name, lambda found=name == units: found)
+        assert Predictor(model=tiny_model(table=table), precision="auto").precision == wanted
+        assert f"precision: {wanted}" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="auto or one of"):
+        Predictor(model=tiny_model(table=table), precision="int4")

@@ -71,6 +71,7 @@ def test_onnx_of_one_size(weights: Path, tmp_path: Path) -> None:
     file = tmp_path / "small.onnx"
     assert export_model(weights, file, format="onnx", vocabulary=VOCABULARY, size=(64, 96), options=LOOSE) == file
     assert [entry.name for entry in tmp_path.iterdir()] == ["small.onnx"]
+    assert b"site-packages" not in file.read_bytes(), "nothing says where it was made"
     exported = check_file(file, weights)
     with pytest.raises(ValueError, match="fixed vocabulary"):
         exported(PHOTOS[0], Names.of(Predictor.from_pretrained(weights, device="cpu"), VOCABULARY))

@@ -9,7 +9,8 @@ import torch
 from fvcore.common.config import CfgNode as CN
 
 from partglee.engine.expression_predictor import EncodedExpressionImage, ExpressionPredictor, FindsObjects
-from partglee.engine.image_input import ImageInput, precision_of
+from partglee.engine.image_input import ImageInput
+from partglee.engine.precision import precision_of
 from partglee.ops.masks import masks_to_image
 from partglee.structures import ImageBatch, MaskAnswer
 from unires.config import CONFIGS

@@ -1,0 +1,71 @@
+"""How exactly a network computes: the precision by name, and what a machine is quick at."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
+
+import torch
+from fvcore.common.config import CfgNode as CN
+from torch import nn
+
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def fitted(model: Model, precision: str, device: torch.device) -> tuple[Model, str]:
+    """A model ready to evaluate on its device, and the precision to do it in (`usable_precision`).
+
+    On a processor convolutions go over rows of pixels, which is faster there; values stay.
+    """
+    model.eval()
+    if device.type == "cpu":
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model, usable_precision(precision, device)
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """The context to run a network in: `float32`, or `bfloat16` / `float16` where that is enough.
+
+    Raises:
+        ValueError: for another precision.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    dtype = PRECISIONS[precision]
+    return torch.autocast(device.type, dtype=dtype) if dtype else nullcontext()
+
+
+def usable_precision(precision: str, device: torch.device) -> str:
+    """`auto` is bfloat16 where the hardware multiplies in it, otherwise float32, which is printed; others stay.
+
+    A processor that only emulates bfloat16 takes many times as long in it as in float32.
+
+    Raises:
+        ValueError: for another precision.
+    """
+    if precision != "auto":
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision must be auto or one of {', '.join(PRECISIONS)}, got {precision!r}")
+        return precision
+    why = has_bfloat16(device)
+    chosen = "bfloat16" if why else "float32"
+    print(f"precision: {chosen} ({why or 'nothing multiplies in bfloat16 here'})")
+    return chosen
+
+
+def has_bfloat16(device: torch.device) -> str:
+    """What multiplies in bfloat16 on a device; "" for nothing."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device) if torch.cuda.is_bf16_supported(including_emulation=False) else ""
+    if device.type != "cpu":
+        return ""
+    for name, found in (("AMX", "_is_amx_tile_supported"), ("AVX-512 BF16", "_is_avx512_bf16_supported")):
+        if getattr(torch.cpu, found, bool)():
+            return name
+    return ""
+
+
+def precision_of(cfg: CN) -> str:
+    """What `SOLVER.PRECISION` is called here."""
+    return {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}[cfg.SOLVER.PRECISION]
