@@ -10,6 +10,7 @@ from partglee import __version__
 from partglee.basics.arguments import ArgumentParser
 from partglee.basics.memory import keep_freed_memory
 from partglee.basics.signals import STATUS, Terminated, listening
+from partglee.basics.threads import share_cores
 from partglee.cli import (
     annotate,
     convert,
@@ -32,6 +33,7 @@ _COMMANDS = (predict, train, eval, data, annotate, convert, export, serve, page,
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status. Bad input ends with one line on stderr and status 2, SIGTERM 143."""
+    share_cores()
     parser = ArgumentParser(prog="partglee", description="Objects and their parts, found in images by name.")
     parser.add_argument("--version", action="version", version=f"partglee {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
