@@ -25,6 +25,8 @@ from partglee.criterion.stack import PredictionStack, TargetBatch, full_precisio
 from partglee.ops.points import sample_masks, sample_points
 
 _MASK_ELEMENTS = 2**25  # mask logits of the matching cost that exist at the same time
+_MASK_ELEMENTS_CPU = 2**21  # so many stay in a processor's caches
+_LEAST_LOGIT = -80.0  # below, softplus is 0 to the last digit, and the logarithm of a sigmoid would leave float32
 
 
 class Matches(NamedTuple):
@@ -141,7 +143,8 @@ class Matcher:
         features = sample_points(mask_features[None], points[None])[0]
         wanted = sample_masks(masks, points, dtype=features.dtype)
         queries = mask_embed.flatten(0, 1)
-        rows = max(1, _MASK_ELEMENTS // self.num_points)
+        most = _MASK_ELEMENTS_CPU if queries.device.type == "cpu" else _MASK_ELEMENTS
+        rows = max(1, most // self.num_points)
         costs = [mask_point_cost(q @ features, wanted) for q in torch.split(queries, rows)]
         bce, dice = (torch.cat(term) for term in zip(*costs, strict=True))
         return (self.mask_weight * bce + self.dice_weight * dice).view(*mask_embed.shape[:2], len(masks))
@@ -157,12 +160,15 @@ def focal_cost(logits: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Te
 
 def mask_point_cost(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Binary cross entropy (mean over points) and dice of each pair: (Q, P) and (N, P) -> two times (Q, N)."""
-    # bce(x, t) = softplus(x) - x t, so only a matrix product depends on the pair.
-    bce = (F.softplus(logits).sum(-1, keepdim=True) - logits @ targets.t()) / logits.shape[-1]
-    scores = logits.sigmoid()
+    # bce(x, t) = softplus(x) - x t, so only a matrix product depends on the pair; softplus(x) = x - log sigmoid(x).
+    wanted = targets.t()
+    product = logits @ wanted
+    bounded = logits.clamp(min=_LEAST_LOGIT)
+    scores = bounded.sigmoid()
     areas = scores.sum(-1, keepdim=True) + targets.sum(-1)
-    dice = 1 - (2 * scores @ targets.t() + 1) / (areas + 1)
-    return bce, dice
+    dice = 1 - (2 * (scores @ wanted) + 1) / (areas + 1)
+    softplus = bounded.sub_(scores.log_()).sum(-1, keepdim=True)
+    return (softplus - product) / logits.shape[-1], dice
 
 
 def assign(cost: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

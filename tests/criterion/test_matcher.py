@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from partglee.criterion import matcher as matcher_module
 from partglee.criterion.losses import dice_loss, giou_loss, mask_bce_loss
@@ -182,3 +183,29 @@ def test_labels_beyond_the_vocabulary_are_named(labels: list[int], range_: str) 
     wrong = LevelTargets(torch.tensor(labels), torch.zeros(len(labels), 4))
     with pytest.raises(ValueError, match=rf"labels of image 1 must lie in 0\.\.2, got {range_}"):
         batch_targets([random_targets(1), wrong], num_names=3, device=CPU)
+
+
+def test_mask_point_cost_of_sure_logits() -> None:
+    """Far from zero, where a sigmoid is 0 or 1 to the last digit, against float64."""
+    logits = torch.tensor([[-1e4, -200.0, -88.0, -80.0, -17.0, 0.0, 17.0, 88.0, 1e4]])
+    targets = torch.stack((torch.zeros(9), torch.ones(9), torch.arange(9) % 2.0))
+    kept = logits.clone()
+    bce, dice = mask_point_cost(logits, targets)
+    x, t = logits.double(), targets.double()
+    for n in range(3):
+        wanted = F.binary_cross_entropy_with_logits(x[0], t[n])
+        torch.testing.assert_close(bce[0, n].double(), wanted, rtol=1e-6, atol=1e-6)
+        overlap, areas = (x.sigmoid()[0] * t[n]).sum(), x.sigmoid().sum() + t[n].sum()
+        torch.testing.assert_close(dice[0, n].double(), 1 - (2 * overlap + 1) / (areas + 1), rtol=1e-6, atol=1e-6)
+    assert torch.equal(logits, kept)
+
+
+def test_mask_cost_does_not_depend_on_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    embed, features, masks = torch.randn(3, 5, 4), torch.randn(4, 6, 6), torch.rand(2, 12, 12) > 0.5
+    costs = []
+    for most in (1, 40, 10**9):
+        monkeypatch.setattr("partglee.criterion.matcher._MASK_ELEMENTS_CPU", most)
+        torch.manual_seed(1)
+        costs.append(Matcher(num_points=20).mask_cost(embed, features, masks))
+    for cost in costs[1:]:
+        torch.testing.assert_close(cost, costs[0], rtol=1e-6, atol=1e-6)
