@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from partglee.basics.disk import naming_disk
+from partglee.basics.files import read_json
 from partglee.engine import Predictor
 from partglee.engine.weight_files import find_weights
 from partglee.export.build import export_model
@@ -30,7 +31,7 @@ BROWSER = Path(__file__).parent / "browser"
 RUNTIME = "onnxruntime-web@1.30.0"
 RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 LOWEST_SCORE = 0.05  # what the page's slider begins at
-_MARK = "names.json"  # a folder that has it is a page, which may be replaced
+_MARK = "names.json"  # says which files are the page's; a folder with these alone may be replaced
 _SECONDS = 300
 _INPUTS = ("short_side", "max_side", "divisibility", "pixel_mean")
 
@@ -52,7 +53,8 @@ def write_page(
     Args:
         weights: as `Predictor.from_pretrained` takes them; their names must come from a table.
         predictor: of these weights.
-        out: a folder that is new or empty, or an earlier page, which is replaced when all is there.
+        out: a folder that is new or empty, or an earlier page with nothing else in it, which is replaced when all is
+            there.
         page: folder of the page's files; its `engine.js` is replaced.
         known: objects and their parts, for completion.
         runtime: folder of onnxruntime-web, as npm unpacks it (or its `dist`); None = `npm` fetches `RUNTIME`.
@@ -60,11 +62,10 @@ def write_page(
 
     Raises:
         ValueError: for a model whose names a browser cannot read, a folder with other things in it, a runtime or graph
-            that is not there or of another kind.
+            that is not there, cut off or of another kind.
     """
     target = Path(out)
-    if target.is_file() or (target.is_dir() and any(target.iterdir()) and not (target / _MARK).is_file()):
-        raise ValueError(f"{target} holds something else; name a new folder, or one with an earlier page")
+    _may_be_replaced(target)
     names, vectors = _table(predictor, weights)
     target.parent.mkdir(parents=True, exist_ok=True)
     with naming_disk(target), tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
@@ -87,9 +88,32 @@ def write_page(
                 "limits": None,
             },
         }
+        about["files"] = sorted([*(entry.name for entry in made.iterdir()), _MARK])
         (made / _MARK).write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
         _take_place(made, target, Path(scratch))
     return target
+
+
+def _may_be_replaced(target: Path) -> None:
+    """Nothing that is not a page's own is ever thrown away.
+
+    Raises:
+        ValueError: for a file, the folder that we are in, or one with anything else than an earlier page.
+    """
+    if target.resolve() in (Path.cwd(), *Path.cwd().parents):
+        raise ValueError(f"{target} is the folder that you are in; name a new one, such as site")
+    there = {entry.name for entry in target.iterdir()} if target.is_dir() else set()
+    others = sorted(there - _own_files(target / _MARK))
+    if target.is_file() or others:
+        what = f" ({', '.join(others[:3])})" if others else ""
+        raise ValueError(f"{target} holds something else{what}; name a new folder, or one with an earlier page alone")
+
+
+def _own_files(mark: Path) -> set[str]:
+    try:
+        return set(read_json(mark, "page")["files"])
+    except (ValueError, OSError, TypeError, KeyError):
+        return set()
 
 
 def _table(predictor: Predictor, weights: str | Path) -> tuple[list[str], np.ndarray]:
@@ -114,7 +138,12 @@ def _copy_graph(to: Path, weights: str | Path, graph: str | Path | None) -> Card
         raise ValueError(f"no graph {graph}; leave it out, and it is drawn now")
     else:
         shutil.copy(graph, to)
-    model = needed("onnx").load(str(to), load_external_data=False)
+    try:
+        model = needed("onnx").load(str(to), load_external_data=False)
+    except ValueError:
+        raise
+    except Exception as error:  # protobuf's own class
+        raise ValueError(f"{graph} is cut off or no ONNX graph ({error}); export it again") from error
     told = {entry.key: entry.value for entry in model.metadata_props}
     card = Card.from_json(told.get(KEY), str(graph or to))
     if card.vocabulary is not None or card.size is not None:
@@ -135,9 +164,26 @@ def _copy_runtime(to: Path, runtime: str | Path | None, scratch: Path) -> None:
             f"{folder} is not onnxruntime-web: it lacks one of {', '.join(RUNTIME_FILES)}; `npm pack {RUNTIME}` gets "
             "it, unpack the archive and name its folder"
         )
+    if not _whole_wasm((found / RUNTIME_FILES[-1]).read_bytes()):
+        raise ValueError(f"{found / RUNTIME_FILES[-1]} is cut off or no WebAssembly; unpack {RUNTIME} again")
     to.mkdir()
     for name in RUNTIME_FILES:
         shutil.copy(found / name, to)
+
+
+def _whole_wasm(content: bytes) -> bool:
+    """Whether the sections of a WebAssembly module end where its file does. Each is a byte that says its kind, its
+    size in LEB128, and so many bytes."""
+    at, end = 8, len(content)
+    while at < end:
+        at, size, shift = at + 1, 0, 0
+        while at < end:
+            byte = content[at]
+            at, size, shift = at + 1, size | (byte & 127) << shift, shift + 7
+            if byte < 128:
+                break
+        at += size
+    return content[:4] == b"\0asm" and at == end
 
 
 def _fetched(scratch: Path) -> Path:

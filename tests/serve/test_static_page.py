@@ -29,6 +29,7 @@ from partglee.text.words import WordReader
 
 onnx = pytest.importorskip("onnx")
 PAGE = Path(__file__).resolve().parents[2] / "partglee" / "serve" / "page"
+WASM = b"\0asm\1\0\0\0" + b"\0\x82\1" + bytes(130)  # one section of 130 bytes
 KNOWN = {"dog": ["head", "tail"], "person": ["arm"]}
 VOCABULARY = {"dog": ["head", "tail"], "person": ["arm", "lower leg"]}
 
@@ -48,7 +49,7 @@ def runtime(tmp_path: Path) -> Path:
     folder = tmp_path / "onnxruntime-web"
     (folder / "dist").mkdir(parents=True)
     for name in RUNTIME_FILES:
-        (folder / "dist" / name).write_text(name)
+        (folder / "dist" / name).write_bytes(WASM if name.endswith(".wasm") else name.encode())
     return folder
 
 
@@ -92,9 +93,14 @@ def test_everything_is_there(
     wanted = predictor.model.embed(predictor.words({"dog": ["tail"]}).vocabulary)
     for name, vector in (("dog", wanted.objects[0]), ("dog tail", wanted.parts[0])):
         np.testing.assert_allclose(vectors[about["names"].index(name)], vector.numpy(), rtol=0, atol=1e-6)
-    (out / "old").touch()
+    (out / "gallery" / "old.jpg").touch()
     write()
-    assert not (out / "old").exists() and (out / "model.onnx").exists(), "an earlier page is replaced as a whole"
+    assert not (out / "gallery" / "old.jpg").exists(), "an earlier page is replaced as a whole"
+    assert (out / "model.onnx").exists()
+    (out / "CNAME").touch()
+    with pytest.raises(ValueError, match=r"holds something else \(CNAME\)"):
+        write()
+    assert (out / "CNAME").exists() and (out / "model.onnx").exists(), "what is no page's own is not thrown away"
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["graph.onnx", "onnxruntime-web", "site"]
 
 
@@ -114,12 +120,14 @@ def test_what_the_scripts_import_is_there(
 
 
 def test_bad_input(
-    weights: Path, predictor: Predictor, runtime: Path, graph: Callable[..., Path], tmp_path: Path, tiny: Any
-) -> None:
+    weights: Path, predictor: Predictor, runtime: Path, graph: Callable[..., Path], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     write = functools.partial(write_page, weights, predictor=predictor, page=PAGE, known=KNOWN)
     full = tmp_path / "full"
     full.mkdir()
     (full / "letter.txt").touch()
+    (full / "names.json").write_text('{"mine": 1}')
     with pytest.raises(ValueError, match="holds something else"):
         write(full, runtime=runtime, graph=graph())
     with pytest.raises(ValueError, match="is not onnxruntime-web"):
@@ -131,7 +139,21 @@ def test_bad_input(
     for changed in ({"weights": "other"}, {"score_threshold": 0.3}):
         with pytest.raises(ValueError, match=r"expected one of .*small.safetensors"):
             write(tmp_path / "a", runtime=runtime, graph=graph(**changed))
-    assert not (tmp_path / "a").exists() and [entry.name for entry in full.iterdir()] == ["letter.txt"]
+    cut = tmp_path / "cut.onnx"
+    cut.write_bytes(graph().read_bytes()[:-20])
+    with pytest.raises(ValueError, match="cut off or no ONNX graph"):
+        write(tmp_path / "a", runtime=runtime, graph=cut)
+    for broken in (WASM[:-1], WASM[:10], b"<html>not found</html>", b""):
+        (runtime / "dist" / RUNTIME_FILES[-1]).write_bytes(broken)
+        with pytest.raises(ValueError, match="cut off or no WebAssembly"):
+            write(tmp_path / "a", runtime=runtime, graph=graph())
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    for folder in (".", here, ".."):
+        with pytest.raises(ValueError, match="the folder that you are in"):
+            write(folder, runtime=runtime, graph=graph())
+    assert not (tmp_path / "a").exists() and sorted(entry.name for entry in full.iterdir()) == ["letter.txt", "names.json"]
     assert not [entry for entry in tmp_path.iterdir() if entry.name.startswith(".")], "nothing half-written stays"
 
 
