@@ -132,3 +132,68 @@ def test_errors_are_told(page: Any, image: Callable[..., bytes]) -> None:
     page.locator("#error").wait_for()
     upload(page, image)
     assert page.locator("#error").is_hidden()
+
+
+_SLOW = """() => {
+  const real = createImageBitmap;
+  window.createImageBitmap = async (file, how) => {
+    if (file.name === "slow.png") await new Promise((resolve) => (window.release = resolve));
+    return real(file, how);
+  };
+}"""
+
+
+@pytest.mark.browser
+def test_of_photos_that_come_quickly_the_last_is_shown(page: Any, image: Callable[..., bytes]) -> None:
+    page.evaluate(_SLOW)
+    page.locator("#file").set_input_files({"name": "slow.png", "mimeType": "image/png", "buffer": image(1)})
+    page.wait_for_function("!!window.release")
+    upload(page, image)
+    page.evaluate("release()")
+    page.wait_for_timeout(300)
+    assert page.locator("#canvas").get_attribute("aria-label") == "mine.png" and page.locator("#found").is_visible()
+
+
+@pytest.mark.browser
+def test_an_answer_to_the_photo_before_is_not_shown(page: Any, image: Callable[..., bytes]) -> None:
+    held: list[Any] = []
+    page.route("**/v1/parse", lambda route: held.append(route))
+    with page.expect_request("**/v1/parse"):
+        page.locator("#file").set_input_files({"name": "a.png", "mimeType": "image/png", "buffer": image(1)})
+    page.locator("#file").set_input_files({"name": "a.txt", "mimeType": "text/plain", "buffer": b"no image"})
+    page.get_by_text("a.txt is not an image").wait_for()
+    assert page.locator("#bar").is_hidden(), "nothing is looked for any more"
+    answer = {"file_name": "a.png", "height": 90, "width": 120, "results": [], "vocabulary": {}, "notes": []}
+    held[0].fulfill(json=answer)
+    page.wait_for_timeout(300)
+    assert page.locator("#found").is_hidden() and page.locator("#error").is_visible()
+
+
+@pytest.mark.browser
+def test_a_photo_of_the_gallery_that_cannot_be_fetched(page: Any) -> None:
+    page.route("**/gallery/*", lambda route: route.abort())
+    page.locator("#gallery button").first.click()
+    page.get_by_text("officer.jpg could not be fetched").wait_for()
+    assert page.locator("#gallery [aria-pressed=true]").count() == 0
+
+
+@pytest.mark.browser
+def test_transparent_is_white_however_often_it_is_drawn(page: Any, image: Callable[..., bytes]) -> None:
+    stream = io.BytesIO()
+    Image.new("RGBA", (120, 90), (0, 0, 0, 0)).save(stream, format="PNG")
+    upload(page, lambda _: stream.getvalue())
+    pixels = "[...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data]"
+    first = page.evaluate(pixels)
+    for least in (40, 5, 40, 5):
+        page.locator("#threshold").fill(str(least))
+    assert page.evaluate(pixels) == first and min(first[3::4]) == 255
+    page.locator("#threshold").fill("100")
+    assert set(page.evaluate(pixels)) == {255}, "with no row left the photo alone"
+
+
+@pytest.mark.browser
+def test_a_photo_as_thin_as_a_line(page: Any) -> None:
+    stream = io.BytesIO()
+    Image.new("RGB", (9000, 1), (200, 10, 10)).save(stream, format="PNG")
+    upload(page, lambda _: stream.getvalue())
+    assert page.locator("#error").is_hidden() and page.evaluate("[canvas.width, canvas.height]") == [2048, 1]

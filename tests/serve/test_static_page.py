@@ -153,7 +153,8 @@ def test_bad_input(
     for folder in (".", here, ".."):
         with pytest.raises(ValueError, match="the folder that you are in"):
             write(folder, runtime=runtime, graph=graph())
-    assert not (tmp_path / "a").exists() and sorted(entry.name for entry in full.iterdir()) == ["letter.txt", "names.json"]
+    assert not (tmp_path / "a").exists()
+    assert sorted(entry.name for entry in full.iterdir()) == ["letter.txt", "names.json"]
     assert not [entry for entry in tmp_path.iterdir() if entry.name.startswith(".")], "nothing half-written stays"
 
 

@@ -1,4 +1,5 @@
 // The model in this browser, behind the functions that the page asks of a server. Nothing leaves this computer.
+import { onWhite } from "./stage.js";
 import { plain, Refused } from "./words.js";
 
 export { Refused };
@@ -61,6 +62,6 @@ export async function parse({ file, name, vocabulary, signal, tell }) {
 async function pixels(file, name) {
   const photo = await createImageBitmap(file, { imageOrientation: "from-image" });
   const canvas = new OffscreenCanvas(photo.width, photo.height), context = canvas.getContext("2d", { willReadFrequently: true });
-  context.drawImage(photo, 0, 0);
+  onWhite(context, photo);
   return { rgba: context.getImageData(0, 0, photo.width, photo.height).data, height: photo.height, width: photo.width, name };
 }

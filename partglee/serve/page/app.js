@@ -1,7 +1,7 @@
 // The page: photo and names in, objects and parts out.
 import * as engine from "./engine.js";
 import { Completion } from "./names.js";
-import { colours, Stage } from "./stage.js";
+import { colours, onWhite, Stage } from "./stage.js";
 import { Tree } from "./tree.js";
 
 const GALLERY = [
@@ -19,7 +19,7 @@ const LOWEST = 0.05, LONGEST = 2048;
 const at = (id) => document.getElementById(id);
 const stage = new Stage(at("canvas"));
 const tree = new Tree(at("tree"), (row) => stage.draw(row));
-const state = { file: null, name: "", answer: null, limits: null, running: null };
+const state = { file: null, name: "", answer: null, limits: null, running: null, opened: 0 };
 
 new Completion(at("names"), at("choices"), engine.complete);
 at("names").value = PRESETS.Faces;
@@ -53,30 +53,38 @@ function picture(name, words) {
   button.type = "button";
   button.setAttribute("aria-pressed", "false");
   button.innerHTML = `<img src="gallery/${name}" alt="${words}">`;
-  button.addEventListener("click", async () => {
-    const file = await (await fetch(`gallery/${name}`)).blob();
-    await open(file, name);
-    button.setAttribute("aria-pressed", "true");
-  });
+  button.addEventListener("click", () => open(fetch(`gallery/${name}`).then((answer) => answer.blob()), name, button));
   return button;
 }
 
-async function open(file, name = file.name) {
+/** A photo takes the place of the one before; of several that come quickly, the last. @param source a file, or a promise
+ *  of one; @param chosen its button */
+async function open(source, name = source.name, chosen = null) {
+  const opened = ++state.opened;
+  state.running?.abort();
+  state.running = state.file = null;
   clear();
-  for (const button of at("gallery").children) button.setAttribute("aria-pressed", "false");
+  busy(false);
+  for (const button of at("gallery").children) button.setAttribute("aria-pressed", String(button === chosen));
+  let file = null;
   try {
+    file = await source;
     const photo = await createImageBitmap(file, { imageOrientation: "from-image" });
-    [state.file, state.shown] = await smaller(file, photo);
+    const [sent, shown] = await smaller(file, photo);
+    if (opened !== state.opened) return;
+    [state.file, state.shown] = [sent, shown];
     stage.show(state.shown);
     at("canvas").hidden = false;
     at("canvas").setAttribute("aria-label", name);
     at("stage").classList.remove("empty");
     at("other").hidden = false;
   } catch {
+    if (opened !== state.opened) return;
+    chosen?.setAttribute("aria-pressed", "false");
     at("canvas").hidden = true;
     at("stage").classList.add("empty");
     at("other").hidden = true;
-    state.file = null;
+    if (!file) return refuse(new Error(`${name} could not be fetched. Is the connection there? Try again.`));
     const most = state.limits?.upload_bytes ?? Infinity;
     if (file.size > most) return refuse(new Error(`This file has ${(file.size / 1e6).toFixed(0)} MB and is no photo that this browser can read. Choose a JPEG or PNG.`));
     return refuse(new Error(`${name} is not an image that this browser can read. Choose a JPEG, PNG or WebP photo.`));
@@ -91,8 +99,9 @@ async function open(file, name = file.name) {
 async function smaller(file, photo) {
   const scale = Math.min(1, LONGEST / Math.max(photo.width, photo.height));
   if (scale === 1 && file.size < (state.limits?.upload_bytes ?? Infinity) - 10000) return [file, photo];
-  const canvas = new OffscreenCanvas(Math.round(photo.width * scale), Math.round(photo.height * scale));
-  canvas.getContext("2d").drawImage(photo, 0, 0, canvas.width, canvas.height);
+  const [width, height] = [photo.width, photo.height].map((side) => Math.max(1, Math.round(side * scale)));
+  const canvas = new OffscreenCanvas(width, height);
+  onWhite(canvas.getContext("2d"), photo);
   return [await canvas.convertToBlob({ type: "image/jpeg", quality: 0.92 }), canvas];
 }
 
@@ -135,7 +144,7 @@ async function find() {
     at("notes").textContent = answer.notes.join(". ");
     at("found").hidden = false;
   } catch (error) {
-    if (error.name !== "AbortError") refuse(error);
+    if (running === state.running && error.name !== "AbortError") refuse(error);
   } finally {
     if (running === state.running) busy(false);
   }

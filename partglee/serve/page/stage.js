@@ -19,6 +19,14 @@ export function colours(rows) {
   }
 }
 
+/** A photo over a whole canvas; what is transparent is white, as the model sees it. */
+export function onWhite(context, photo) {
+  const { width, height } = context.canvas;
+  context.fillStyle = "#fff";
+  context.fillRect(0, 0, width, height);
+  context.drawImage(photo, 0, 0, width, height);
+}
+
 export class Stage {
   constructor(canvas) {
     this.canvas = canvas;
@@ -68,7 +76,7 @@ export class Stage {
     if (!this.photo) return;
     this.lit = lit;
     c.globalAlpha = 1;
-    c.drawImage(this.photo, 0, 0);
+    onWhite(c, this.photo);
     const rows = this.visible().sort((a, b) => (a.level < b.level ? -1 : a.level > b.level ? 1 : b.area - a.area));
     if (lit) {
       c.fillStyle = "rgb(12 16 18 / 62%)";
