@@ -46,7 +46,7 @@ def write_page(
     runtime: str | Path | None = None,
     graph: str | Path | None = None,
 ) -> Path:
-    """Write the page, complete, with model and runtime: about 42 MB for `partglee-tiny`.
+    """Write the page, complete, with model and runtime: about 38 MB for `partglee-tiny`.
 
     Any web server that hands out files serves it. It works offline; photos stay in the browser.
 
