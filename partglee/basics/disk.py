@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,22 @@ def check_room(path: Path, size: int) -> None:
     """DiskFull when the disk of `path` has less than `size` bytes free."""
     if shutil.disk_usage(_existing(path)).free < size:
         raise DiskFull(_no_room(path, size))
+
+
+def check_place(path: Path) -> None:
+    """Before minutes of work: whether a file can be written there. Nothing stays.
+
+    Raises:
+        ValueError: where it is a folder, or its folder cannot be made or written to.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; name a file")
+    there = _existing(path.parent)
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise ValueError(f"cannot write {path}: {there} takes no files ({error.strerror})") from error
 
 
 def _no_room(path: Path, size: int = 0) -> str:

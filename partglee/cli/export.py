@@ -10,7 +10,7 @@ from typing import Any
 
 from partglee.cli.arguments import add_import, asked_vocabulary
 
-_ENDINGS = {".onnx": "onnx", ".pt2": "pt2", ".xml": "openvino"}
+_ENDINGS = {".safetensors": "safetensors", ".onnx": "onnx", ".pt2": "pt2", ".xml": "openvino"}
 
 
 def add_parser(commands: Any) -> None:
@@ -54,11 +54,15 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Export and say what was written."""
-    kind = arguments.format or _ENDINGS.get(Path(arguments.out).suffix, "safetensors")
+    ending = Path(arguments.out).suffix
+    kind = arguments.format or _ENDINGS.get(ending)
+    if kind is None:
+        raise ValueError(f"OUT ends in {ending or 'nothing'}; expected one of {', '.join(_ENDINGS)}, or pass --format")
     return _weights(arguments) if kind == "safetensors" else _graph(arguments, kind)
 
 
 def _graph(arguments: argparse.Namespace, kind: str) -> int:
+    from partglee.basics.disk import check_place
     from partglee.data.images import list_images
     from partglee.export import export_model
     from partglee.export.int8 import check_photos
@@ -74,6 +78,7 @@ def _graph(arguments: argparse.Namespace, kind: str) -> int:
         raise ValueError(f"--int8 is for ONNX graphs, got {kind}; leave it out, or write an .onnx file")
     photos = list_images(arguments.int8) if arguments.int8 else []
     if arguments.int8:
+        check_place(Path(arguments.out))
         check_photos(photos)
     names = None if arguments.names_as_inputs else asked_vocabulary(arguments.vocabulary, arguments.checkpoint)
     threshold = arguments.score_threshold

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from partglee.basics.disk import check_place
 from partglee.checkpoint import read_metadata
 from partglee.engine import Predictor
 from partglee.engine.weight_files import CONFIG_NAME, CONFIG_TEXT, TABLE_NAMES, find_weights
@@ -42,8 +43,8 @@ def export_model(
         strict: names that the weights' table lacks are an error; otherwise they are read as in `Predictor`.
 
     Raises:
-        ValueError: for an unknown format, another ending, a package that is not installed, names that cannot be read,
-            a size that does not fit, or options that a graph has no room for.
+        ValueError: for an unknown format, another ending, a package that is not installed, a place that takes no files,
+            names that cannot be read, a size that does not fit, or options that a graph has no room for.
     """
     path = Path(out)
     if format not in WRITERS:
@@ -51,6 +52,7 @@ def export_model(
     if path.suffix != ENDINGS[format]:
         raise ValueError(f"{format} is written to a file that ends in {ENDINGS[format]}, got {path.name!r}")
     packages_are_there(format)
+    check_place(path)
     predictor = Predictor.from_pretrained(weights, device="cpu")
     names = None if vocabulary is None else predictor.words(vocabulary, strict=strict).warn()
     options = options or PostprocessOptions(score_threshold=predictor.score_threshold)

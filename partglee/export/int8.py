@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from partglee.basics.files import whole_file
+from partglee.data.images import read_image
 from partglee.export.extras import needed
 from partglee.export.predictor import ExportedPredictor, Names
 
@@ -40,7 +41,6 @@ def quantize(graph: Path, out: Path, *, photos: Sequence[Path], names: Names | N
         raise ValueError(f"int8 is for ONNX graphs, got {graph.name!r} to {out.name!r}")
     check_photos(photos)
     exported = ExportedPredictor.open(graph, threads=1)
-    chosen = [photos[place] for place in np.linspace(0, len(photos) - 1, min(len(photos), MOST_PHOTOS)).astype(int)]
     model = onnx.load(str(graph))
     weights = {entry.name for entry in model.graph.initializer}
     kept = [node.name for node in model.graph.node if node.op_type in _QUANTIZED[1:] and node.input[1] not in weights]
@@ -50,7 +50,7 @@ def quantize(graph: Path, out: Path, *, photos: Sequence[Path], names: Names | N
         quantization.quantize_static(
             str(copy),
             str(beside),
-            _reader(quantization.CalibrationDataReader, _inputs(exported, chosen, names)),
+            _reader(quantization.CalibrationDataReader, _inputs(exported, _chosen(photos), names)),
             quant_format=quantization.QuantFormat.QDQ,
             op_types_to_quantize=list(_QUANTIZED),
             nodes_to_exclude=kept,
@@ -64,15 +64,21 @@ def quantize(graph: Path, out: Path, *, photos: Sequence[Path], names: Names | N
 
 
 def check_photos(photos: Sequence[Path]) -> None:
-    """Whether there are enough.
+    """Whether there are enough, and those that will be looked at can be read.
 
     Raises:
-        ValueError: where there are not.
+        ValueError: where there are not, or one is damaged.
     """
     if len(photos) < LEAST_PHOTOS:
         raise ValueError(
             f"expected at least {LEAST_PHOTOS} photos to find ranges with, got {len(photos)}; a few dozen do"
         )
+    for photo in _chosen(photos):
+        read_image(photo)
+
+
+def _chosen(photos: Sequence[Path]) -> list[Path]:
+    return [photos[place] for place in np.linspace(0, len(photos) - 1, min(len(photos), MOST_PHOTOS)).astype(int)]
 
 
 def _inputs(

@@ -30,11 +30,14 @@ def serve(
 
     Raises:
         OSError: for an address that is not ours, or taken.
+        ValueError: for a port that is none.
     """
     app = create_app(predictor, name=name, vocabulary=vocabulary, limits=limits, remarks=remarks)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, port), family=family, backlog=256)
+    except OverflowError as error:
+        raise ValueError(f"a port is a number from 0 to 65535, got {port}; 0 takes any that is free") from error
     except OSError as error:
         raise OSError(f"cannot listen at {host} port {port} ({error.strerror}); pass another --port") from error
     with listener:

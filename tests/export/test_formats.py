@@ -163,6 +163,7 @@ def test_wrong_wishes(weights: Path, tmp_path: Path, out: str, options: dict[str
         (["a.onnx", "--float32"], "a graph takes no"),
         (["a.safetensors", "--size", "64x64"], "belongs to graphs"),
         (["a.onnx"], "no vocabulary of its own"),
+        (["a.foo"], "OUT ends in .foo; expected one of .safetensors, .onnx"),
     ],
 )
 def test_wrong_words(
@@ -170,6 +171,29 @@ def test_wrong_words(
 ) -> None:
     assert main(["export", str(weights), str(tmp_path / arguments[0]), *arguments[1:]]) == 2
     assert told in capsys.readouterr().err
+
+
+def test_a_place_that_takes_no_file(weights: Path, tmp_path: Path) -> None:
+    """Known before the graph is drawn: there is no folder to make, and nothing is made."""
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.pt2").mkdir()
+    for place, told in (("file/a.pt2", "takes no files"), ("file/b/a.pt2", "takes no files"), ("folder.pt2", "folder")):
+        with pytest.raises(ValueError, match=told):
+            export_model(weights, tmp_path / place, format="pt2", vocabulary="dog")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "folder.pt2"]
+
+
+def test_a_damaged_photo_is_told_before_the_graph_is_drawn(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnx")
+    for number in range(9):
+        Image.fromarray(PHOTOS[0]).save(tmp_path / f"{number}.png")
+    (tmp_path / "4.png").write_bytes((tmp_path / "3.png").read_bytes()[:900])
+    asked = ["--vocabulary", "dog", "--int8", str(tmp_path)]
+    assert main(["export", str(weights), str(tmp_path / "a.onnx"), *asked]) == 2
+    said = capsys.readouterr()
+    assert "4.png" in said.err and "drawing" not in said.out
 
 
 def test_a_missing_package_is_told(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from partglee.engine import Predictor
-from partglee.serve import Limits, create_app
+from partglee.serve import Limits, create_app, serve
 
 Post = Callable[..., tuple[int, str, str]]
 
@@ -229,3 +229,9 @@ def test_truncated_and_damaged_images(post: Post, image: Callable[..., bytes]) -
 
 def test_messages_are_json_of_one_form(client: TestClient) -> None:
     assert json.loads(client.get("/nothing").text)["error"]["code"] == "http"
+
+
+@pytest.mark.parametrize("port", [-1, 65_536])
+def test_a_port_that_is_none(predictor: Predictor, port: int) -> None:
+    with pytest.raises(ValueError, match="from 0 to 65535"):
+        serve(predictor, port=port)
