@@ -197,3 +197,10 @@ def test_a_photo_as_thin_as_a_line(page: Any) -> None:
     Image.new("RGB", (9000, 1), (200, 10, 10)).save(stream, format="PNG")
     upload(page, lambda _: stream.getvalue())
     assert page.locator("#error").is_hidden() and page.evaluate("[canvas.width, canvas.height]") == [2048, 1]
+
+
+@pytest.mark.browser
+def test_a_narrow_phone_scrolls_down_alone(page: Any, image: Callable[..., bytes]) -> None:
+    page.set_viewport_size({"width": 320, "height": 700})
+    upload(page, image)
+    assert page.evaluate("document.documentElement.scrollWidth") == 320
