@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import tarfile
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,16 +21,14 @@ from partglee.engine.weight_files import find_weights
 from partglee.export.build import export_model
 from partglee.export.card import KEY, Card
 from partglee.export.extras import needed
+from partglee.export.web_runtime import copy_runtime
 from partglee.modeling.postprocess import PostprocessOptions
 from partglee.text.table import TableBackend
 from partglee.text.word_forms import FOLDER as WORD_FILES
 
 BROWSER = Path(__file__).parent / "browser"
-RUNTIME = "onnxruntime-web@1.30.0"
-RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 LOWEST_SCORE = 0.05  # what the page's slider begins at
 _MARK = "names.json"  # says which files are the page's; a folder with these alone may be replaced
-_SECONDS = 300
 _INPUTS = ("short_side", "max_side", "divisibility", "pixel_mean")
 
 
@@ -73,7 +69,7 @@ def write_page(
         shutil.copytree(page, made, ignore=shutil.ignore_patterns("engine.js", "__pycache__"))
         for file in (*BROWSER.glob("*.js"), WORD_FILES / "plurals.txt", WORD_FILES / "synonyms.txt"):
             shutil.copy(file, made)
-        _copy_runtime(made / "ort", runtime, Path(scratch))
+        copy_runtime(made / "ort", runtime, Path(scratch))
         card = _copy_graph(made / "model.onnx", weights, graph)
         vectors.astype("<f4").tofile(made / "names.bin")
         about = {
@@ -154,60 +150,6 @@ def _copy_graph(to: Path, weights: str | Path, graph: str | Path | None) -> Card
             f"exported with --score-threshold {LOWEST_SCORE:g}"
         )
     return card
-
-
-def _copy_runtime(to: Path, runtime: str | Path | None, scratch: Path) -> None:
-    folder = _fetched(scratch) if runtime is None else Path(runtime)
-    found = next((at for at in (folder, folder / "dist") if (at / RUNTIME_FILES[0]).is_file()), None)
-    if found is None or any(not (found / name).is_file() for name in RUNTIME_FILES):
-        raise ValueError(
-            f"{folder} is not onnxruntime-web: it lacks one of {', '.join(RUNTIME_FILES)}; `npm pack {RUNTIME}` gets "
-            "it, unpack the archive and name its folder"
-        )
-    if not _whole_wasm((found / RUNTIME_FILES[-1]).read_bytes()):
-        raise ValueError(f"{found / RUNTIME_FILES[-1]} is cut off or no WebAssembly; unpack {RUNTIME} again")
-    to.mkdir()
-    for name in RUNTIME_FILES:
-        shutil.copy(found / name, to)
-
-
-def _whole_wasm(content: bytes) -> bool:
-    """Whether the sections of a WebAssembly module end where its file does. Each is a byte that says its kind, its
-    size in LEB128, and so many bytes."""
-    at, end = 8, len(content)
-    while at < end:
-        at, size, shift = at + 1, 0, 0
-        while at < end:
-            byte = content[at]
-            at, size, shift = at + 1, size | (byte & 127) << shift, shift + 7
-            if byte < 128:
-                break
-        at += size
-    return content[:4] == b"\0asm" and at == end
-
-
-def _fetched(scratch: Path) -> Path:
-    """onnxruntime-web, unpacked."""
-    npm = shutil.which("npm")
-    if npm is None:
-        raise ValueError(
-            f"npm is not there to fetch {RUNTIME}; install Node.js, or unpack the package's archive and name its "
-            "folder as the runtime"
-        )
-    asked = [npm, "pack", "--silent", "--pack-destination", str(scratch), RUNTIME]
-    try:
-        done = subprocess.run(asked, capture_output=True, text=True, timeout=_SECONDS, cwd=scratch, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise ValueError(f"npm did not fetch {RUNTIME} within {_SECONDS} seconds; try again later") from error
-    archive = next(scratch.glob("onnxruntime-web-*.tgz"), None)
-    if done.returncode or archive is None:
-        told = (done.stderr.strip() or "no archive came").splitlines()[-1]
-        raise ValueError(
-            f"npm could not fetch {RUNTIME} ({told}); fetch it elsewhere and name its folder as the runtime"
-        )
-    with tarfile.open(archive) as packed:
-        packed.extractall(scratch / "runtime", filter="data")
-    return scratch / "runtime" / "package"
 
 
 def _take_place(made: Path, target: Path, scratch: Path) -> None:

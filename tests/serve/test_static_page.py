@@ -21,7 +21,8 @@ from small_export import small_weights
 from partglee import Predictor
 from partglee.export import Card, ExportedPredictor, Names, export_model
 from partglee.export.card import KEY
-from partglee.export.page import BROWSER, RUNTIME_FILES, write_page
+from partglee.export.page import BROWSER, write_page
+from partglee.export.web_runtime import RUNTIME_FILES
 from partglee.modeling.postprocess import PostprocessOptions
 from partglee.structures import Prediction
 from partglee.text.word_forms import FOLDER, meanings, plurals
