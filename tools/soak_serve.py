@@ -110,7 +110,7 @@ class Clients:
         dice = random.Random(number)
         async with httpx.AsyncClient(base_url=self.server.address, timeout=120) as client:
             while time.monotonic() < self.until:
-                chance = dice.random()
+                chance, begun = dice.random(), time.monotonic()
                 try:
                     if chance < 0.7:
                         result, kind = await self._good(client, dice.choice(self.good)), "good"
@@ -119,7 +119,8 @@ class Clients:
                     else:
                         result, kind = await self._hang_up(dice.choice(self.good), dice), "hung up"
                 except httpx.HTTPError as error:
-                    result, kind = "crashed", repr(error)
+                    asked = "good" if chance < 0.7 else "bad" if chance < 0.9 else "hung up"
+                    result, kind = "crashed", f"{asked}, {error!r} after {time.monotonic() - begun:.1f} s"
                 self.seen[result] += 1
                 self.kinds[f"{kind}: {result}"] += 1
                 if result == "busy":

@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from fvcore.common.config import CfgNode as CN
-from torch import nn
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-Model = TypeVar("Model", bound=nn.Module)
-
-
-def fitted(model: Model, precision: str, device: torch.device) -> tuple[Model, str]:
-    """A model ready to evaluate on its device, and the precision to do it in (`usable_precision`).
-
-    On a processor convolutions go over rows of pixels, which is faster there; values stay.
-    """
-    model.eval()
-    if device.type == "cpu":
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return model, usable_precision(precision, device)
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:

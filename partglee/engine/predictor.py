@@ -18,7 +18,7 @@ from partglee.data.images import MAX_PIXELS, ImageSource
 from partglee.engine.grounding import questions, sentences
 from partglee.engine.image_input import ImageInput, InputImage, frames, read_ahead, same_canvas, usable_device
 from partglee.engine.inference import decode_images, detect, encode_images
-from partglee.engine.precision import fitted
+from partglee.engine.precision import usable_precision
 from partglee.engine.prediction_calls import (
     EncodedImage,
     GroundOptions,
@@ -61,7 +61,7 @@ class Predictor:
         short_side, max_side: images are resized so that the short side has this many pixels, unless the long side would
             pass `max_side`.
         score_threshold: default of the call.
-        precision: `float32`, or `bfloat16` / `float16` for autocast, or `auto`: bfloat16 where the hardware has it.
+        precision: `float32`, `bfloat16` / `float16` for autocast, or `auto`: bfloat16 where the hardware has it.
         max_pixels: larger images are refused.
     """
 
@@ -75,7 +75,7 @@ class Predictor:
         precision: str = "float32",
         max_pixels: int = MAX_PIXELS,
     ) -> None:
-        self.model, precision = fitted(model, precision, model.device)
+        self.model, precision = model.eval(), usable_precision(precision, model.device)
         self.input = ImageInput(short_side=short_side, max_side=max_side, precision=precision, max_pixels=max_pixels)
         self.score_threshold = score_threshold
 

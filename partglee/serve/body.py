@@ -15,7 +15,6 @@ from partglee.serve.refusals import Refusal
 _THROWN_AWAY = (
     25  # times the limit: so much of a body that is too large is read on, so that its sender hears the answer
 )
-_SENDS_ON = 10.0  # seconds for that
 
 
 class BodyLimit:
@@ -63,7 +62,7 @@ class BodyLimit:
     async def _refuse(self, receive: Receive, send: Send, refusal: Refusal) -> None:
         """A sender that still writes would see a broken connection, not the answer: hear it out, within bounds."""
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._hear_out(receive), _SENDS_ON)
+            await asyncio.wait_for(self._hear_out(receive), self.limits.seconds)
         content = json.dumps(refusal.content).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
         await send(

@@ -11,6 +11,10 @@ from partglee.serve.app import create_app
 from partglee.serve.limits import Limits
 from partglee.structures import Vocabulary
 
+# Seconds that an idle connection stays open: longer than clients wait before they try again, since one that asks just
+# when it is closed sees a broken connection.
+_KEEP_ALIVE = 65
+
 
 def serve(
     predictor: Predictor,
@@ -43,5 +47,7 @@ def serve(
     with listener:
         shown = f"[{host}]" if ":" in host else host
         print(f"serving {name} at http://{shown}:{listener.getsockname()[1]}; Ctrl-C ends it", flush=True)
-        config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, server_header=False, timeout_keep_alive=_KEEP_ALIVE
+        )
         uvicorn.Server(config).run(sockets=[listener])
