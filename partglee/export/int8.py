@@ -27,7 +27,7 @@ _QUANTIZED = ("Conv", "MatMul", "Gemm")
 
 
 def quantize(graph: Path, out: Path, *, photos: Sequence[Path], names: Names | None = None) -> Path:
-    """Write an ONNX graph of `partglee export` in int8, about half its size.
+    """Write an ONNX graph of `partglee export` in int8, about 40 % of its size.
 
     Args:
         photos: of what the model will see; the ranges are theirs. `MOST_PHOTOS` of them, spread evenly, are looked at.

@@ -108,11 +108,13 @@ class ExportedPredictor:
         Raises:
             ValueError: for names where the vocabulary is fixed, or none where it is not.
         """
+        return self._inputs(self._resized(image), names)
+
+    def _inputs(self, resized: NDArray[np.uint8], names: Names | None) -> dict[str, NDArray[Any]]:
         card = self.card
         if (names is None) == (card.vocabulary is None):
             wanted = "has a fixed vocabulary; ask without names" if names else "takes names as inputs; pass Names(...)"
             raise ValueError(f"the graph {wanted}")
-        resized = self._resized(image)
         inputs = {"image": pad(resized, divisibility=card.divisibility, mean=card.pixel_mean, size=card.size)}
         if names is not None:
             allowed = names.vocabulary.allowed.numpy()
@@ -123,11 +125,12 @@ class ExportedPredictor:
         return image.resized.numpy() if self.card.size is None else fit(image.pixels, self.card.size)
 
     def _predict(self, image: InputImage, names: Names | None) -> Prediction:
-        inputs = self.inputs(image, names)
+        resized = self._resized(image)
+        inputs = self._inputs(resized, names)
         vocabulary = self.card.vocabulary if names is None else names.vocabulary
         assert vocabulary is not None
         found = {name: torch.from_numpy(value) for name, value in self.session.run(inputs).items()}
-        _, height, width = self._resized(image).shape
+        _, height, width = resized.shape
         canvas = inputs["image"].shape
         frame = Frame((canvas[2], canvas[3]), (height, width), image.size)
         listed = (vocabulary.object_names, vocabulary.part_names)
