@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 
@@ -17,7 +18,9 @@ class ArgumentParser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """`parse_known_intermixed_args` where a list is among the positional arguments; it calls this one back."""
         lists = any(not action.option_strings and action.nargs in ("*", "+", "?") for action in self._actions)
-        if self._reads_lists or not lists or "--" in (args or ()):  # words after `--` are no options; it forgets so
+        given = set(sys.argv[1:] if args is None else args)
+        # it forgets that words after `--` are no options, and the defaults that a help text names
+        if self._reads_lists or not lists or given & {"--", "-h", "--help"}:
             return super().parse_known_args(args, namespace)
         self._reads_lists = True
         try:

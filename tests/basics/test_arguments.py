@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,24 @@ def test_mistakes_are_told_as_ever(words: str, told: str, capsys: pytest.Capture
     with pytest.raises(SystemExit):
         parse(words)
     assert told in capsys.readouterr().err
+
+
+def test_help_names_the_default_of_a_word_that_may_be_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = ArgumentParser(prog="p")
+    parser.add_argument("photos", nargs="?", default="here", help="folder (%(default)s)")
+    with pytest.raises(SystemExit) as end:
+        parser.parse_args(["--help"])
+    assert end.value.code == 0
+    assert "folder (here)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "datasets").glob("prepare_*.py")), ids=lambda path: path.stem)
+def test_help_of_every_preparing_script(script: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
+        patch.setattr(sys, "argv", [str(script), "--help"])
+        runpy.run_path(str(script), run_name="__main__")
+    assert end.value.code == 0
+    assert "usage: " in capsys.readouterr().out
 
 
 def test_nothing_has_a_parser_of_its_own() -> None:
