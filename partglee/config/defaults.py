@@ -98,6 +98,9 @@ def get_cfg() -> CN:
     cfg.CRITERION.NUM_POINTS = 12544  # points at which masks are compared, in matching and losses
     cfg.CRITERION.OVERSAMPLE = 3.0  # mask losses draw this many times more points ...
     cfg.CRITERION.IMPORTANCE = 0.75  # ... and take this share of theirs where the prediction is undecided
+    cfg.CRITERION.POINTS_NEAR = (
+        0.0  # share of all points in or around a target's box: tiny parts are seen (released: 0)
+    )
     cfg.CRITERION.WEIGHT = CN()  # of the losses; 0 = the term is not computed into the sum
     cfg.CRITERION.WEIGHT.CLASS = 4.0
     cfg.CRITERION.WEIGHT.L1 = 5.0
@@ -163,9 +166,8 @@ def run_defaults() -> CN:
     cfg.INPUT.TRAIN.SHORT_SIDES = [480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800]  # resize: one is drawn
     cfg.INPUT.TRAIN.MAX_SIDE = 1333  # resize
     cfg.INPUT.TRAIN.FLIP = 0.5  # chance of a horizontal flip
-    cfg.INPUT.TRAIN.MOSAIC = (
-        0.0  # chance that an image comes beside three others of its data set, each in a quarter of SIZE
-    )
+    cfg.INPUT.TRAIN.MOSAIC = 0.0  # chance that an image comes beside others of its data set, each in a cell of SIZE
+    cfg.INPUT.TRAIN.MOSAIC_GRIDS = [2]  # rows and columns of a mosaic's cells; one of these is drawn
     cfg.INPUT.TRAIN.COLOR = 0.0  # strength of brightness, contrast and saturation changes; 0 = off (released)
     cfg.INPUT.TRAIN.MAX_INSTANCES = 500  # of an image; the largest objects and their parts stay
     cfg.INPUT.TRAIN.MIN_AREA = 1.0  # pixels of a mask (or box) below which an instance is dropped after the crop

@@ -72,8 +72,8 @@ NUMBERS: dict[str, Span] = {
     **dict.fromkeys(
         (
             "MODEL.EARLY_FUSION.DROPOUT", "MODEL.DENOISING.LABEL_NOISE", "MODEL.DENOISING.BOX_NOISE",
-            "CRITERION.FOCAL_ALPHA", "CRITERION.IMPORTANCE", "INPUT.TRAIN.FLIP", "INPUT.TRAIN.MOSAIC",
-            "SOLVER.WARMUP_FACTOR",
+            "CRITERION.FOCAL_ALPHA", "CRITERION.IMPORTANCE", "CRITERION.POINTS_NEAR", "INPUT.TRAIN.FLIP",
+            "INPUT.TRAIN.MOSAIC", "SOLVER.WARMUP_FACTOR",
             "TEST.SCORE_THRESHOLD", "TEST.PART_OVERLAP",
         ),
         SHARE,
@@ -109,6 +109,7 @@ LISTS: dict[str, Numbers] = {
     "INPUT.TRAIN.SIZE": Numbers(COUNT, whole=True, length=2),
     "INPUT.TRAIN.SCALE": Numbers(POSITIVE, length=2),
     "INPUT.TRAIN.SIZE_FACTORS": Numbers(POSITIVE),
+    "INPUT.TRAIN.MOSAIC_GRIDS": Numbers(Span(2, 8), whole=True),
     "INPUT.TRAIN.SHORT_SIDES": Numbers(COUNT, whole=True),
     "SOLVER.STEPS": Numbers(COUNT, whole=True),
 }

@@ -20,6 +20,7 @@ def build_criterion(cfg: CN) -> HierarchicalCriterion:
             mask_weight=c.COST.MASK,
             dice_weight=c.COST.DICE,
             num_points=c.NUM_POINTS,
+            near=c.POINTS_NEAR,
             focal_alpha=c.FOCAL_ALPHA,
             focal_gamma=c.FOCAL_GAMMA,
         ),
@@ -29,6 +30,7 @@ def build_criterion(cfg: CN) -> HierarchicalCriterion:
             num_points=c.NUM_POINTS,
             oversample=c.OVERSAMPLE,
             importance=c.IMPORTANCE,
+            near=c.POINTS_NEAR,
         ),
         weights=LossWeights(
             class_=c.WEIGHT.CLASS,

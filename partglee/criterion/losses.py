@@ -158,6 +158,8 @@ def sampled_mask_logits(
     num_points: int,
     oversample: float,
     importance: float,
+    boxes: Tensor | None = None,
+    near: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Logits of matched masks and their targets at random points, more of them where the prediction is undecided
     (PointRend, arXiv 1912.08193).
@@ -169,12 +171,15 @@ def sampled_mask_logits(
         features: for each image (E, h, w).
         masks: for each image (N_b, H, W) bool.
         rows: for each image (M_b,) long, the mask that each matched query should predict.
+        boxes: (M, 4) of these masks; `near` of the points are drawn in and around them.
 
     Returns:
         Two times (M, P), the images one after the other.
     """
     logits = torch.cat([mask_logits(e, f) for e, f in zip(embeds, features, strict=True)])
-    points = uncertain_points(logits, num_points=num_points, oversample=oversample, importance=importance)
+    points = uncertain_points(
+        logits, num_points=num_points, oversample=oversample, importance=importance, boxes=boxes, near=near
+    )
     at_points = sample_points(logits.unsqueeze(1), points).squeeze(1)
     with torch.no_grad():
         pieces = zip(masks, torch.split(points, [len(r) for r in rows]), rows, strict=True)

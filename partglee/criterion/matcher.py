@@ -22,7 +22,7 @@ from torchvision.ops import generalized_box_iou
 
 from partglee.criterion.losses import to_xyxy
 from partglee.criterion.stack import PredictionStack, TargetBatch, full_precision
-from partglee.ops.points import sample_masks, sample_points
+from partglee.ops.points import random_points, sample_masks, sample_points
 
 _MASK_ELEMENTS = 2**25  # mask logits of the matching cost that exist at the same time
 _MASK_ELEMENTS_CPU = 2**21  # so many stay in a processor's caches
@@ -64,6 +64,7 @@ class Matcher:
     Args:
         class_weight, l1_weight, giou_weight, mask_weight, dice_weight: factors of the cost terms.
         num_points: random points at which masks are compared; all masks and layers of an image share them.
+        near: share of these points that lie in or around the box of a target, each of a random one.
         focal_alpha, focal_gamma: of the class cost.
     """
 
@@ -76,6 +77,7 @@ class Matcher:
         mask_weight: float = 5.0,
         dice_weight: float = 5.0,
         num_points: int = 12544,
+        near: float = 0.0,
         focal_alpha: float = 0.25,
         focal_gamma: float = 2.0,
     ) -> None:
@@ -85,6 +87,7 @@ class Matcher:
         self.mask_weight = mask_weight
         self.dice_weight = dice_weight
         self.num_points = num_points
+        self.near = near
         self.focal_alpha = focal_alpha
         self.focal_gamma = focal_gamma
 
@@ -109,7 +112,8 @@ class Matcher:
             cost = self.cost(predictions, i, targets.labels[rows], targets.boxes[rows])
             masks = targets.masks[i]
             if mask_features is not None and predictions.mask_embed is not None and masks is not None and len(masks):
-                own = self.mask_cost(predictions.mask_embed[:, i], full_precision(mask_features[i]), masks)
+                features = full_precision(mask_features[i])
+                own = self.mask_cost(predictions.mask_embed[:, i], features, masks, targets.boxes[rows])
                 with_mask = targets.with_mask[i]
                 cost += own if with_mask is None else own.masked_fill(~with_mask, 0.0)
             cost = cost.nan_to_num(0.0, 0.0, 0.0)  # as released
@@ -133,13 +137,15 @@ class Matcher:
             - self.giou_weight * giou
         )
 
-    def mask_cost(self, mask_embed: Tensor, mask_features: Tensor, masks: Tensor) -> Tensor:
-        """Mask terms of one image: (A, Q, E), (E, h, w) and (N, H, W) bool -> (A, Q, N).
+    def mask_cost(
+        self, mask_embed: Tensor, mask_features: Tensor, masks: Tensor, boxes: Tensor | None = None
+    ) -> Tensor:
+        """Mask terms of one image: (A, Q, E), (E, h, w), (N, H, W) bool and (N, 4) -> (A, Q, N).
 
         The features are sampled before they meet the embeddings: that is the same, since both are linear, and saves the
         masks of all queries.
         """
-        points = torch.rand(self.num_points, 2, dtype=mask_features.dtype, device=mask_features.device)
+        points = self._points(mask_features, boxes)
         features = sample_points(mask_features[None], points[None])[0]
         wanted = sample_masks(masks, points, dtype=features.dtype)
         queries = mask_embed.flatten(0, 1)
@@ -148,6 +154,16 @@ class Matcher:
         costs = [mask_point_cost(q @ features, wanted) for q in torch.split(queries, rows)]
         bce, dice = (torch.cat(term) for term in zip(*costs, strict=True))
         return (self.mask_weight * bce + self.dice_weight * dice).view(*mask_embed.shape[:2], len(masks))
+
+    def _points(self, like: Tensor, boxes: Tensor | None) -> Tensor:
+        """(P, 2) that all masks of an image share."""
+        if boxes is None or not self.near:
+            return torch.rand(self.num_points, 2, dtype=like.dtype, device=like.device)
+        count = round(self.near * self.num_points)
+        chosen = boxes[torch.randint(len(boxes), (count,), device=boxes.device)].to(like.dtype)
+        close = random_points(count, 1, like=like, boxes=chosen, near=1.0)[:, 0]
+        rest = torch.rand(self.num_points - count, 2, dtype=like.dtype, device=like.device)
+        return torch.cat((close, rest))
 
 
 def focal_cost(logits: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:

@@ -34,7 +34,7 @@ class SetCriterion:
 
     Args:
         focal_alpha, focal_gamma: of the classification loss.
-        num_points, oversample, importance: random points of the mask losses; see `uncertain_points`.
+        num_points, oversample, importance, near: random points of the mask losses; see `uncertain_points`.
     """
 
     def __init__(
@@ -45,12 +45,14 @@ class SetCriterion:
         num_points: int = 12544,
         oversample: float = 3.0,
         importance: float = 0.75,
+        near: float = 0.0,
     ) -> None:
         self.focal_alpha = focal_alpha
         self.focal_gamma = focal_gamma
         self.num_points = num_points
         self.oversample = oversample
         self.importance = importance
+        self.near = near
 
     def losses(
         self,
@@ -142,7 +144,7 @@ class SetCriterion:
         self, mask_embed: Tensor, targets: TargetBatch, matches: Matches, mask_features: Tensor
     ) -> dict[str, Tensor]:
         """Images without masks have no part in it, nor have instances that have a box alone."""
-        embeds, features, masks, rows, layers = [], [], [], [], []
+        embeds, features, masks, rows, layers, boxes = [], [], [], [], [], []
         bounds = [0, *itertools.accumulate(matches.counts)]
         for i, target in enumerate(targets.masks):
             if target is None or len(target) == 0:
@@ -157,6 +159,7 @@ class SetCriterion:
             masks.append(target)
             rows.append(row)
             layers.append(layer)
+            boxes.append(targets.boxes[targets.offsets[i] + row])
         if not masks:
             return {}
         logits, wanted = sampled_mask_logits(
@@ -167,6 +170,8 @@ class SetCriterion:
             num_points=self.num_points,
             oversample=self.oversample,
             importance=self.importance,
+            boxes=torch.cat(boxes),
+            near=self.near,
         )
         layer, num_layers = torch.cat(layers), len(mask_embed)
         return {

@@ -159,11 +159,17 @@ def _mapper(cfg: CN, spec: DatasetSpec, records: Records, augmentation: Augmenta
     if augmentation.canvas is None:
         raise ValueError(f"INPUT.TRAIN.MOSAIC needs a mode with a SIZE, and {train.MODE!r} has none; set it to 0")
     height, width = augmentation.canvas
-    quarter = build_augmentation(_at_size(cfg, (height // 2, width // 2)))
+    cells = {
+        grid: made(
+            augmentation=build_augmentation(_at_size(cfg, (height // grid, width // grid))),
+            max_instances=max(1, train.MAX_INSTANCES // grid**2),
+        )
+        for grid in train.MOSAIC_GRIDS
+    }
     return MosaicMapper(
         records,
         single=single,
-        quarter=made(augmentation=quarter, max_instances=max(1, train.MAX_INSTANCES // 4)),
+        cells=cells,
         chance=train.MOSAIC,
         canvas=augmentation.canvas,
         fill=cfg.MODEL.PIXEL_MEAN,

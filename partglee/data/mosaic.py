@@ -1,14 +1,15 @@
-"""Mosaics: four images of one data set on one canvas (Bochkovskiy et al., YOLOv4, arXiv 2004.10934).
+"""Mosaics: four or more images of one data set on one canvas (Bochkovskiy et al., YOLOv4, arXiv 2004.10934).
 
-Objects come with their parts, smaller than alone and beside what they are seldom beside. All four images have one
+Objects come with their parts, smaller than alone and beside what they are seldom beside. All its images have one
 vocabulary and one meaning of what is unlabelled, so that what a mosaic supervises is what they supervise together.
 
-H x W the canvas, N instances of one level in all four images.
+H x W the canvas, G rows and columns of cells, N instances of one level in all images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -22,15 +23,15 @@ SampleMapper = Callable[[ImageRecord, np.random.Generator], Sample]
 
 
 class MosaicMapper:
-    """Samples of single images, and with a chance mosaics of an image and three others.
+    """Samples of single images, and with a chance mosaics of an image and G^2 - 1 others.
 
     Args:
         records: that the others are drawn from.
         single: a record to a sample that fills the canvas.
-        quarter: a record to a sample of at most a quarter of it, (H // 2, W // 2).
+        cells: by G, a record to a sample of at most (H // G, W // G); each G has the same chance.
         chance: of a mosaic, 0..1. A record with referring expressions is always shown alone: they speak of one image.
         canvas: (H, W).
-        fill: (R, G, B) 0..255 where a quarter is not filled; what padding becomes is the mean colour.
+        fill: (R, G, B) 0..255 where a cell is not filled; what padding becomes is the mean colour.
     """
 
     def __init__(
@@ -38,14 +39,16 @@ class MosaicMapper:
         records: Records,
         *,
         single: SampleMapper,
-        quarter: SampleMapper,
+        cells: Mapping[int, SampleMapper],
         chance: float,
         canvas: Size,
         fill: Sequence[float] = (0.0, 0.0, 0.0),
     ) -> None:
         self.records = records
         self.single = single
-        self.quarter = quarter
+        if not cells or min(cells) < 2:
+            raise ValueError(f"a mosaic has at least 2 rows and columns, got {sorted(cells)}")
+        self.cells = dict(cells)
         self.chance = chance
         self.canvas = canvas
         self.fill = tuple(round(value) for value in fill)
@@ -54,33 +57,38 @@ class MosaicMapper:
         """A sample, the same one for the same state of `rng`.
 
         Raises:
-            FileNotFoundError, ValueError: for an image that cannot be read, be it one of the other three.
+            FileNotFoundError, ValueError: for an image that cannot be read, be it one of the others.
         """
         if record.expressions or rng.random() >= self.chance:
             return self.single(record, rng)
-        others = [self.records[int(row)] for row in rng.integers(len(self.records), size=3)]
-        pieces = [self.quarter(one, rng) for one in (record, *others)]
-        order = rng.permutation(4)
+        grids = sorted(self.cells)
+        grid = grids[int(rng.integers(len(grids)))] if len(grids) > 1 else grids[0]
+        others = [self.records[int(row)] for row in rng.integers(len(self.records), size=grid**2 - 1)]
+        pieces = [self.cells[grid](one, rng) for one in (record, *others)]
+        order = rng.permutation(len(pieces))
         return mosaic([pieces[place] for place in order], self.canvas, self.fill, file=pieces[0].file)
 
 
 def mosaic(pieces: Sequence[Sample], canvas: Size, fill: Sequence[int], *, file: str) -> Sample:
-    """Four samples of at most (H // 2, W // 2) to one: top left, top right, bottom left, bottom right.
+    """G^2 samples of at most (H // G, W // G) to one, row by row from the top left.
 
     Args:
         pieces: without expressions.
         file: that the mosaic is called by.
 
     Raises:
-        ValueError: for a piece that is larger than its quarter.
+        ValueError: for a piece that is larger than its cell, or a number of pieces that is no square.
     """
-    half = canvas[0] // 2, canvas[1] // 2
+    grid = math.isqrt(len(pieces))
+    if grid**2 != len(pieces):
+        raise ValueError(f"a mosaic has as many rows as columns, got {len(pieces)} pieces")
+    cell = canvas[0] // grid, canvas[1] // grid
     image = torch.tensor(fill, dtype=torch.uint8)[:, None, None].repeat(1, *canvas)
-    corners = [(top, left) for top in (0, half[0]) for left in (0, half[1])]
+    corners = [(row * cell[0], column * cell[1]) for row in range(grid) for column in range(grid)]
     for piece, (top, left) in zip(pieces, corners, strict=True):
         height, width = piece.image.shape[1:]
-        if height > half[0] or width > half[1]:
-            raise ValueError(f"a piece of a mosaic of {canvas} must be at most {half}, got {(height, width)}")
+        if height > cell[0] or width > cell[1]:
+            raise ValueError(f"a piece of a mosaic of {canvas} must be at most {cell}, got {(height, width)}")
         image[:, top : top + height, left : left + width] = piece.image
     first = np.cumsum([0, *(len(piece.objects.labels) for piece in pieces[:-1])])
     parents = [np.where(piece.parent >= 0, piece.parent + row, -1) for piece, row in zip(pieces, first, strict=True)]
@@ -94,7 +102,7 @@ def mosaic(pieces: Sequence[Sample], canvas: Size, fill: Sequence[int], *, file:
 
 
 def _together(levels: Sequence[LevelSample], corners: Sequence[tuple[int, int]], canvas: Size) -> LevelSample:
-    """One level of the four."""
+    """One level of them all."""
     boxes = [level.boxes + np.array([left, top] * 2) for level, (top, left) in zip(levels, corners, strict=True)]
     masks: NDArray[np.bool_] | None = None
     labels = np.concatenate([level.labels for level in levels]).astype(np.int64)
@@ -111,7 +119,7 @@ def _together(levels: Sequence[LevelSample], corners: Sequence[tuple[int, int]],
 
 
 def _looked_for(levels: Sequence[LevelSample], shown: set[int]) -> tuple[frozenset[int] | None, frozenset[int]]:
-    """(negative, not exhaustive) of the whole: a name is annotated in full where it is so in each of the four."""
+    """(negative, not exhaustive) of the whole: a name is annotated in full where it is so in each of them."""
     if all(level.negative is None for level in levels):
         return None, frozenset[int]().union(*(level.not_exhaustive for level in levels))
     each = [

@@ -58,8 +58,42 @@ def sample_masks(
     return value
 
 
+def random_points(
+    num: int, num_points: int, *, like: Tensor, boxes: Tensor | None = None, near: float = 0.0, margin: float = 1.5
+) -> Tensor:
+    """Points anywhere, but for the first `near` of them, which lie in or around a box.
+
+    A part of 6 x 4 pixels on a canvas of 256 x 256 holds a third of one of 1,024 points that may lie anywhere.
+
+    Args:
+        num, num_points: N and P of the result.
+        like: gives device and dtype.
+        boxes: (N, 4) cxcywh in [0, 1]; None = points lie anywhere.
+        near: share of points that lie within `margin` times the box of their row, as far as that is on the canvas.
+
+    Returns:
+        (N, P, 2).
+    """
+    points = torch.rand(num, num_points, 2, dtype=like.dtype, device=like.device)
+    if boxes is None or not near or not num:
+        return points
+    close = round(near * num_points)
+    half = margin / 2 * boxes[:, None, 2:]
+    low, high = (boxes[:, None, :2] - half).clamp(0, 1), (boxes[:, None, :2] + half).clamp(0, 1)
+    points[:, :close] = low + (high - low) * points[:, :close]
+    return points
+
+
 @torch.no_grad()
-def uncertain_points(logits: Tensor, *, num_points: int, oversample: float, importance: float) -> Tensor:
+def uncertain_points(
+    logits: Tensor,
+    *,
+    num_points: int,
+    oversample: float,
+    importance: float,
+    boxes: Tensor | None = None,
+    near: float = 0.0,
+) -> Tensor:
     """Random points with a preference for those where a mask is undecided.
 
     Draws `oversample` times as many points as asked for, keeps the `importance` share of `num_points` whose logits are
@@ -67,6 +101,7 @@ def uncertain_points(logits: Tensor, *, num_points: int, oversample: float, impo
 
     Args:
         logits: (N, h, w) mask logits.
+        boxes, near: as of `random_points`, for the points drawn first and for the new ones.
 
     Returns:
         (N, num_points, 2).
@@ -78,11 +113,11 @@ def uncertain_points(logits: Tensor, *, num_points: int, oversample: float, impo
         )
     n = len(logits)
     # Coordinates need float32: half precision cannot tell neighbouring pixels of a large canvas apart.
-    dtype = torch.promote_types(logits.dtype, torch.float32)
-    drawn = torch.rand(n, int(num_points * oversample), 2, dtype=dtype, device=logits.device)
+    exact = logits.new_empty(0, dtype=torch.promote_types(logits.dtype, torch.float32))
+    drawn = random_points(n, int(num_points * oversample), like=exact, boxes=boxes, near=near)
     undecided = -sample_points(logits.detach().unsqueeze(1), drawn).squeeze(1).abs()
     keep = int(num_points * importance)
     best = undecided.topk(keep, dim=1).indices
     kept = drawn.gather(1, best.unsqueeze(-1).expand(-1, -1, 2))
-    fresh = torch.rand(n, num_points - keep, 2, dtype=dtype, device=logits.device)
+    fresh = random_points(n, num_points - keep, like=exact, boxes=boxes, near=near)
     return torch.cat((kept, fresh), dim=1)

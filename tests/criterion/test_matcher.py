@@ -185,6 +185,21 @@ def test_labels_beyond_the_vocabulary_are_named(labels: list[int], range_: str) 
         batch_targets([random_targets(1), wrong], num_names=3, device=CPU)
 
 
+def test_points_near_the_targets_tell_tiny_masks_apart() -> None:
+    """Two parts of 4 x 4 pixels side by side on a canvas of 256, one map that marks the left and one the right."""
+    masks = torch.zeros(2, 256, 256, dtype=torch.bool)
+    masks[0, 100:104, 200:204] = masks[1, 100:104, 204:208] = True
+    boxes = torch.tensor([[202.0, 102, 4, 4], [206, 102, 4, 4]]) / 256
+    features = torch.full((2, 64, 64), -8.0)
+    features[0, 25, 50] = features[1, 25, 51] = 8.0
+    embeds = torch.eye(2)[None]
+    torch.manual_seed(0)
+    blind = Matcher(num_points=64).mask_cost(embeds, features, masks, boxes)[0]
+    seeing = Matcher(num_points=64, near=0.5).mask_cost(embeds, features, masks, boxes)[0]
+    assert (blind - blind[0, 0]).abs().max() < 0.1  # none of 64 points lies in either
+    assert (seeing.diag() < seeing.flip(0).diag() - 5).all()
+
+
 def test_mask_point_cost_of_sure_logits() -> None:
     """Far from zero, where a sigmoid is 0 or 1 to the last digit, against float64."""
     logits = torch.tensor([[-1e4, -200.0, -88.0, -80.0, -17.0, 0.0, 17.0, 88.0, 1e4]])

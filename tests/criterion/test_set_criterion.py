@@ -135,6 +135,24 @@ def test_where_the_points_of_a_mask_lie(oversample: float, importance: float, bc
     assert float(losses["mask_bce"]) / math.log(2) == pytest.approx(bce, abs=0.06)
 
 
+@pytest.mark.parametrize(("near", "low", "high"), [(0.0, 0.0, 0.05), (1.0, 0.3, 0.6)])
+def test_a_mask_of_a_few_pixels_is_seen_by_points_near_its_box(near: float, low: float, high: float) -> None:
+    """4 x 4 of 256 x 256 pixels, predicted to be nothing: 1 / 1.5^2 of the area around the box is wrong."""
+    features = torch.full((1, 1, 64, 64), -1.0, dtype=DTYPE)
+    mask = torch.zeros(1, 256, 256, dtype=torch.bool)
+    mask[0, 100:104, 200:204] = True
+    box = torch.tensor([[202 / 256, 102 / 256, 4 / 256, 4 / 256]], dtype=DTYPE)
+    batch = batch_targets([LevelTargets(torch.tensor([0]), box, mask)], num_names=1, device=CPU)
+    one = torch.ones(1, 1, 1, 1, dtype=DTYPE)
+    stack = PredictionStack(("final",), torch.zeros_like(one), box.expand(1, 1, 1, 4), one)
+    matches = Matcher(near=near).start(stack, batch).result()
+    criterion = SetCriterion(num_points=2000, oversample=1.0, importance=0.0, near=near)
+    losses = criterion.losses(stack, batch, matches, normaliser=torch.tensor(1.0), mask_features=features)
+    # A wrong point costs log(1 + e), a right one log(1 + 1 / e).
+    wrong = float(losses["mask_bce"]) - math.log1p(math.exp(-1))
+    assert low <= wrong < high
+
+
 def test_gradient_of_a_level() -> None:
     stack, batch, matches, _ = prepare([2, 1])
 

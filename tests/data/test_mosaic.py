@@ -115,13 +115,12 @@ def records(count: int = 5) -> Listed:
     return made
 
 
-def mapper(chance: float, listed: Listed) -> MosaicMapper:
+def mapper(chance: float, listed: Listed, grids: tuple[int, ...] = (2,)) -> MosaicMapper:
     def at(size: tuple[int, int]) -> Mapper:
         return Mapper(vocabulary=VOCABULARY, augmentation=JitterCrop(size=size, scale=(1.0, 1.5), flip=0.5))
 
-    return MosaicMapper(
-        listed, single=at((48, 64)), quarter=at((24, 32)), chance=chance, canvas=(48, 64), fill=(127.4, 0, 0)
-    )
+    cells = {grid: at((48 // grid, 64 // grid)) for grid in grids}
+    return MosaicMapper(listed, single=at((48, 64)), cells=cells, chance=chance, canvas=(48, 64), fill=(127.4, 0, 0))
 
 
 def test_the_mapper_draws_them() -> None:
@@ -136,6 +135,25 @@ def test_the_mapper_draws_them() -> None:
     assert (again.image == sample.image).all() and (again.objects.boxes == sample.objects.boxes).all()
     alone = [mapper(0.5, listed)(listed[0], np.random.default_rng(seed)) for seed in range(200)]
     assert 70 < sum(len(one.objects.labels) == 1 for one in alone) < 130
+
+
+def test_grids_are_drawn_with_equal_chances() -> None:
+    listed = records()
+    drawn = [mapper(1.0, listed, (2, 3, 4))(listed[0], np.random.default_rng(seed)) for seed in range(300)]
+    counts = np.bincount([len(one.objects.labels) for one in drawn])
+    assert set(np.flatnonzero(counts)) == {4, 9, 16} and counts[[4, 9, 16]].min() > 70
+    nine = next(one for one in drawn if len(one.objects.labels) == 9)
+    assert nine.image.shape == (3, 48, 64)
+    places = sorted((int(y0) // 16, int(x0) // 21) for x0, y0, _, _ in nine.objects.boxes)
+    assert places == [(row, column) for row in range(3) for column in range(3)]
+    assert nine.parent.tolist() == list(range(9))
+
+
+def test_bad_grids() -> None:
+    with pytest.raises(ValueError, match=r"at least 2 rows and columns, got \[1, 2\]"):
+        mapper(1.0, records(), (1, 2))
+    with pytest.raises(ValueError, match="as many rows as columns, got 3 pieces"):
+        mosaic([piece(0), piece(1), piece(2)], CANVAS, (0, 0, 0), file="")
 
 
 def test_an_expression_stays_alone() -> None:

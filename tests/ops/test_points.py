@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from partglee.ops.points import sample_masks, sample_points, uncertain_points
+from partglee.ops.points import random_points, sample_masks, sample_points, uncertain_points
 
 
 def bilinear(image: Tensor, x: float, y: float) -> float:
@@ -68,6 +68,32 @@ def test_uncertain_points_prefer_the_edge_of_a_mask() -> None:
     near = ((points[..., 0] - 0.5).abs() < 0.2).float()
     assert near[:, :300].mean() > 0.99
     assert 0.2 < near[:, 300:].mean() < 0.6  # uniform: 0.4
+
+
+def test_a_share_of_the_points_lies_in_and_around_the_box() -> None:
+    boxes = torch.tensor([[0.5, 0.25, 0.1, 0.2], [0.99, 0.5, 0.1, 0.0], [0.3, 0.3, 0.0, 0.0]])
+    points = random_points(3, 1000, like=boxes, boxes=boxes, near=0.6)
+    for row, (cx, cy, width, height) in enumerate(boxes.tolist()):
+        low, high = points[row, :600].amin(0), points[row, :600].amax(0)
+        for got, bound in zip(
+            [*low, *high], [cx - 0.75 * width, cy - 0.75 * height, cx + 0.75 * width, cy + 0.75 * height], strict=True
+        ):
+            assert abs(float(got) - min(max(bound, 0.0), 1.0)) < 0.01, row
+    assert (points[:, 600:].amin((0, 1)) < 0.02).all() and (points[:, 600:].amax((0, 1)) > 0.98).all()
+    logits = torch.randn(3, 8, 8)
+    found = uncertain_points(logits, num_points=200, oversample=2.0, importance=0.5, boxes=boxes, near=1.0)
+    assert found.shape == (3, 200, 2)
+    assert ((found[0] - boxes[0, :2]).abs() <= 0.75 * boxes[0, 2:] + 1e-6).all()
+
+
+def test_without_a_share_the_draws_are_those_of_before() -> None:
+    boxes = torch.rand(2, 4)
+    torch.manual_seed(0)
+    plain = random_points(2, 50, like=boxes)
+    torch.manual_seed(0)
+    assert torch.equal(plain, random_points(2, 50, like=boxes, boxes=boxes, near=0.0))
+    torch.manual_seed(0)
+    assert torch.equal(plain, torch.rand(2, 50, 2))
 
 
 def test_uncertain_points_without_importance_are_uniform() -> None:
