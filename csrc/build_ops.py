@@ -17,6 +17,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -31,7 +32,7 @@ except ImportError:  # setuptools before 70.1, where pip brings the wheel packag
         bdist_wheel = Command
 
 ROOT = Path(__file__).absolute().parent.parent  # of the package that builds: links stay, projects/msda has this by one
-SOURCES = ROOT / "csrc" / "ms_deform_attn"
+SOURCES = ROOT / "csrc"
 CPU_LIBRARY = "libpartglee_ops.so"
 CUDA_LIBRARY = "libpartglee_ops_cuda.so"
 DEFAULT_CUDA_ARCHS = ("80", "86", "89", "90", "100", "120")
@@ -41,8 +42,13 @@ COMMON_FLAGS = ["-std=c++17", "-O3", "-DTORCH_TARGET_VERSION=0x020a000000000000U
 HOST_FLAGS = ["-fPIC", "-fvisibility=hidden"]
 # Flags per file: one library, several instruction sets, chosen at run time. Never -march=native.
 X86_FLAGS = {
-    "cpu_avx2.cpp": ["-mavx2", "-mfma", "-mf16c", "-mbmi2"],
-    "cpu_avx512.cpp": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mf16c", "-mbmi2"],
+    "avx2": ["-mavx2", "-mfma", "-mf16c", "-mbmi2"],
+    "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mf16c", "-mbmi2"],
+}
+# Folders of sources: the file of each instruction set, and the entry point. The first has the signatures.
+OPERATORS = {
+    "ms_deform_attn": ("ms_deform_attn/cpu_{}.cpp", "ms_deform_attn/cpu.cpp"),
+    "masks": ("masks/masks_{}.cpp", "masks/masks.cpp"),
 }
 
 
@@ -124,20 +130,25 @@ def replace(source: Path, target: Path) -> None:
     beside.replace(target)
 
 
-def build_cpu(torch: Path, target: Path, package: str) -> None:
+def build_cpu(torch: Path, target: Path, package: str, operators: Iterable[str]) -> None:
     cxx = compiler()
     is_x86 = platform.machine().lower() in ("x86_64", "amd64")
     flags = [*COMMON_FLAGS, *HOST_FLAGS, "-fno-math-errno", "-fno-trapping-math"]
     flags += ["-DPARTGLEE_X86"] if is_x86 else []
     flags += [f"-DPARTGLEE_NAMESPACE={package}"]
     include = ["-isystem", f"{torch}/include"]
-    names = ["cpu_baseline.cpp", *(X86_FLAGS if is_x86 else ()), "cpu.cpp"]  # the slowest first
+    sets = ["baseline", *(X86_FLAGS if is_x86 else ())]
+    chosen = [OPERATORS[operator] for operator in operators]
+    files = [
+        (kernel.format(name), X86_FLAGS.get(name, [])) for kernel, _ in chosen for name in sets
+    ]  # the slowest first
+    files += [(entry, []) for _, entry in chosen]
     with tempfile.TemporaryDirectory() as folder:
-        objects = [f"{folder}/{name}.o" for name in names]
+        objects = [f"{folder}/{name.replace('/', '-')}.o" for name, _ in files]
         compile_all(
             [
-                [cxx, *flags, *X86_FLAGS.get(name, []), *include, "-c", "-o", out, str(SOURCES / name)]
-                for name, out in zip(names, objects, strict=True)
+                [cxx, *flags, *own, *include, "-c", "-o", out, str(SOURCES / name)]
+                for (name, own), out in zip(files, objects, strict=True)
             ]
         )
         library = Path(folder) / CPU_LIBRARY
@@ -150,9 +161,9 @@ def build_cuda(torch: Path, target: Path, package: str) -> None:
     flags = [*COMMON_FLAGS, "-DUSE_CUDA", f"-DPARTGLEE_NAMESPACE={package}", *cuda_arch_flags(), "--threads=0"]
     flags += ["-Xcompiler", ",".join(HOST_FLAGS)]
     include = ["-isystem", f"{torch}/include"]
-    names = ["cuda.cu", "cuda_classic.cu"]
+    names = ["ms_deform_attn/cuda.cu", "ms_deform_attn/cuda_classic.cu"]
     with tempfile.TemporaryDirectory() as folder:
-        objects = [f"{folder}/{name}.o" for name in names]
+        objects = [f"{folder}/{Path(name).name}.o" for name in names]
         compile_all(
             [
                 [tool, *flags, *include, "-c", "-o", out, str(SOURCES / name)]
@@ -165,7 +176,7 @@ def build_cuda(torch: Path, target: Path, package: str) -> None:
         replace(library, target / CUDA_LIBRARY)
 
 
-def build_ops(target: Path, package: str = "partglee") -> None:
+def build_ops(target: Path, package: str = "partglee", operators: Iterable[str] = tuple(OPERATORS)) -> None:
     """Build what PARTGLEE_BUILD_OPS asks for into ``target``; PyTorch will know the operators as ``package``'s."""
     mode = os.environ.get("PARTGLEE_BUILD_OPS", "") or "auto"
     if mode not in ("0", "auto", "1", "cpu"):
@@ -174,7 +185,7 @@ def build_ops(target: Path, package: str = "partglee") -> None:
         return
     try:
         torch = torch_dir()
-        build_cpu(torch, target, package)
+        build_cpu(torch, target, package, operators)
         print(f"{package}: built {target / CPU_LIBRARY}")
         if mode != "cpu" and torch_has_cuda(torch):
             build_cuda(torch, target, package)
@@ -191,6 +202,7 @@ class BuildOps(Command):
 
     description = "build the compiled operators in place"
     package = "partglee"
+    operators = tuple(OPERATORS)
     user_options: list[tuple[str, str | None, str]] = []
 
     def initialize_options(self) -> None:
@@ -200,7 +212,7 @@ class BuildOps(Command):
         pass
 
     def run(self) -> None:
-        build_ops(ROOT / self.package / "_lib", self.package)
+        build_ops(ROOT / self.package / "_lib", self.package, self.operators)
 
 
 class BdistWheel(bdist_wheel):

@@ -15,10 +15,9 @@ from torchvision.ops import box_convert
 
 from partglee.export.suppression import greedy, rank_within
 from partglee.modeling import PartGLEE
-from partglee.modeling.frame import mask_confidence
 from partglee.modeling.overlap import lie_together
 from partglee.modeling.postprocess import PostprocessOptions
-from partglee.ops.masks import mask_logits
+from partglee.ops.masks import mask_confidence, mask_logits
 from partglee.structures import ModelOutput, TextEmbeddings, Vocabulary
 
 OUTPUTS = {  # of one image: objects, best first, then their parts, best first

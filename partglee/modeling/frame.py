@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_convert
 
-from partglee.ops.masks import mask_logits, masks_to_image
+from partglee.ops.dispatch import native_masks
+from partglee.ops.masks import ImageMasks, image_masks, mask_confidence, mask_logits, masks_to_image
 from partglee.structures import Level, ModelOutput, Prediction, Vocabulary
 
 # Mask logits upsampled at once. A processor keeps 6 MB of them in its caches while they are read a few times, and does
@@ -44,29 +45,41 @@ class Frame:
         height, width = self.original
         per_row = max(height * width, self.canvas[0] * self.canvas[1])
         step = max(1, (_PIXELS_PER_PASS_CPU if embed.device.type == "cpu" else _PIXELS_PER_PASS) // per_row)
-        together = max(step, _ROWS_PER_PRODUCT)
-        for first in range(0, len(embed), together):
-            small = mask_logits(embed[first : first + together], features).float()
+        for rows, small in _small_logits(embed, features, max(step, _ROWS_PER_PRODUCT)):
             for start in range(0, len(small), step):
                 logits = masks_to_image(
                     small[start : start + step], canvas=self.canvas, padded_from=self.resized, image_size=self.original
                 )
-                yield slice(first + start, first + start + len(logits)), logits
+                yield slice(rows.start + start, rows.start + start + len(logits)), logits
+
+    def image_masks(
+        self, embed: Tensor, features: Tensor, *, inside: bool = False, confidence: bool = False
+    ) -> Iterator[tuple[slice, ImageMasks]]:
+        """(N, E), (E, h, w) -> masks and confidences, as asked for, of a few rows at a time."""
+        if native_masks(embed):
+            for rows, small in _small_logits(embed, features, _ROWS_PER_PRODUCT):
+                yield rows, image_masks(
+                    small, canvas=self.canvas, padded_from=self.resized, image_size=self.original,
+                    inside=inside, confidence=confidence,
+                )  # fmt: skip
+            return
+        for rows, logits in self.mask_logits(embed, features):
+            yield rows, ImageMasks(logits > 0 if inside else None, mask_confidence(logits) if confidence else None)
 
     def masks(self, embed: Tensor, features: Tensor) -> Tensor:
         """(N, E), (E, h, w) -> (N, H, W) bool masks on the CPU."""
         masks = torch.zeros(len(embed), *self.original, dtype=torch.bool)
-        for rows, logits in self.mask_logits(embed, features):
-            masks[rows] = (logits > 0).cpu()
+        for rows, found in self.image_masks(embed, features, inside=True):
+            assert found.inside is not None
+            masks[rows] = found.inside.cpu()
         return masks
 
 
-def mask_confidence(logits: Tensor) -> Tensor:
-    """(N, H, W) mask logits, which are overwritten -> (N,) mean probability of the pixels inside each mask."""
-    inside = (logits > 0).flatten(1).sum(1, dtype=torch.int32)
-    # A probability is (1 + tanh(x / 2)) / 2: pixels outside add exactly nothing. In place, since maps are large.
-    above_half = logits.relu_().mul_(0.5).tanh_().flatten(1).sum(1)
-    return (above_half + inside) / 2 / (inside + 1e-6)
+def _small_logits(embed: Tensor, features: Tensor, count: int) -> Iterator[tuple[slice, Tensor]]:
+    """(n, h, w) float32 logits of `count` rows at a time."""
+    for first in range(0, len(embed), count):
+        small = mask_logits(embed[first : first + count], features).float()
+        yield slice(first, first + len(small)), small
 
 
 class Rows(NamedTuple):
@@ -114,9 +127,13 @@ class ImageQueries:
         """(N, 4) xyxy in pixels of the original image."""
         return self.frame.boxes(self._boxes[self.index(rows)])
 
-    def mask_logits(self, rows: Rows) -> Iterator[tuple[slice, Tensor]]:
-        """As `Frame.mask_logits`; nothing where masks were not predicted."""
-        return iter(()) if self.embed is None else self.frame.mask_logits(self.embed[self.index(rows)], self.features)
+    def confidences(self, rows: Rows) -> Iterator[tuple[slice, Tensor]]:
+        """Mean probability inside the mask, of a few rows at a time; nothing where masks were not predicted."""
+        if self.embed is None:
+            return
+        for done, found in self.frame.image_masks(self.embed[self.index(rows)], self.features, confidence=True):
+            assert found.confidence is not None
+            yield done, found.confidence
 
     def masks(self, rows: Rows) -> Tensor | None:
         """(N, H, W) bool on the CPU; None where masks were not predicted."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from partglee.modeling.frame import Frame, ImageQueries, Rows, mask_confidence
+from partglee.modeling.frame import Frame, ImageQueries, Rows
 from partglee.structures import ModelOutput, Prediction, Vocabulary
 
 
@@ -95,9 +95,11 @@ def _masks(queries: ImageQueries, pairs: Rows) -> tuple[Tensor, Tensor]:
     unique, back = queries.index(pairs).unique(return_inverse=True)
     masks = torch.zeros(len(unique), *queries.frame.original, dtype=torch.bool)
     confidence = queries.embed.new_zeros(len(unique), dtype=torch.float32)
-    for done, logits in queries.frame.mask_logits(queries.embed[unique], queries.features):
-        masks[done] = (logits > 0).cpu()
-        confidence[done] = mask_confidence(logits)
+    drawn = queries.frame.image_masks(queries.embed[unique], queries.features, inside=True, confidence=True)
+    for done, found in drawn:
+        assert found.inside is not None and found.confidence is not None
+        masks[done] = found.inside.cpu()
+        confidence[done] = found.confidence
     return masks[back.cpu()], confidence[back]
 
 

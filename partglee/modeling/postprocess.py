@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from partglee.modeling.frame import Frame, ImageQueries, Rows, mask_confidence
+from partglee.modeling.frame import Frame, ImageQueries, Rows
 from partglee.modeling.multi_label import MultiLabel, best_pairs
 from partglee.modeling.overlap import best_of_overlapping
 from partglee.ops.masks import mask_logits
@@ -238,8 +238,8 @@ def _final_scores(
     rows = rows.take(rows.score >= threshold)
     if masks and queries.embed is not None:
         scores: list[Tensor] = []
-        for done, logits in queries.mask_logits(rows):
-            scores.append(rows.score[done] * mask_confidence(logits))
+        for done, confidence in queries.confidences(rows):
+            scores.append(rows.score[done] * confidence)
             seen = sum(map(len, scores))
             if limit is not None and seen >= limit and seen < len(rows.score):
                 worst_kept = torch.cat(scores).topk(limit).values[-1] if limit else rows.score.new_tensor(1.0)

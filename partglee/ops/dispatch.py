@@ -89,6 +89,21 @@ def choose(value: Tensor, *, sizes_known: bool) -> str:
     return "grid_sample" if sizes_known else "embedding_bag"
 
 
+def native_masks(logits: Tensor) -> bool:
+    """Whether these mask logits are enlarged by the compiled operator: on a processor, where nobody asks for gradients
+    or draws a graph."""
+    return (
+        _mode in ("auto", "native")
+        and logits.device.type == "cpu"
+        and native.CPU.loaded
+        and hasattr(native.OPERATORS, "enlarge_masks")  # a library that was built earlier lacks it
+        and not (logits.requires_grad and torch.is_grad_enabled())
+        and not torch.compiler.is_compiling()
+        and not torch.onnx.is_in_onnx_export()
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined]
+    )
+
+
 def status() -> dict[str, str]:
     """What is there and what would be used, as short lines for ``partglee info``."""
     report = {"mode": _mode}

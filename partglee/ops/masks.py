@@ -1,12 +1,18 @@
 """Masks from their factors, and from the model's map to the image (PartGLEE Eq. 1).
 
-B images, Q queries, N masks, E width, h x w the stride-4 map.
+B images, Q queries, N masks, E width, h x w the stride-4 map, H x W the image.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from . import dispatch, native
 
 
 def mask_logits(mask_embed: Tensor, mask_features: Tensor) -> Tensor:
@@ -38,3 +44,71 @@ def masks_to_image(
     if tuple(padded_from) != tuple(image_size):
         x = F.interpolate(x, size=image_size, mode="bilinear", align_corners=False)
     return x[0]
+
+
+class ImageMasks(NamedTuple):
+    """Masks in the pixels of an image, where they are asked for."""
+
+    inside: Tensor | None  # (N, H, W) bool, logits above zero
+    confidence: Tensor | None  # (N,) mean probability of the pixels inside; 0 for an empty mask
+
+
+def image_masks(
+    logits: Tensor,
+    *,
+    canvas: tuple[int, int],
+    padded_from: tuple[int, int],
+    image_size: tuple[int, int],
+    inside: bool = False,
+    confidence: bool = False,
+) -> ImageMasks:
+    """(N, h, w) mask logits -> what `masks_to_image` says of them, without its (N, H, W) logits where the compiled
+    operator is there: each row of pixels is made, compared and summed up in the first-level cache.
+
+    Args:
+        canvas, padded_from, image_size: as of `masks_to_image`.
+        inside, confidence: what is wanted.
+    """
+    if dispatch.native_masks(logits):
+        rows, columns = (
+            _taps(*sizes) for sizes in zip(logits.shape[-2:], canvas, padded_from, image_size, strict=True)
+        )
+        found, sums = native.OPERATORS.enlarge_masks(
+            logits.float().contiguous(), rows.first, rows.weight, columns.first, columns.weight.t().contiguous(),
+            inside, confidence,
+        )  # fmt: skip
+        mean = (sums[1] / (sums[0] + 1e-6)).to(logits.dtype) if confidence else None
+        return ImageMasks(found if inside else None, mean)
+    full = masks_to_image(logits, canvas=canvas, padded_from=padded_from, image_size=image_size)
+    return ImageMasks(full > 0 if inside else None, mask_confidence(full) if confidence else None)
+
+
+def mask_confidence(logits: Tensor) -> Tensor:
+    """(N, H, W) mask logits, which are overwritten -> (N,) mean probability of the pixels inside each mask."""
+    inside = (logits > 0).flatten(1).sum(1, dtype=torch.int32)
+    # A probability is (1 + tanh(x / 2)) / 2: pixels outside add exactly nothing. In place, since maps are large.
+    above_half = logits.relu_().mul_(0.5).tanh_().flatten(1).sum(1)
+    return (above_half + inside) / 2 / (inside + 1e-6)
+
+
+class _Taps(NamedTuple):
+    """Interpolation along one axis: output i is a sum over inputs from `first[i]` on."""
+
+    first: Tensor  # (out,) int32, never falling
+    weight: Tensor  # (out, K) float32
+
+
+@lru_cache(maxsize=256)
+def _taps(size: int, canvas: int, padded_from: int, image: int) -> _Taps:
+    """Both steps of `masks_to_image` along one axis as one: what they make of each input alone says its weights."""
+    with torch.no_grad():
+        steps = F.interpolate(torch.eye(size)[None], size=canvas, mode="linear", align_corners=False)[..., :padded_from]
+        if padded_from != image:
+            steps = F.interpolate(steps, size=image, mode="linear", align_corners=False)
+        matrix = steps[0].t()  # (out, in)
+    used = matrix != 0
+    first = used.int().argmax(1)
+    last = size - 1 - used.flip(1).int().argmax(1)
+    count = int((last - first).max()) + 1
+    first = first.clamp(max=size - count)
+    return _Taps(first.int(), matrix.gather(1, first[:, None] + torch.arange(count)).contiguous())

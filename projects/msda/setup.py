@@ -26,6 +26,7 @@ except ModuleNotFoundError:
 
 HERE = Path(__file__).absolute().parent
 PACKAGE = "partglee_msda"
+OPERATORS = ("ms_deform_attn",)
 NOT_OURS = ("masks", "points")  # what partglee.ops has besides the operator
 
 
@@ -39,15 +40,16 @@ class BuildPy(build_py):
     def run(self) -> None:
         super().run()
         if self.editable_mode:
-            build_ops(HERE / PACKAGE / "_lib", PACKAGE)
+            build_ops(HERE / PACKAGE / "_lib", PACKAGE, OPERATORS)
             return
         built = Path(self.build_lib) / PACKAGE / "_lib"
         shutil.rmtree(built, ignore_errors=True)  # build/ may hold libraries of an earlier build
-        build_ops(built, PACKAGE)
+        build_ops(built, PACKAGE, OPERATORS)
 
 
 class BuildHere(BuildOps):
     package = PACKAGE
+    operators = OPERATORS
 
 
 class Wheel(BdistWheel):

@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from partglee.modeling.frame import Frame, mask_confidence
+from partglee.modeling.frame import Frame
 from partglee.modeling.postprocess import PostprocessOptions, ground_part, postprocess
-from partglee.ops.masks import mask_logits, masks_to_image
+from partglee.ops.masks import mask_confidence, mask_logits, masks_to_image
 from partglee.structures import (
     DecoderOutput,
     ImageBatch,

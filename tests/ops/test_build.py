@@ -100,8 +100,8 @@ def test_missing_compiler_is_one_line_or_an_error(
 
 def test_cpu_builds_the_cpu_operators_alone(build: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     built: list[str] = []
-    monkeypatch.setattr(build, "build_cpu", lambda torch, target, package: built.append("cpu"))
-    monkeypatch.setattr(build, "build_cuda", lambda torch, target, package: built.append("cuda"))
+    monkeypatch.setattr(build, "build_cpu", lambda torch, target, package, operators=(): built.append("cpu"))
+    monkeypatch.setattr(build, "build_cuda", lambda torch, target, package, operators=(): built.append("cuda"))
     monkeypatch.setattr(build, "torch_has_cuda", lambda torch: True)
     for mode, expected in (("cpu", ["cpu"]), ("1", ["cpu", "cuda"])):
         built.clear()
@@ -109,7 +109,7 @@ def test_cpu_builds_the_cpu_operators_alone(build: ModuleType, monkeypatch: pyte
         build.build_ops(tmp_path)
         assert built == expected
     monkeypatch.setenv("PARTGLEE_BUILD_OPS", "cpu")
-    monkeypatch.setattr(build, "build_cpu", lambda torch, target, package: build.compiler())
+    monkeypatch.setattr(build, "build_cpu", lambda torch, target, package, operators=(): build.compiler())
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(SystemExit, match="PARTGLEE_BUILD_OPS=cpu, but: no C"):

@@ -10,9 +10,9 @@ from fvcore.common.config import CfgNode as CN
 from partglee.engine.expression_predictor import EncodedExpressionImage, ExpressionPredictor, FindsObjects
 from partglee.engine.image_input import ImageInput
 from partglee.engine.precision import precision_of
-from partglee.modeling.frame import Frame, mask_confidence
+from partglee.modeling.frame import Frame
 from partglee.modeling.photo_model import Words
-from partglee.ops.masks import masks_to_image
+from partglee.ops.masks import mask_confidence, masks_to_image
 from partglee.structures import ImageBatch
 from rela.answer import Answer
 from rela.config import CONFIGS

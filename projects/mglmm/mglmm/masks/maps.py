@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from mglmm.masks.base import DecodedMasks, MaskDecoder
 from partglee.engine.image_input import ImageInput
 from partglee.layers import MLP, FeedForward, MultiheadAttention, sine_position_map
-from partglee.modeling.frame import mask_confidence
 from partglee.modeling.pixel_decoder import PixelDecoder
+from partglee.ops.masks import mask_confidence
 
 
 class MapFeatures(NamedTuple):

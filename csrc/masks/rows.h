@@ -1,0 +1,129 @@
+// Masks enlarged row by row, thresholded and summed up while a row is in the first-level cache.
+//
+// Included by one file per instruction set, inside that file's own namespace: nothing here may have linkage.
+
+constexpr int kBlock = 64;  // pixels that are looked at together: those outside of a mask cost no exponential
+
+// Input row -> output row, along the columns.
+inline void widen_row(const Axis& columns, const float* __restrict from, float* __restrict to) {
+  const int64_t taps = columns.taps, count = columns.to;
+  const int32_t* __restrict first = columns.first;
+  const float* __restrict weight = columns.weight;  // of tap k and output x at k * count + x
+  for (int64_t x = 0; x < count; ++x) to[x] = weight[x] * from[first[x]];
+  for (int64_t k = 1; k < taps; ++k) {
+    weight += count;
+    for (int64_t x = 0; x < count; ++x) to[x] += weight[x] * from[first[x] + k];
+  }
+}
+
+// 1 / (1 + exp(-x)) for x > 0, to 2e-7: exp(-x) = 2^n p(r), p a Taylor polynomial on half a binary step.
+inline float probability(float x) {
+  const float y = x > 87.0f ? -87.0f : -x;
+  const float magic = 12582912.0f;  // 1.5 * 2^23: what is added to it loses its fraction
+  const float n = (y * 1.44269504f + magic) - magic;
+  const float r = (y - n * 0.693359375f) + n * 2.12194440e-4f;
+  float p = 1.0f / 720;
+  p = p * r + 1.0f / 120;
+  p = p * r + 1.0f / 24;
+  p = p * r + 1.0f / 6;
+  p = p * r + 0.5f;
+  p = p * r + 1.0f;
+  p = p * r + 1.0f;
+  const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
+  float scale;
+  __builtin_memcpy(&scale, &bits, sizeof(scale));
+  return 1.0f / (1.0f + p * scale);
+}
+
+// Sums of one mask. Probabilities are added up in as many lanes as a block has pixels, for a few rows.
+struct Sums {
+  double area, probability;
+  float lanes[kBlock];
+  bool pending;
+
+  void clear() {
+    area = probability = 0;
+    for (int i = 0; i < kBlock; ++i) lanes[i] = 0;
+    pending = false;
+  }
+
+  void flush() {
+    if (!pending) return;
+    for (int i = 0; i < kBlock; ++i) probability += static_cast<double>(lanes[i]), lanes[i] = 0;
+    pending = false;
+  }
+};
+
+// `count` pixels of one row of the output; a whole block where kWhole, whose loops then have a known length.
+template <bool kSums, bool kWhole>
+inline void finish_block(const float* const* rows, const float* weight, int64_t taps, int64_t start, int64_t length,
+                         bool* inside, Sums* sums) {
+  const int count = kWhole ? kBlock : static_cast<int>(length);
+  float block[kBlock];
+  const float* __restrict a = rows[0] + start;
+  for (int i = 0; i < count; ++i) block[i] = weight[0] * a[i];
+  for (int64_t k = 1; k < taps; ++k) {
+    const float* __restrict b = rows[k] + start;
+    const float w = weight[k];
+    for (int i = 0; i < count; ++i) block[i] += w * b[i];
+  }
+  int above = 0;
+  for (int i = 0; i < count; ++i) above += block[i] > 0;
+  if (inside != nullptr) {
+    unsigned char* __restrict to = reinterpret_cast<unsigned char*>(inside + start);
+    for (int i = 0; i < count; ++i) to[i] = block[i] > 0;
+  }
+  if (!kSums || above == 0) return;
+  sums->area += above;
+  sums->pending = true;
+  for (int i = 0; i < count; ++i) {
+    const float p = probability(block[i]);
+    sums->lanes[i] += block[i] > 0 ? p : 0.0f;
+  }
+}
+
+template <bool kSums>
+inline void finish_row(const float* const* rows, const float* weight, int64_t taps, int64_t width, bool* inside,
+                       Sums* sums) {
+  int64_t start = 0;
+  for (; start + kBlock <= width; start += kBlock) {
+    finish_block<kSums, true>(rows, weight, taps, start, kBlock, inside, sums);
+  }
+  if (start < width) finish_block<kSums, false>(rows, weight, taps, start, width - start, inside, sums);
+}
+
+constexpr int64_t kRowsPerFlush = 16;
+
+size_t scratch(const Plan& plan) {
+  return static_cast<size_t>(plan.rows.taps) * (static_cast<size_t>(plan.columns.to) * sizeof(float) + sizeof(float*));
+}
+
+void run(const Plan& plan, int64_t begin, int64_t end, void* memory) {
+  const int64_t taps = plan.rows.taps, width = plan.columns.to;
+  const float** rows = static_cast<const float**>(memory);
+  float* ring = reinterpret_cast<float*>(rows + taps);  // input row r, widened, lies in place r % taps
+  Sums sums;
+  for (int64_t mask = begin; mask < end; ++mask) {
+    const float* logits = plan.logits + mask * plan.rows.from * plan.columns.from;
+    sums.clear();
+    int64_t next = 0;  // input row that comes into the ring next
+    for (int64_t y = 0; y < plan.rows.to; ++y) {
+      const int64_t first = plan.rows.first[y];
+      if (next < first) next = first;
+      for (; next < first + taps; ++next) {
+        widen_row(plan.columns, logits + next * plan.columns.from, ring + next % taps * width);
+      }
+      for (int64_t k = 0; k < taps; ++k) rows[k] = ring + (first + k) % taps * width;
+      bool* inside = plan.inside ? plan.inside + (mask * plan.rows.to + y) * width : nullptr;
+      const float* weight = plan.rows.weight + y * taps;
+      if (plan.area) {
+        finish_row<true>(rows, weight, taps, width, inside, &sums);
+        if (y % kRowsPerFlush == kRowsPerFlush - 1) sums.flush();
+      } else {
+        finish_row<false>(rows, weight, taps, width, inside, &sums);
+      }
+    }
+    sums.flush();
+    if (plan.area) plan.area[mask] = sums.area, plan.sum[mask] = sums.probability;
+  }
+}
