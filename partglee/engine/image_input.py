@@ -49,7 +49,7 @@ class ImageInput:
         short_side, max_side: images are resized so that the short side has this many pixels, unless the long side would
             pass `max_side`.
         squash: (h, w) of every image instead, whatever its ratio.
-        precision: `float32`, or `bfloat16` / `float16` for autocast.
+        precision: `float32`, or `bfloat16` / `float16` / `mixed` (bfloat16 after the backbone) for autocast.
         max_pixels: larger images are refused.
     """
 

@@ -50,7 +50,7 @@ def predict_resized(
             network together; an image gives the same alone and among others, up to rounding.
         original_sizes: (H, W) of each, which boxes and masks are given in.
         options: what is kept.
-        precision: `float32`, or `bfloat16` / `float16` for autocast.
+        precision: `float32`, or `bfloat16` / `float16` / `mixed` (bfloat16 after the backbone) for autocast.
 
     Raises:
         ValueError: for images that are no (3, h, w), or another number of sizes.
@@ -71,7 +71,7 @@ def predict_resized(
 def encode_images(model: PartGLEE, images: Sequence[Tensor], *, precision: str = "float32") -> EncodedBatch:
     """The image side of the network: (3, h, w) RGB images in 0..255, on one canvas."""
     batch = model.batch(images)
-    with autocast(model.device, precision):
+    with autocast(model.device, precision, backbone=True):
         return EncodedBatch(batch=batch, maps=model.backbone(batch.tensor))
 
 

@@ -61,7 +61,7 @@ class Predictor:
         short_side, max_side: images are resized so that the short side has this many pixels, unless the long side would
             pass `max_side`.
         score_threshold: default of the call.
-        precision: `float32`, `bfloat16` / `float16` for autocast, or `auto`: bfloat16 where the hardware has it.
+        precision: `float32`, `bfloat16` / `float16` / `mixed` for autocast, or `auto`: what the hardware is quick at.
         max_pixels: larger images are refused.
     """
 

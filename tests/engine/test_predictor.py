@@ -252,8 +252,8 @@ def test_precision_by_hardware(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], table: Path
 ) -> None:
     for units, wanted in (
-        ("_is_avx512_bf16_supported", "bfloat16"),
-        ("_is_amx_tile_supported", "bfloat16"),
+        ("_is_avx512_bf16_supported", "mixed"),
+        ("_is_amx_tile_supported", "mixed"),
         ("", "float32"),
     ):
         for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
@@ -262,3 +262,15 @@ def test_precision_by_hardware(
         assert f"precision: {wanted}" in capsys.readouterr().out
     with pytest.raises(ValueError, match="auto or one of"):
         Predictor(model=tiny_model(table=table), precision="int4")
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "mixed"])
+def test_mixed_is_bfloat16_but_for_the_backbone(precision: str, table: Path) -> None:
+    model = tiny_model(table=table).eval()
+    types: dict[str, torch.dtype] = {}
+    for name, module in (("backbone", model.backbone), ("decoder", model.pixel_decoder)):
+        convolution = next(m for m in module.modules() if isinstance(m, torch.nn.Conv2d))
+        convolution.register_forward_hook(lambda _, args, out, name=name: types.update({name: out.dtype}))
+    Predictor(model=model, precision=precision)(np.zeros((64, 64, 3), np.uint8), "dog: head")
+    half = {"float32": (), "bfloat16": ("backbone", "decoder"), "mixed": ("decoder",)}[precision]
+    assert types == {name: torch.bfloat16 if name in half else torch.float32 for name in ("backbone", "decoder")}
