@@ -116,6 +116,7 @@ def get_cfg() -> CN:
     cfg.CRITERION.COST.MASK = 5.0
     cfg.CRITERION.COST.DICE = 5.0
 
+    cfg.TEST.BATCH_SIZE = 0  # images of one padded size that are searched together; 0 = 4 on a GPU, 1 on a processor
     # Evaluation: queries of each level by their best name, then pairs of query and name over both (released: PACO's)
     cfg.TEST.OBJECT_QUERIES = 100
     cfg.TEST.PART_QUERIES = 200

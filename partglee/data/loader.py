@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from partglee.data.samplers import Draw
 from partglee.data.spec import DatasetSpec
 from partglee.data.transforms import Size
 from partglee.structures import Vocabulary
+
+Prepared = TypeVar("Prepared")
 
 _ATTEMPTS = 20  # images that are tried for one place in a batch
 
@@ -167,14 +169,15 @@ def _listed(unreadable: dict[str, str]) -> str:
     return "; ".join(reason if file in reason else f"{file}: {reason}" for file, reason in unreadable.items())
 
 
-class _TestImages(Dataset[tuple[ImageRecord, NDArray[np.uint8]]]):
-    def __init__(self, records: Records) -> None:
+class _TestImages(Dataset[tuple[ImageRecord, Any]]):
+    def __init__(self, records: Records, prepare: Callable[[NDArray[np.uint8]], Any]) -> None:
         self.records = records
+        self.prepare = prepare
 
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, index: int) -> tuple[ImageRecord, NDArray[np.uint8]]:
+    def __getitem__(self, index: int) -> tuple[ImageRecord, Any]:
         record = self.records[index]
         pixels = read_image(record.source)
         told, height, width = (record.height, record.width), *pixels.shape[:2]
@@ -183,7 +186,7 @@ class _TestImages(Dataset[tuple[ImageRecord, NDArray[np.uint8]]]):
                 f"image file '{record.file}' is {height} x {width} (height x width), but its annotations are for "
                 f"{told[0]} x {told[1]}; they belong to another version of it"
             )
-        return record, pixels
+        return record, self.prepare(pixels)
 
 
 class TestLoader(Iterable[tuple[ImageRecord, NDArray[np.uint8]]]):
@@ -212,7 +215,15 @@ class TestLoader(Iterable[tuple[ImageRecord, NDArray[np.uint8]]]):
         return len(self.rows)
 
     def __iter__(self) -> Iterator[tuple[ImageRecord, NDArray[np.uint8]]]:
-        images = _Caught(_TestImages(self.records))
+        return self.prepared(_as_is)
+
+    def prepared(self, prepare: Callable[[NDArray[np.uint8]], Prepared]) -> Iterator[tuple[ImageRecord, Prepared]]:
+        """The same with what `prepare` makes of the pixels, in the processes that read.
+
+        Args:
+            prepare: small, and to be pickled. An image of which it raises a ValueError or OSError cannot be read.
+        """
+        images = _Caught(_TestImages(self.records, prepare))
         loader = DataLoader(
             images, batch_size=None, sampler=self.rows, num_workers=self.num_workers, collate_fn=_as_is,
             worker_init_fn=pass_over_first,

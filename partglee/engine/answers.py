@@ -7,7 +7,7 @@ its data sets ask for. The scoring protocol of a data set says the kind of file 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -18,6 +18,7 @@ from partglee.basics.files import whole_file
 from partglee.data.loader import TestLoader
 from partglee.data.records import ImageRecord, Records
 from partglee.data.spec import DatasetSpec
+from partglee.engine.batches import canvas_batches, in_order
 from partglee.evaluation.part_map_files import part_map_name, write_part_map
 from partglee.evaluation.protocols import DETECTIONS, EXPRESSIONS, PART_MAPS, FileKind
 from partglee.structures import Prediction, Vocabulary
@@ -50,6 +51,31 @@ class MapsParts(Protocol):
 
         The network reads the image once, whatever is asked of it.
         """
+        ...
+
+
+@runtime_checkable
+class PreparesImages(Protocol):
+    """For any kind of file: makes of pixels what the methods that answer take in their place."""
+
+    @property
+    def prepare(self) -> Callable[[NDArray[np.uint8]], Any]:
+        """Small and to be pickled, since it runs in the processes that read images ahead: resizes, for example."""
+        ...
+
+
+@runtime_checkable
+class DetectsBatches(DetectsNames, PreparesImages, Protocol):
+    """Finds objects and parts in several images together, for files of detections."""
+
+    batch_size: int
+
+    def canvas(self, image: Any) -> Hashable:
+        """What prepared images of one batch have in common."""
+        ...
+
+    def detect_batch(self, images: Sequence[Any], vocabulary: Vocabulary, *, masks: bool) -> Iterable[Prediction]:
+        """As `detect`, of each of at most `batch_size` prepared images of one canvas."""
         ...
 
 
@@ -137,14 +163,43 @@ def write_detections(answerer: DetectsNames, data: Questions, file: Path, pictur
     """One line for each image: objects and parts of the data set's vocabulary."""
     vocabulary, masks = data.loader.records.vocabulary, has_masks(data.loader.records)
     drawn: Pictures = {}
-    with whole_file(file) as beside, beside.open("w", encoding="utf-8") as lines:
-        for record, pixels in data.loader:
-            line = _with_owners(answerer.detect(pixels, vocabulary, masks=masks), record, vocabulary)
-            lines.write(json.dumps(line) + "\n")
-            if len(drawn) < pictures:
-                shown = answerer.show(pixels, vocabulary).draw(pixels, scale=1.0)
-                drawn[record.file.name or str(record.image_id)] = np.asarray(shown.convert("RGB"))
+
+    def lines() -> Iterator[tuple[int, str]]:
+        for place, record, image, found in _detected(answerer, data.loader, vocabulary, masks=masks):
+            if place < pictures:
+                shown = answerer.show(image, vocabulary)
+                pixels = image if shown.image is None else shown.image
+                drawn[record.file.name or str(record.image_id)] = np.asarray(
+                    shown.draw(pixels, scale=1.0).convert("RGB")
+                )
+            yield place, json.dumps(_with_owners(found, record, vocabulary)) + "\n"
+
+    with whole_file(file) as beside, beside.open("w", encoding="utf-8") as file_lines:
+        file_lines.writelines(in_order(lines()))
     return drawn
+
+
+def _detected(
+    answerer: DetectsNames, loader: TestLoader, vocabulary: Vocabulary, *, masks: bool
+) -> Iterator[tuple[int, ImageRecord, Any, Prediction]]:
+    """(place in the file, record, image as the answerer takes it, what it found), in batches where it takes them."""
+    images = _prepared(answerer, loader)
+    if not isinstance(answerer, DetectsBatches):
+        for place, (record, image) in enumerate(images):
+            yield place, record, image, answerer.detect(image, vocabulary, masks=masks)
+        return
+    batches = canvas_batches(
+        images, canvas=lambda pair: answerer.canvas(pair[1]), batch_size=answerer.batch_size
+    )  # fmt: skip
+    for batch in batches:
+        found = answerer.detect_batch([image for _, (_, image) in batch], vocabulary, masks=masks)
+        for (place, (record, image)), prediction in zip(batch, found, strict=True):
+            yield place, record, image, prediction
+
+
+def _prepared(answerer: Any, loader: TestLoader) -> Iterator[tuple[ImageRecord, Any]]:
+    """Records, and their images as the answerer takes them, read ahead."""
+    return loader.prepared(answerer.prepare) if isinstance(answerer, PreparesImages) else iter(loader)
 
 
 def write_part_maps(answerer: MapsParts, data: Questions, folder: Path, pictures: int = 0) -> Pictures:
@@ -156,7 +211,7 @@ def write_part_maps(answerer: MapsParts, data: Questions, folder: Path, pictures
     names = data.loader.records.vocabulary
     by_object = bool(data.spec.options["by_object"])
     last = None
-    for record, pixels in data.loader:
+    for record, pixels in _prepared(answerer, data.loader):
         if not record.objects:
             continue
         if last != record.file:  # samples of one image follow each other
@@ -171,7 +226,7 @@ def write_expressions(answerer: AnswersExpressions, data: Questions, file: Path,
     """One line for each expression."""
     del pictures
     with whole_file(file) as beside, beside.open("w", encoding="utf-8") as lines:
-        for record, pixels in data.loader:
+        for record, pixels in _prepared(answerer, data.loader):
             answers = answerer.answer(pixels, [said.text for said in record.expressions])
             for place, (said, answer) in enumerate(zip(record.expressions, answers, strict=True)):
                 where = {"image_id": record.image_id, "expression": place, "text": said.text}

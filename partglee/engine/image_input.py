@@ -1,4 +1,4 @@
-"""Images as a predictor takes them: read, resized, in batches of one canvas, with the way back to their own pixels.
+"""Images as a predictor takes them: read, resized, with the way back to their own pixels; many files, good and bad.
 
 B images, (H, W) an image as it is, (h, w) as the network sees it.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -20,11 +19,13 @@ from torch import Tensor
 
 from partglee.data.images import MAX_PIXELS, ImageSource, read_image
 from partglee.data.web import fetched, is_url
+from partglee.engine.batches import canvas_of, check_batch_size, lists_of, read_ahead
 from partglee.engine.precision import PRECISIONS, autocast
 from partglee.modeling.frame import Frame
 from partglee.structures import ImageBatch
 
 FAILURES = (ValueError, OSError, RuntimeError, MemoryError)  # of one image, not of the program
+_READERS = 2  # threads
 _BATCHES_AHEAD = 8  # images are read for so many batches before one is predicted, so that equal sizes meet
 Answer = TypeVar("Answer")
 
@@ -40,6 +41,10 @@ class InputImage(NamedTuple):
     def size(self) -> tuple[int, int]:
         """(H, W)."""
         return int(self.pixels.shape[0]), int(self.pixels.shape[1])
+
+    def canvas(self, divisibility: int) -> tuple[int, int]:
+        """What it has in common with the images that may share its batch."""
+        return canvas_of(int(self.resized.shape[1]), int(self.resized.shape[2]), divisibility)
 
 
 class ImageInput:
@@ -132,44 +137,6 @@ def frames(images: Sequence[InputImage], batch: ImageBatch) -> list[Frame]:
     return [Frame(batch.canvas, size, image.size) for image, size in zip(images, batch.sizes, strict=True)]
 
 
-def same_canvas(images: Sequence[InputImage], *, divisibility: int, batch_size: int) -> list[list[int]]:
-    """`rows_of_a_canvas` for images that have been read."""
-    sizes = [(int(image.resized.shape[1]), int(image.resized.shape[2])) for image in images]
-    return rows_of_a_canvas(sizes, divisibility=divisibility, batch_size=batch_size)
-
-
-def rows_of_a_canvas(
-    sizes: Sequence[tuple[int, int]], *, divisibility: int, batch_size: int | None = None
-) -> list[list[int]]:
-    """Rows of at most `batch_size` images that need the same canvas, in order of their first.
-
-    Networks without padding masks see the canvas; so an image gives the same in any batch that is made this way.
-
-    Args:
-        sizes: (h, w) of each image as the network sees it.
-        batch_size: None = any number.
-    """
-    batches: list[list[int]] = []
-    open_batch: dict[tuple[int, int], list[int]] = {}
-    for row, (height, width) in enumerate(sizes):
-        canvas = -(-height // divisibility), -(-width // divisibility)
-        if len(open_batch.get(canvas, ())) in (0, batch_size):
-            open_batch[canvas] = []
-            batches.append(open_batch[canvas])
-        open_batch[canvas].append(row)
-    return batches
-
-
-def read_ahead(sources: Iterable[Any], batch_size: int) -> Iterator[list[Any]]:
-    """Lists of a few batches each, in order: one image at a time when a batch is one."""
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    rest = iter(sources)
-    count = 1 if batch_size == 1 else batch_size * _BATCHES_AHEAD
-    while some := list(islice(rest, count)):
-        yield some
-
-
 class ReadsImages(Protocol):
     """What `predict_files` asks of a predictor."""
 
@@ -190,14 +157,20 @@ def predict_files(
 
     Args:
         predict: images, read -> one answer for each.
-        batch_size: of `predict`; images are read for several batches at once.
+        batch_size: of `predict`; images are read for several batches at once, ahead of it, by threads.
 
     Yields:
         Each file, in order, with its answer or with the error that it ended in (`FAILURES`). When a batch fails, its
         images are tried one by one.
     """
-    for some in read_ahead(files, batch_size):
-        answers: list[Any] = [_or_error(predictor.read, file) for file in some]
+    check_batch_size(batch_size)
+    alone = batch_size == 1
+    read = read_ahead(
+        lambda file: (file, _or_error(predictor.read, file)), files,
+        workers=0 if alone else _READERS, ahead=2 * batch_size,
+    )  # fmt: skip
+    for pairs in lists_of(read, 1 if alone else batch_size * _BATCHES_AHEAD):
+        some, answers = [file for file, _ in pairs], [answer for _, answer in pairs]
         rows = [row for row, image in enumerate(answers) if not isinstance(image, Exception)]
         images = [answers[row] for row in rows]
         found: Any = _or_error(predict, images) if images else []

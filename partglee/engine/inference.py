@@ -5,17 +5,18 @@ B images of one canvas, (H, W) an image as it was, (h, w) as the network sees it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from partglee.engine.image_input import rows_of_a_canvas
+from partglee.engine.batches import rows_of_a_canvas
 from partglee.engine.precision import autocast
 from partglee.modeling import PartGLEE
-from partglee.modeling.postprocess import PostprocessOptions, postprocess
+from partglee.modeling.frame import Frame
+from partglee.modeling.postprocess import PostprocessOptions, postprocess_image
 from partglee.structures import ImageBatch, ModelOutput, PixelFeatures, Prediction, TextEmbeddings, Vocabulary
 
 
@@ -103,12 +104,15 @@ def detect(
     original_sizes: Sequence[tuple[int, int]],
     options: PostprocessOptions | None = None,
     precision: str = "float32",
-) -> list[Prediction]:
-    """A prediction for each encoded image.
+) -> Iterator[Prediction]:
+    """A prediction for each encoded image, made as it is read: the masks of one image are in memory at a time.
 
     Args:
         text: of the vocabulary, by `model.embed`.
         original_sizes: (H, W) of each image.
     """
+    options, batch = options or PostprocessOptions(), encoded.batch
     output = decode_images(model, encoded, text, precision=precision)
-    return postprocess(output, vocabulary, encoded.batch, original_sizes, options)
+    for i, (resized, original) in enumerate(zip(batch.sizes, original_sizes, strict=True)):
+        frame = Frame(batch.canvas, resized, (int(original[0]), int(original[1])))
+        yield postprocess_image(output, i, vocabulary, frame, options)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from fvcore.common.config import CfgNode as CN
 from numpy.typing import NDArray
 
+from partglee.engine.batches import check_batch_size
+from partglee.engine.image_input import InputImage
 from partglee.engine.precision import precision_of
 from partglee.engine.predictor import Predictor
 from partglee.modeling import PartGLEE
@@ -15,6 +17,9 @@ from partglee.modeling.multi_label import MultiLabel
 from partglee.modeling.part_maps import part_map
 from partglee.modeling.postprocess import PostprocessOptions
 from partglee.structures import Grounding, Prediction, Vocabulary
+
+_ON_A_GPU = 4  # images at once; a processor is no faster with several (docs/benchmarks.md)
+OnePhoto = NDArray[np.uint8] | InputImage
 
 
 class PartGLEEAnswers:
@@ -25,6 +30,7 @@ class PartGLEEAnswers:
         map_queries: part queries that a part map is made of.
         union: an expression means all objects that score enough, or nothing; False: the best one.
         parts: expressions that mean one of its parts are answered by part queries; None: by objects, all of them.
+        batch_size: images of one canvas that are searched together.
     """
 
     def __init__(
@@ -35,23 +41,38 @@ class PartGLEEAnswers:
         map_queries: int,
         union: bool = False,
         parts: Vocabulary | None = None,
+        batch_size: int = 1,
     ) -> None:
+        check_batch_size(batch_size)
         self.predictor = predictor
         self.multi_label = multi_label
         self.map_queries = map_queries
         self.union = union
         self.parts = parts
+        self.batch_size = batch_size
 
-    def detect(self, pixels: NDArray[np.uint8], vocabulary: Vocabulary, *, masks: bool) -> Prediction:
+    @property
+    def prepare(self) -> Callable[[NDArray[np.uint8]], InputImage]:
+        return self.predictor.input.read
+
+    def canvas(self, image: InputImage) -> tuple[int, int]:
+        return self.predictor.canvas(image)
+
+    def detect_batch(
+        self, images: Sequence[InputImage], vocabulary: Vocabulary, *, masks: bool
+    ) -> Iterator[Prediction]:
         options = PostprocessOptions(multi_label=self.multi_label, masks=masks)
-        return next(self.predictor.stream([pixels], vocabulary, options))
+        return self.predictor.predict_batch(images, vocabulary, options)
 
-    def show(self, pixels: NDArray[np.uint8], vocabulary: Vocabulary) -> Prediction:
+    def detect(self, pixels: OnePhoto, vocabulary: Vocabulary, *, masks: bool) -> Prediction:
+        return next(self.detect_batch([self.predictor.read(pixels)], vocabulary, masks=masks))
+
+    def show(self, pixels: OnePhoto, vocabulary: Vocabulary) -> Prediction:
         shown: Prediction = self.predictor(pixels, vocabulary, max_objects=8, max_parts_per_object=8)
         return shown
 
     def part_maps(
-        self, pixels: NDArray[np.uint8], vocabulary: Vocabulary
+        self, pixels: OnePhoto, vocabulary: Vocabulary
     ) -> Callable[[Sequence[int] | None], NDArray[np.int64]]:
         output, frame = self.predictor.raw(pixels, vocabulary)
 
@@ -60,7 +81,7 @@ class PartGLEEAnswers:
 
         return labels
 
-    def answer(self, image: NDArray[np.uint8], expressions: Sequence[str]) -> list[Grounding]:
+    def answer(self, image: OnePhoto, expressions: Sequence[str]) -> list[Grounding]:
         answers: list[Grounding] = self.predictor.ground(image, expressions, union=self.union, parts=self.parts)
         return answers
 
@@ -82,6 +103,7 @@ def partglee_answerer(cfg: CN, model: PartGLEE) -> PartGLEEAnswers:
     )
     return PartGLEEAnswers(
         predictor=predictor,
+        batch_size=cfg.TEST.BATCH_SIZE or (1 if model.device.type == "cpu" else _ON_A_GPU),
         multi_label=multi_label,
         map_queries=cfg.TEST.PART_QUERIES,
         union=cfg.TEST.EXPRESSION_UNION,

@@ -48,6 +48,7 @@ class PredictOptions(TypedDict, total=False):
     masks: bool
     multi_label: MultiLabel | None
     batch_size: int
+    workers: int
     strict: bool
 
 

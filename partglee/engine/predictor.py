@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast, overload
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 from typing_extensions import Unpack
 
-from partglee.data.images import MAX_PIXELS, ImageSource
+from partglee.data.images import ImageSource
+from partglee.engine.batches import canvas_batches, check_batch_size, in_order, read_ahead
 from partglee.engine.grounding import questions, sentences
-from partglee.engine.image_input import ImageInput, InputImage, frames, read_ahead, same_canvas, usable_device
-from partglee.engine.inference import decode_images, detect, encode_images
-from partglee.engine.precision import usable_precision
+from partglee.engine.image_input import InputImage, frames
+from partglee.engine.image_predictor import ImagePredictor
+from partglee.engine.inference import decode_images, detect
 from partglee.engine.prediction_calls import (
     EncodedImage,
     GroundOptions,
@@ -27,24 +24,15 @@ from partglee.engine.prediction_calls import (
     expanded,
     stands_for_many,
 )
-from partglee.engine.pretrained import Pretrained, load_pretrained, pretrained_config
-from partglee.modeling import PartGLEE, build_model
 from partglee.modeling.frame import Frame
 from partglee.modeling.multi_label import MultiLabel
 from partglee.modeling.postprocess import PostprocessOptions
-from partglee.structures import (
-    Grounding,
-    ModelOutput,
-    Prediction,
-    TextEmbeddings,
-    Vocabulary,
-    VocabularyLike,
-)
+from partglee.structures import Grounding, ModelOutput, Prediction, TextEmbeddings, Vocabulary, VocabularyLike
 from partglee.text.phrases import PhraseParser, split_phrase
 from partglee.text.words import Resolved, resolve
 
 
-class Predictor:
+class Predictor(ImagePredictor):
     """A model with everything around it that images need.
 
     >>> predictor = Predictor.from_pretrained("partglee-tiny")  # doctest: +SKIP
@@ -64,89 +52,6 @@ class Predictor:
         precision: `float32`, `bfloat16` / `float16` / `mixed` for autocast, or `auto`: what the hardware is quick at.
         max_pixels: larger images are refused.
     """
-
-    def __init__(
-        self,
-        *,
-        model: PartGLEE,
-        short_side: int = 800,
-        max_side: int = 1333,
-        score_threshold: float = 0.3,
-        precision: str = "float32",
-        max_pixels: int = MAX_PIXELS,
-    ) -> None:
-        self.model, precision = model.eval(), usable_precision(precision, model.device)
-        self.input = ImageInput(short_side=short_side, max_side=max_side, precision=precision, max_pixels=max_pixels)
-        self.score_threshold = score_threshold
-
-    @property
-    def short_side(self) -> int:
-        return self.input.short_side
-
-    @property
-    def max_side(self) -> int:
-        return self.input.max_side
-
-    @property
-    def precision(self) -> str:
-        return self.input.precision
-
-    @property
-    def max_pixels(self) -> int:
-        return self.input.max_pixels
-
-    @classmethod
-    def from_config(
-        cls,
-        config: str | Path,
-        weights: str | Path | None = None,
-        *,
-        device: str | torch.device | None = None,
-        precision: str = "float32",
-        overrides: Sequence[object] = (),
-    ) -> Predictor:
-        """Build a model of the zoo (or of a YAML file) and load weights into it.
-
-        Args:
-            weights: a `.safetensors` file in our format; None leaves the weights random and warns.
-            device: None = a GPU when there is one.
-            overrides: `[KEY, VALUE, ...]` on top of the configuration.
-        """
-        if weights is not None:
-            return cls._of(load_pretrained(weights, overrides, config=config, device=device), precision)
-        warnings.warn(f"{config} without weights: predictions will be random; pass weights=", stacklevel=2)
-        cfg = pretrained_config(None, overrides, config=config)
-        return cls._of(Pretrained(build_model(cfg).to(usable_device(device)), cfg), precision)
-
-    @classmethod
-    def _of(cls, pretrained: Pretrained, precision: str) -> Predictor:
-        cfg = pretrained.cfg
-        return cls(
-            model=pretrained.model,
-            short_side=cfg.INPUT.TEST.SHORT_SIDE,
-            max_side=cfg.INPUT.TEST.MAX_SIDE,
-            score_threshold=cfg.TEST.SCORE_THRESHOLD,
-            precision=precision,
-        )
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        name: str | Path,
-        *,
-        device: str | torch.device | None = None,
-        precision: str = "float32",
-        overrides: Sequence[object] = (),
-    ) -> Predictor:
-        """Load weights that know their configuration.
-
-        Args:
-            name: a `.safetensors` file written by `partglee convert`, `partglee export` or training; or the name of a
-                model that ships with the library, or whose weights lie in `$PARTGLEE_WEIGHTS` (default
-                `~/.cache/partglee`) as `NAME.safetensors`.
-            device, precision, overrides: as for `from_config`.
-        """
-        return cls._of(load_pretrained(name, overrides, device=device), precision)
 
     # ------------------------------------------------------------------ prediction
 
@@ -180,6 +85,7 @@ class Predictor:
         masks: bool = True,
         multi_label: MultiLabel | None = None,
         batch_size: int = 1,
+        workers: int = 2,
         strict: bool = False,
     ) -> Prediction | list[Prediction] | Iterator[Prediction]:
         """Find the objects of the vocabulary, and their parts.
@@ -231,13 +137,13 @@ class Predictor:
         )
         names = self.words(vocabulary, strict=strict).warn()
         if isinstance(images, (list, tuple)) and not isinstance(images, InputImage):
-            return list(self.stream(expanded(images), names, options, batch_size=batch_size))
+            return list(self.stream(expanded(images), names, options, batch_size=batch_size, workers=workers))
         if isinstance(images, Iterator):
-            return self.stream(images, names, options, batch_size=batch_size)
+            return self.stream(images, names, options, batch_size=batch_size, workers=workers)
         one = cast("OneImage", images)
         if isinstance(one, (str, Path)) and (many := stands_for_many(one)):
             raise ValueError(f"{str(one)!r} stands for {many}, not for one image; put it into a list: [{str(one)!r}]")
-        return self._detect(self.encode_image(one), names, options)[0]
+        return next(self._detect(self.encode_image(one), names, options))
 
     def words(self, vocabulary: VocabularyLike, *, strict: bool = False) -> Resolved:
         """How a vocabulary is read. A text tower reads any word. A name table has the names that it has: others become
@@ -258,29 +164,20 @@ class Predictor:
         options: PostprocessOptions,
         *,
         batch_size: int = 1,
+        workers: int = 2,
     ) -> Iterator[Prediction]:
         """Predict many images, in order; the vocabulary is encoded once, a few batches are in memory at a time."""
         self.model.embed(vocabulary)  # an unknown name is told before any image is read
-        for some in read_ahead(images, batch_size):
-            read = [self.read(source) for source in some]
-            answers: dict[int, Prediction] = {}
-            for rows in same_canvas(read, divisibility=self.model.size_divisibility, batch_size=batch_size):
-                encoded = self._encode([read[row] for row in rows])
-                answers.update(zip(rows, self._detect(encoded, vocabulary, options), strict=True))
-            yield from (answers[row] for row in range(len(read)))
+        check_batch_size(batch_size)
+        read = read_ahead(self.read, images, workers=workers if batch_size > 1 else 0, ahead=2 * batch_size)
+        return in_order(self._of_batches(read, vocabulary, options, batch_size))
 
-    def read(self, source: ImageSource | InputImage) -> InputImage:
-        """Read and resize an image, to be handed to the other methods in its place."""
-        return self.input.read(source)
-
-    def encode_image(self, image: OneImage) -> EncodedImage:
-        """The image side of the network, run once for many questions: hand the result over in place of the image.
-
-        What it holds does not depend on text: the backbone's maps and, where category names are not fused into the
-        pixels (`MODEL.EARLY_FUSION.CATEGORIES` is off), the pixel decoder's output, shared by all vocabularies.
-        Expressions, and names where they are fused, run the pixel decoder anew: for them the backbone alone is shared.
-        """
-        return image if isinstance(image, EncodedImage) else self._encode([self.read(image)])
+    def predict_batch(
+        self, images: Sequence[InputImage], vocabulary: Vocabulary, options: PostprocessOptions
+    ) -> Iterator[Prediction]:
+        """Predict read images of one canvas, which go through the network together; masks are made one image at a time,
+        as the iterator is read."""
+        return self._detect(self.encode_batch(images), vocabulary, options)
 
     @overload
     def decode(
@@ -377,24 +274,21 @@ class Predictor:
         encoded = self.encode_image(image)
         return self._output(encoded, self.model.embed(vocabulary)), frames(encoded.images, encoded.batch)[0]
 
-    def resize(self, pixels: NDArray[np.uint8]) -> Tensor:
-        """(H, W, 3) uint8 -> (3, h, w) uint8 of the size that the network sees."""
-        return self.input.resize(pixels)
-
     # ------------------------------------------------------------------ internals
-
-    def _encode(self, images: Sequence[InputImage]) -> EncodedImage:
-        encoded = encode_images(self.model, [image.resized for image in images], precision=self.precision)
-        return EncodedImage(images=images, batch=encoded.batch, maps=encoded.maps)
 
     def _output(self, encoded: EncodedImage, text: TextEmbeddings) -> ModelOutput:
         return decode_images(self.model, encoded, text, precision=self.precision)
 
-    def _detect(self, encoded: EncodedImage, names: Vocabulary, options: PostprocessOptions) -> list[Prediction]:
+    def _of_batches(
+        self, images: Iterable[InputImage], names: Vocabulary, options: PostprocessOptions, batch_size: int
+    ) -> Iterator[tuple[int, Prediction]]:
+        for some in canvas_batches(images, canvas=self.canvas, batch_size=batch_size):
+            found = self.predict_batch([image for _, image in some], names, options)
+            yield from zip([place for place, _ in some], found, strict=True)
+
+    def _detect(self, encoded: EncodedImage, names: Vocabulary, options: PostprocessOptions) -> Iterator[Prediction]:
         # Text stays in full precision: it is cached, and shared by every image.
         text, sizes = self.model.embed(names), [image.size for image in encoded.images]
         predictions = detect(self.model, encoded, text, names, sizes, options, self.precision)
-        return [
-            replace(prediction, image=image.pixels, file_name=image.file_name)
-            for prediction, image in zip(predictions, encoded.images, strict=True)
-        ]
+        for prediction, image in zip(predictions, encoded.images, strict=True):
+            yield replace(prediction, image=image.pixels, file_name=image.file_name)

@@ -76,15 +76,20 @@ def postprocess(
         original_sizes: (H, W) of each image before it was resized.
     """
     options = options or PostprocessOptions()
-    predictions = []
-    for i, (resized, original) in enumerate(zip(images.sizes, original_sizes, strict=True)):
-        frame = Frame(images.canvas, resized, (int(original[0]), int(original[1])))
-        if options.multi_label is not None:
-            prediction = best_pairs(output, i, vocabulary, frame, options.multi_label, masks=options.masks)
-        else:
-            prediction = _one_name_each(output, i, vocabulary, frame, options)
-        predictions.append(prediction)
-    return predictions
+    frames = [
+        Frame(images.canvas, resized, (int(original[0]), int(original[1])))
+        for resized, original in zip(images.sizes, original_sizes, strict=True)
+    ]
+    return [postprocess_image(output, i, vocabulary, frame, options) for i, frame in enumerate(frames)]
+
+
+def postprocess_image(
+    output: ModelOutput, i: int, vocabulary: Vocabulary, frame: Frame, options: PostprocessOptions
+) -> Prediction:
+    """`postprocess` of image `i` alone."""
+    if options.multi_label is not None:
+        return best_pairs(output, i, vocabulary, frame, options.multi_label, masks=options.masks)
+    return _one_name_each(output, i, vocabulary, frame, options)
 
 
 def ground(

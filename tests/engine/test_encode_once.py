@@ -19,7 +19,7 @@ from partglee.data import ImageRecord, get_dataset, register
 from partglee.data.records import Expression
 from partglee.engine import Predictor
 from partglee.engine.evaluate import evaluate
-from partglee.engine.image_input import ImageInput, InputImage, predict_files, same_canvas
+from partglee.engine.image_input import ImageInput, InputImage, predict_files
 from partglee.engine.partglee_answers import partglee_answerer
 from partglee.modeling import build_model
 from partglee.structures import Grounding, Prediction, Vocabulary
@@ -275,12 +275,6 @@ def test_batches_give_what_each_image_gives(predictor: Predictor, passes: list[i
         same(ours, expected, atol=1e-3, rtol=1e-3)
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         predictor(images, VOCABULARIES[0], batch_size=0)
-
-
-def test_images_of_one_canvas() -> None:
-    images = [InputImage(photo(), torch.zeros(3, h, w)) for h, w in [(32, 64), (33, 64), (1, 33), (32, 64), (40, 40)]]
-    assert same_canvas(images, divisibility=32, batch_size=2) == [[0, 2], [1, 4], [3]]
-    assert same_canvas(images, divisibility=32, batch_size=1) == [[0], [1], [2], [3], [4]]
 
 
 def test_squashed_images() -> None:

@@ -63,7 +63,9 @@ def test_perfect_predictions_score_100(place: Path, tmp_path: Path, monkeypatch:
     """Through the file and back: ids, names, masks and parents arrive."""
     cfg = config(place, tmp_path)
     truth = iter([record for record, _ in build_test_loader(cfg, "toy_evaluate")])
-    monkeypatch.setattr(Predictor, "stream", lambda self, images, names, options: iter([perfect(next(truth))]))
+    monkeypatch.setattr(
+        Predictor, "predict_batch", lambda self, images, names, options: (perfect(next(truth)) for _ in images)
+    )
     accelerator = build_accelerator(cfg, cpu=True)
     results, _ = evaluate(cfg, build_initial_model(cfg), accelerator, answerer=partglee_answerer, folder=tmp_path)
     rates = {k: v for k, v in results.items() if "num_" not in k}
