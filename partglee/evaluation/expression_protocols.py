@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from partglee.data import Records
-from partglee.data.expression_views import rows_with_expressions
 from partglee.evaluation.base import Evaluator, Results
 from partglee.evaluation.evaluators import check_options
 from partglee.evaluation.expression_files import score_expressions, score_generalized_boxes, score_part_expressions
@@ -71,6 +70,9 @@ def _part_metrics(records: Records, options: ScoringOptions) -> tuple[str, ...]:
 
 
 def _check_records(records: Records, options: ScoringOptions) -> None:
+    # Imported late: it brings the transforms of training, hence torchvision, which takes as long as torch itself.
+    from partglee.data.expression_views import rows_with_expressions
+
     if not rows_with_expressions(records):
         raise ValueError(
             f"data set {options.spec.name!r} is scored by {options.spec.evaluator!r} but has no referring expressions; "

@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torchvision.ops import masks_to_boxes
 
 from partglee.structures.prediction import Prediction
 from partglee.structures.prediction_formats import PredictionLine
@@ -116,6 +115,8 @@ class MaskAnswer:
         height, width = self.mask.shape
         boxes = torch.zeros(count, 4)
         if count:
+            from torchvision.ops import masks_to_boxes  # a second to import, which nothing else here needs
+
             boxes = masks_to_boxes(masks)
             boxes[:, 2:] += 1  # corners lie on the outer edges of pixels
         return Prediction(
