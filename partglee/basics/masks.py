@@ -223,14 +223,19 @@ def _unreadable(entry: bytes) -> str | None:
 
 def _runs(counts: Sequence[bytes]) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
     """(V,) run lengths, and where those of each of the R masks start."""
-    codes = np.frombuffer(b"".join(counts), np.uint8) - np.uint8(48)  # (C,)
+    sizes = np.fromiter(map(len, counts), np.int64, len(counts))
+    return _runs_of(np.frombuffer(b"".join(counts), np.uint8), sizes)
+
+
+def _runs_of(text: NDArray[np.uint8], sizes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
+    """The same of (C,) characters, of which each mask has so many."""
+    codes = text - np.uint8(48)
     end = np.flatnonzero(codes < 32)  # (V,) last character of each number
     length = np.diff(end, prepend=-1)
     runs = (((codes[end] & 31).astype(np.int64)) ^ 16) - 16
     for k in range(1, int(length.max())):
         longer = np.flatnonzero(length > k)
         runs[longer] = (runs[longer] << 5) | (codes[end[longer] - k] & 31)
-    sizes = np.fromiter(map(len, counts), np.int64, len(counts))
     starts = np.searchsorted(end, np.append(0, np.cumsum(sizes)[:-1]))
     own = runs[starts].copy()  # the first number of a mask stands alone
     runs[starts] = 0
@@ -243,6 +248,40 @@ def _runs(counts: Sequence[bytes]) -> tuple[NDArray[np.int64], NDArray[np.intp]]
         chain -= np.repeat(before, np.diff(at))
     runs[starts] = own
     return runs, starts
+
+
+def run_length_areas(
+    text: NDArray[np.uint8], sizes: NDArray[np.int64], pixels: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """(R,) pixels that each mask has, -1 for one that `damaged_run_lengths` names.
+
+    Args:
+        text: compressed run lengths of all masks, one after the other.
+        sizes: (R,) characters of each.
+        pixels: (R,) numbers of pixels that each must cover, set or not.
+    """
+    if not len(sizes):
+        return np.zeros(0, np.int64)
+    ends = np.cumsum(sizes)
+    if (sizes <= 0).any() or text.min() < 48 or text.max() >= 112 or (text[ends - 1] >= _MORE).any() or _too_long(text):
+        whole = text.tobytes()
+        counts = [whole[end - size : end] for end, size in zip(ends.tolist(), sizes.tolist(), strict=True)]
+        damaged = damaged_run_lengths(counts, pixels.tolist())
+        sound = np.array([row for row in range(len(counts)) if row not in damaged], np.int64)
+        areas = np.full(len(sizes), -1, np.int64)
+        if len(sound):
+            kept = np.frombuffer(b"".join(counts[row] for row in sound.tolist()), np.uint8)
+            areas[sound] = run_length_areas(kept, sizes[sound], pixels[sound])
+        return areas
+    runs, starts = _runs_of(text, sizes)
+    totals, least = np.add.reduceat(runs, starts), np.minimum.reduceat(runs, starts)
+    place = np.arange(len(runs)) - np.repeat(starts, np.diff(np.append(starts, len(runs))))
+    areas = np.add.reduceat(runs * (place & 1), starts)  # runs of set pixels are every second
+    return np.where((totals == pixels) & (least >= 0), areas, -1)
+
+
+def _too_long(text: NDArray[np.uint8]) -> bool:
+    return bool(np.diff(np.flatnonzero(text < _MORE), prepend=-1).max(initial=0) > _LONGEST)
 
 
 def wrong_run_list(counts: Sequence[Any], pixels: int) -> str | None:

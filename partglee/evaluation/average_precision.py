@@ -71,17 +71,28 @@ def accumulate(
     recall = {limit: np.full(shape, np.nan) for limit in max_dets}
     for k in range(num_categories):
         rows = slice(matches.category_start[k], matches.category_start[k + 1])
-        counts = ~matches.ignored[rows]
-        hit = (matches.matched[rows] >= 0) & counts
-        rank = matches.rank[rows]
+        hit, place = _hits(matches, rows)
+        rank = matches.rank[rows][matches.slot[rows] >= 0]
         positives = matches.positives[k]
         for a in np.flatnonzero(positives):
             for limit, table in recall.items():
                 inside = slice(None) if limit is None else rank < limit
                 table[k, a] = hit[inside, a].sum(axis=0) / positives[a]
             for t in range(len(thresholds)):
-                precision[k, a, t] = average_precision(hit[counts[:, a, t], a, t], int(positives[a]))
+                precision[k, a, t] = _average_precision(place[hit[:, a, t], a, t], int(positives[a]))
     return PrecisionTable(precision=precision, recall=recall, thresholds=thresholds, area_names=tuple(area_names))
+
+
+def _hits(matches: Matches, rows: slice) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Of the detections of one category in cells with annotations, in order: (s, A, T) whether each is a true positive,
+    and how many of the category's detections count up to and with it."""
+    slot = matches.slot[rows]
+    inside = np.flatnonzero(slot >= 0)
+    ignored, matched = matches.ignored[slot[inside]], matches.matched[slot[inside]]
+    unmatched = matches.unmatched_ignored[rows]  # of all; a match changes it in some of those inside
+    place = np.cumsum(~unmatched, axis=0, dtype=np.int64)[inside]
+    place = place + np.cumsum(unmatched[inside].astype(np.int8) - ignored.astype(np.int8), axis=0, dtype=np.int64)
+    return (matched >= 0) & ~ignored, place
 
 
 def average_precision(hits: NDArray[np.bool_], positives: int) -> float:
@@ -91,12 +102,17 @@ def average_precision(hits: NDArray[np.bool_], positives: int) -> float:
         hits: true positive or not, best score first, ignored detections left out.
         positives: number of annotations, at least 1.
     """
-    if not len(hits):
+    return _average_precision(np.flatnonzero(hits) + 1, positives)
+
+
+def _average_precision(places: NDArray[np.int64], positives: int) -> float:
+    """The same from the places of the true positives, from 1 on. Between two of them precision only falls."""
+    if not len(places):
         return 0.0
-    true = np.cumsum(hits)
+    true = np.arange(1, len(places) + 1)
     # eps as in both reference tools: it is part of the sixth decimal.
-    curve = true / (np.arange(1, len(hits) + 1) + np.spacing(1.0))
+    curve = true / (places + np.spacing(1.0))
     envelope = np.maximum.accumulate(curve[::-1])[::-1]
     index = np.searchsorted(true / positives, RECALL_POINTS, side="left")
-    reached = index < len(hits)
+    reached = index < len(places)
     return float(envelope[index[reached]].sum() / len(RECALL_POINTS))

@@ -1,24 +1,22 @@
-"""Detections as columns: collected image by image, checked, small enough for millions of rows.
+"""Detections as columns, small enough for millions of rows.
 
-N detections. Rows are COCO result dicts (`image_id`, `category_id`, `score`, `bbox` xywh and/or `segmentation`), with
-`id` and `parent_id` where a part knows its object.
+N detections. `DetectionBuffer` makes them of COCO result dicts.
 """
 
 from __future__ import annotations
 
-import math
-from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
 
-from partglee.data.segmentation import damaged_run_lengths, is_finite, run_length_fault, wrong_run_list
-from partglee.evaluation.ground_truth import RLE, GroundTruth, encode_segmentation
-from partglee.evaluation.issues import InputIssues, wrong_box
+from partglee.evaluation.ground_truth import RLE, GroundTruth
+from partglee.evaluation.issues import InputIssues
+from partglee.evaluation.run_lengths import RunLengths
+
+_AT_ONCE = 250  # pycocotools 2.0.11 fails under numpy 2 for more than 255 masks (it puts the number into a uint8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +27,8 @@ class Detections:
     category: NDArray[np.int64]  # (N,) category columns of the ground truth
     score: NDArray[np.float64]  # (N,)
     boxes: NDArray[np.float64]  # (N, 4) xywh pixels; NaN without
-    counts: list[bytes | None]  # N run lengths of masks of the image's size; None without
+    counts: RunLengths  # N of masks of the image's size; None without
+    area: NDArray[np.float64]  # (N,) pixels of the masks; NaN without
     parent: NDArray[np.int64]  # (N,) row of the object a part belongs to, -1 without
     sizes: NDArray[np.int64]  # (I, 2) height and width of each image row
 
@@ -38,7 +37,7 @@ class Detections:
 
     def mask(self, row: int) -> RLE:
         """Run lengths as the pycocotools functions take them."""
-        return {"size": [int(side) for side in self.sizes[self.image[row]]], "counts": self.counts[row]}
+        return {"size": self.sizes[self.image[row]].tolist(), "counts": self.counts[row]}
 
     def select(self, rows: NDArray[np.int64]) -> Detections:
         """Some rows; a part whose object is not among them loses its parent."""
@@ -46,193 +45,24 @@ class Detections:
         new[rows] = np.arange(len(rows))
         return Detections(
             image=self.image[rows], category=self.category[rows], score=self.score[rows], boxes=self.boxes[rows],
-            counts=[self.counts[row] for row in rows], parent=new[self.parent[rows]], sizes=self.sizes,
+            counts=self.counts.select(rows), area=self.area[rows], parent=new[self.parent[rows]], sizes=self.sizes,
         )  # fmt: skip
 
 
-class DetectionBuffer:
-    """Collects detections of one process.
+def mask_areas(masks: RunLengths, size: Sequence[int]) -> NDArray[np.float64]:
+    """(N,) pixels of masks of one size."""
+    found = [rle.area(block) for block in _blocks(masks, size)]
+    return np.concatenate([np.zeros(0), *found]).astype(np.float64)
 
-    Args:
-        ground_truth: gives the known images and categories.
-        issues: where bad rows are reported.
-        need_boxes, need_masks: what every row must have. A row with a mask only gets the mask's box.
-    """
 
-    def __init__(
-        self, *, ground_truth: GroundTruth, issues: InputIssues, need_boxes: bool = True, need_masks: bool = False
-    ) -> None:
-        self.ground_truth = ground_truth
-        self.issues = issues
-        self.need_boxes = need_boxes
-        self.need_masks = need_masks
-        self.sizes = ground_truth.image_sizes.copy()
-        self.seen: dict[int, tuple[int, int]] = {}  # image row -> first detection, one past the last
-        self._image, self._category, self._parent = array("q"), array("q"), array("q")
-        self._score, self._boxes = array("d"), array("d")
-        self._counts: list[bytes | None] = []
-        self._size = (-1, (0, 0))  # size of the last image asked for: all rows of an image ask
+def mask_boxes(masks: RunLengths, size: Sequence[int]) -> NDArray[np.float64]:
+    """(N, 4) xywh of masks of one size."""
+    return np.concatenate([rle.toBbox(block) for block in _blocks(masks, size)]).astype(np.float64)
 
-    def add_image(self, image_id: int, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Add all detections of one image (none is fine: the image then counts as seen)."""
-        image = self.ground_truth.image_index.get(image_id)
-        if image is None:
-            self.issues.add("unknown image", f"image {image_id!r} is not in the annotations; is it another split?")
-            return
-        if image in self.seen:
-            self.issues.add("image given twice", f"image {image_id!r} has predictions already; the first ones are kept")
-            return
-        start = len(self._image)
-        row_of: dict[Any, int] = {}
-        links: list[tuple[int, Any]] = []
-        rows = list(rows)
-        damaged = self._damaged(image, rows)
-        linked = any(entry.get("parent_id") is not None for entry in rows)
-        for position, entry in enumerate(rows):
-            if position in damaged:
-                self.issues.add("mask unreadable", f"image {image_id!r}: {damaged[position]}")
-                continue
-            if linked and entry.get("id") in row_of:  # parents are named by these ids, so they must be unique
-                detail = f"image {image_id!r} has two results with id {entry['id']!r}; the first is kept"
-                self.issues.add("image given twice", detail)
-                continue
-            if not self._add_row(image, image_id, entry):
-                continue
-            row = len(self._image) - 1
-            if entry.get("id") is not None:
-                row_of[entry["id"]] = row
-            if entry.get("parent_id") is not None:
-                links.append((row, entry["parent_id"]))
-        for row, parent_id in links:
-            self._parent[row] = row_of.get(parent_id, -1)
-        lost = [parent_id for _, parent_id in links if parent_id not in row_of]
-        if lost and not self.ground_truth.categories.is_part.all():
-            detail = f"image {image_id!r} has no result with id {lost[0]!r} that a parent_id names"
-            self.issues.add("parent not found", detail, count=len(lost))
-        self.seen[image] = (start, len(self._image))
-        if again := self._count_repeated(start):
-            detail = f"image {image_id!r}: equal category, score, box and mask; was the image predicted twice?"
-            self.issues.add("detection given twice", detail, count=again)
 
-    def _damaged(self, image: int, rows: Sequence[Mapping[str, Any]]) -> dict[int, str]:
-        """Positions of rows whose run lengths say no mask; other faults of masks are found when they are added."""
-        known = self._image_size(image)
-        damaged: dict[int, str] = {}
-        positions: list[int] = []
-        counts: list[bytes] = []
-        pixels: list[int] = []
-        for position, entry in enumerate(rows):
-            segmentation = entry.get("segmentation")
-            if not isinstance(segmentation, dict):
-                continue
-            runs, size = segmentation.get("counts"), segmentation.get("size", ())
-            if not isinstance(runs, (str, bytes, list)) or not isinstance(size, (list, tuple)):
-                damaged[position] = "run lengths need size and counts"
-                continue
-            if known == (0, 0) and (what := run_length_fault(segmentation)):
-                damaged[position] = what
-                continue
-            if len(size) != 2 or (known != (0, 0) and tuple(size) != known):
-                continue
-            if isinstance(runs, (str, bytes)):
-                positions.append(position)
-                counts.append(runs.encode() if isinstance(runs, str) else runs)
-                pixels.append(int(size[0]) * int(size[1]))
-            elif isinstance(runs, list) and (what := wrong_run_list(runs, int(size[0]) * int(size[1]))):
-                damaged[position] = what
-        faults = damaged_run_lengths(counts, pixels)
-        return {**damaged, **{positions[i]: what for i, what in faults.items()}}
-
-    def _count_repeated(self, start: int) -> int:
-        """Detections from row `start` on that are equal to another one in everything."""
-        pairs = list(zip(self._category[start:], self._score[start:], strict=True))
-        if len(set(pairs)) == len(pairs):
-            return 0
-        boxes = np.array(self._boxes[4 * start :]).reshape(-1, 4).tolist()
-        whole = zip(pairs, map(tuple, boxes), self._counts[start:], strict=True)
-        return len(pairs) - len(set(whole))
-
-    def _add_row(self, image: int, image_id: int, entry: Mapping[str, Any]) -> bool:
-        category = self.ground_truth.categories.index.get(entry.get("category_id"))  # type: ignore[arg-type]
-        where = f"image {image_id!r}"
-        if category is None:
-            self.issues.add(
-                "unknown category", f"{where}: category {entry.get('category_id')!r} is not in the annotations"
-            )
-            return False
-        score: Any = entry.get("score")
-        if not is_finite(score):
-            self.issues.add(
-                "score not finite", f"{where}: score {entry.get('score')!r} of category {entry['category_id']}"
-            )
-            return False
-        counts = None
-        segmentation = entry.get("segmentation")
-        if not self.need_masks and isinstance(segmentation, (list, tuple)) and self._image_size(image) == (0, 0):
-            segmentation = None  # polygons of an image of unknown size, where boxes alone are scored
-        if segmentation is not None:
-            counts = self._mask(image, where, segmentation)
-            if counts is None:
-                return False
-        elif self.need_masks:
-            self.issues.add("no mask", f"{where}: a detection has no 'segmentation', but masks are scored")
-            return False
-        box = entry.get("bbox")
-        if box is None or (isinstance(box, (list, tuple)) and not box):
-            if counts is None:
-                self.issues.add("no box", f"{where}: a detection has neither 'bbox' nor 'segmentation'")
-                return False
-            box = (
-                rle.toBbox({"size": list(self._image_size(image)), "counts": counts})
-                if self.need_boxes
-                else (math.nan,) * 4
-            )
-        elif fault := wrong_box(box):
-            self.issues.add(fault[0], f"{where}: {fault[1]}")
-            return False
-        self._image.append(image)
-        self._category.append(category)
-        self._score.append(float(score))
-        self._boxes.extend(map(float, box))
-        self._counts.append(counts)
-        self._parent.append(-1)
-        return True
-
-    def _image_size(self, image: int) -> tuple[int, int]:
-        if self._size[0] != image:
-            height, width = self.sizes[image].tolist()
-            self._size = (image, (height, width))
-        return self._size[1]
-
-    def _mask(self, image: int, where: str, segmentation: Any) -> bytes | None:
-        size = self._image_size(image)
-        # The usual case, compressed run lengths of the right size, without a function call: there can be millions.
-        if isinstance(segmentation, dict) and isinstance(segmentation.get("counts"), (str, bytes)):
-            said = tuple(segmentation.get("size", ()))
-            if size == (0, 0) and len(said) == 2:
-                self.sizes[image] = size = said  # the annotations do not say; the first prediction does
-                self._size = (image, said)
-            if said == size:
-                counts = segmentation["counts"]
-                return counts.encode("ascii") if isinstance(counts, str) else counts
-            kind = "mask of the wrong size"
-            self.issues.add(kind, f"{where}: mask of size {list(said)}, the image is {list(size)} (height, width)")
-            return None
-        try:
-            return encode_segmentation(segmentation, size, what=where)["counts"]  # type: ignore[no-any-return, unused-ignore]
-        except (ValueError, KeyError, TypeError, IndexError) as error:
-            kind = "mask of the wrong size" if "of size" in str(error) else "mask unreadable"
-            self.issues.add(kind, f"{where}: {error}")
-            return None
-
-    def state(self) -> tuple[dict[int, tuple[int, int]], Detections]:
-        """Image spans and columns, picklable."""
-        as_numpy = {name: np.array(getattr(self, f"_{name}")) for name in ("image", "category", "parent", "score")}
-        for name in ("image", "category", "parent"):
-            as_numpy[name] = as_numpy[name].astype(np.int64)
-        as_numpy["score"] = as_numpy["score"].astype(np.float64)
-        boxes = np.array(self._boxes, np.float64).reshape(-1, 4)
-        return self.seen, Detections(**as_numpy, boxes=boxes, counts=self._counts, sizes=self.sizes)
+def _blocks(masks: RunLengths, size: Sequence[int]) -> list[list[RLE]]:
+    entries = [{"size": list(size), "counts": counts} for counts in masks]
+    return [entries[start : start + _AT_ONCE] for start in range(0, len(entries), _AT_ONCE)]
 
 
 def merge_states(
@@ -266,7 +96,8 @@ def merge_states(
     return Detections(
         image=np.concatenate([p.image for p in parts]), category=np.concatenate([p.category for p in parts]),
         score=np.concatenate([p.score for p in parts]), boxes=np.concatenate([p.boxes for p in parts]),
-        counts=[counts for p in parts for counts in p.counts], parent=np.concatenate(parents), sizes=sizes,
+        counts=RunLengths.joined([p.counts for p in parts]), area=np.concatenate([p.area for p in parts]),
+        parent=np.concatenate(parents), sizes=sizes,
     )  # fmt: skip
 
 
@@ -286,5 +117,6 @@ def judgeable(truth: GroundTruth, detections: Detections) -> NDArray[np.bool_]:
 
 def not_exhaustive(truth: GroundTruth, detections: Detections) -> NDArray[np.bool_]:
     """(N,) whether the image may have more instances of a detection's category than are annotated."""
-    pairs = zip(detections.image.tolist(), detections.category.tolist(), strict=True)
-    return np.fromiter((k in truth.not_exhaustive[i] for i, k in pairs), bool, len(detections))
+    num_categories = len(truth.categories.ids)
+    cells = [image * num_categories + k for image, columns in enumerate(truth.not_exhaustive) for k in columns]
+    return np.isin(detections.image * num_categories + detections.category, np.array(cells, np.int64))

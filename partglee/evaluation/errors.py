@@ -123,12 +123,13 @@ def best_threshold(
         truth, detections, kind=kind, crowd=truth.crowd, ignore_truth=truth.crowd,
         thresholds=np.array([_IOU]), area_ranges={"all": (0.0, 1e10)},
     )  # fmt: skip
-    use = counted[detections.category[matches.row]] & ~matches.ignored[:, 0, 0]
+    matched, ignored = matches.first()
+    use = counted[detections.category[matches.row]] & ~ignored
     score = detections.score[matches.row[use]]
     if not len(score):
         return 0.0
     order = np.argsort(-score, kind="stable")
-    hits = np.cumsum(matches.matched[use, 0, 0][order] >= 0)
+    hits = np.cumsum(matched[use][order] >= 0)
     f1 = 2 * hits / (np.arange(1, len(order) + 1) + matches.positives[counted, 0].sum())
     return float(score[order[f1.argmax()]])
 
@@ -178,7 +179,7 @@ def _iou(
         return np.zeros((0, len(annotated)))
     if kind == "bbox":
         return box_iou(detections.boxes[rows][:, None], truth.boxes[annotated][None])
-    if any(detections.counts[row] is None for row in rows):
+    if detections.counts.select(rows).missing.any():
         raise ValueError("a detection has no mask; analyse boxes (kind 'bbox') instead")
     # Blocks, because the C code counts in a byte where it reads its arguments.
     blocks = [rows[start : start + 200] for start in range(0, len(rows), 200)]

@@ -107,8 +107,9 @@ class HierarchicalEvaluator(InstanceEvaluator):
         strict = match(truth, parts, admissible=agrees, **common)
         plain_table, strict_table = accumulate(plain), accumulate(strict)
         # Parent accuracy reads the plain matches at area "all" and IoU 0.5, the first of each axis.
-        hit = (plain.matched[:, 0, 0] >= 0) & ~plain.ignored[:, 0, 0]
-        right = agrees(plain.row[hit], plain.matched[hit, 0, 0].astype(np.int64))
+        matched, ignored = plain.first()
+        hit = (matched >= 0) & ~ignored
+        right = agrees(plain.row[hit], matched[hit])
         scored = is_part[truth.category] & ~truth.crowd
         rates = {
             "hAP": strict_table.ap(), "hAP50": strict_table.ap(iou=0.5), "hAP75": strict_table.ap(iou=0.75),
@@ -180,9 +181,7 @@ class ParentAgreement:
 def _area(detections: Detections, kind: str) -> NDArray[np.float64]:
     if kind == "bbox":
         return detections.boxes[:, 2] * detections.boxes[:, 3]
-    blocks = [range(s, min(s + 250, len(detections))) for s in range(0, len(detections), 250)]  # see matching._areas
-    areas = [rle.area([detections.mask(row) for row in block]) for block in blocks]
-    return np.concatenate([*areas, np.zeros(0)]).astype(np.float64)
+    return detections.area
 
 
 def _containment(

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from partglee.evaluation.average_precision import PrecisionTable, accumulate
 from partglee.evaluation.base import Evaluator, Results
 from partglee.evaluation.category_map import CategoryMap
-from partglee.evaluation.detections import DetectionBuffer, Detections, judgeable, merge_states, not_exhaustive
+from partglee.evaluation.detection_buffer import DetectionBuffer
+from partglee.evaluation.detections import Detections, judgeable, merge_states, not_exhaustive
 from partglee.evaluation.ground_truth import GroundTruth
 from partglee.evaluation.matching import match
 from partglee.evaluation.options import check_choices, check_count, check_flag

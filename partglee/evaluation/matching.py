@@ -26,14 +26,27 @@ Admissible = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]
 
 @dataclass(frozen=True, kw_only=True)
 class Matches:
-    """Detections sorted by category, score (descending), image; what each one matched."""
+    """Detections sorted by category, score (descending), image; what each one matched.
+
+    S of them are in cells that have annotations. In a large vocabulary these are few.
+    """
 
     row: NDArray[np.int64]  # (N,) row in the Detections
     rank: NDArray[np.int64]  # (N,) position by score within the cell
-    matched: NDArray[np.int32]  # (N, A, T) row of the annotation, -1 without
-    ignored: NDArray[np.bool_]  # (N, A, T) neither true nor false positive
+    slot: NDArray[np.int64]  # (N,) place in the next two, -1 in a cell without annotations
+    matched: NDArray[np.int32]  # (S, A, T) row of the annotation, -1 without
+    ignored: NDArray[np.bool_]  # (S, A, T) neither true nor false positive
+    unmatched_ignored: NDArray[np.bool_]  # (N, A, T or 1) neither true nor false positive where nothing matches
     category_start: NDArray[np.int64]  # (K + 1,) detections of category k are [start[k], start[k + 1])
     positives: NDArray[np.int64]  # (K, A) annotations that count
+
+    def first(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """(N,) matched and ignored at the first area range and the first threshold."""
+        matched, ignored = np.full(len(self.row), -1, np.int64), self.unmatched_ignored[:, 0, 0].copy()
+        inside = self.slot >= 0
+        matched[inside] = self.matched[self.slot[inside], 0, 0]
+        ignored[inside] = self.ignored[self.slot[inside], 0, 0]
+        return matched, ignored
 
 
 def match(
@@ -89,19 +102,24 @@ def match(
     np.add.at(positives, truth.category[counted], ~ignored_truth[counted])
 
     area = _areas(detections, order, kind)
-    outside = (area[:, None] < ranges[:, 0]) | (area[:, None] > ranges[:, 1])  # (N, A)
-    matched = np.full((len(order), len(ranges), len(thresholds)), -1, np.int32)
-    ignored = np.repeat(outside[:, :, None], len(thresholds), axis=2)
+    outside = ((area[:, None] < ranges[:, 0]) | (area[:, None] > ranges[:, 1]))[:, :, None]  # (N, A, 1)
     if ignore_unmatched is not None:
-        ignored |= ignore_unmatched[order][:, None, :]
+        outside = outside | ignore_unmatched[order][:, None, :]
+    groups = _groups(cell, truth_cell, counted)
+    slot = np.full(len(order), -1, np.int64)
+    shared = np.sort(np.concatenate([np.zeros(0, np.int64), *(rows.ravel() for rows, _ in groups)]))
+    slot[shared] = np.arange(len(shared))
+    matched = np.full((len(shared), len(ranges), len(thresholds)), -1, np.int32)
+    ignored = np.empty(matched.shape, bool)
+    ignored[:] = outside[shared]
 
-    for group_rows, group_truth in _groups(cell, truth_cell, counted):
+    for group_rows, group_truth in groups:
         iou = _group_iou(truth, detections, order, group_rows, group_truth, kind, crowd)
         allowed = None
         if admissible is not None:
             allowed = admissible(order[group_rows][:, :, None], group_truth[:, None, :])
         _match_group(
-            group_rows, group_truth, iou, allowed, ignored_truth[group_truth], crowd[group_truth], thresholds,
+            slot[group_rows], group_truth, iou, allowed, ignored_truth[group_truth], crowd[group_truth], thresholds,
             matched, ignored,
         )  # fmt: skip
 
@@ -109,7 +127,8 @@ def match(
     final = np.lexsort((detections.image[order], -detections.score[order], detections.category[order]))
     category = detections.category[order][final]
     return Matches(
-        row=order[final], rank=rank[final], matched=matched[final], ignored=ignored[final], positives=positives,
+        row=order[final], rank=rank[final], slot=slot[final], matched=matched, ignored=ignored,
+        unmatched_ignored=outside[final], positives=positives,
         category_start=np.searchsorted(category, np.arange(num_categories + 1)),
     )  # fmt: skip
 
@@ -128,13 +147,10 @@ def _sort(
 def _areas(detections: Detections, order: NDArray[np.int64], kind: str) -> NDArray[np.float64]:
     if kind == "bbox":
         return detections.boxes[order, 2] * detections.boxes[order, 3]
-    if any(detections.counts[row] is None for row in order):
+    area = detections.area[order]
+    if np.isnan(area).any():
         raise ValueError("a detection has no mask, so masks cannot be scored")
-    # In blocks: pycocotools 2.0.11 fails under numpy 2 for more than 255 masks (it puts the number into a uint8).
-    areas = np.zeros(len(order))
-    for start in range(0, len(order), 250):
-        areas[start : start + 250] = rle.area([detections.mask(row) for row in order[start : start + 250]])
-    return areas
+    return area
 
 
 def _groups(
@@ -221,7 +237,7 @@ def _match_group(
     matched: NDArray[np.int32],
     ignored: NDArray[np.bool_],
 ) -> None:
-    """Fill `matched` and `ignored` of n cells. rows (n, D), truth_rows (n, G), ignored_truth (n, G, A)."""
+    """Fill `matched` and `ignored` of n cells. rows (n, D) of these, truth_rows (n, G), ignored_truth (n, G, A)."""
     n, num_truth = truth_rows.shape
     skip = np.moveaxis(ignored_truth, 2, 1)[:, :, None, :]  # (n, A, 1, G)
     taken = np.zeros((n, skip.shape[1], len(thresholds), num_truth), bool)

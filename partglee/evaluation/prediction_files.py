@@ -25,6 +25,7 @@ from partglee.evaluation.base import Results
 from partglee.evaluation.ground_truth import GroundTruth
 from partglee.evaluation.instances import InstanceEvaluator
 from partglee.evaluation.issues import PredictionError
+from partglee.evaluation.result_files import Rows, read_image_rows
 
 
 def detect_format(path: str | Path) -> str:
@@ -64,7 +65,7 @@ def score_file(path: str | Path, evaluator: InstanceEvaluator, *, format: str | 
         raise ValueError(f"format must be 'partglee' or 'coco', got {format!r}; for PNG folders use score_label_images")
     evaluator.reset()
     if format == "coco":
-        for image_id, rows in read_coco_results(path):
+        for image_id, rows in _coco_rows(Path(path), evaluator):
             with _wrong_types(f"image {image_id!r} of '{path}'"):
                 evaluator.process(image_id, rows)
     else:
@@ -72,6 +73,12 @@ def score_file(path: str | Path, evaluator: InstanceEvaluator, *, format: str | 
             with _wrong_types(where):
                 evaluator.process_named(image_id, rows, where=where)
     return evaluator.evaluate()
+
+
+def _coco_rows(path: Path, evaluator: InstanceEvaluator) -> Iterator[tuple[Any, Rows]]:
+    """(image id, rows) by column where the file allows it, and where the evaluator does not have a way of its own."""
+    fast = read_image_rows(path) if type(evaluator).process is InstanceEvaluator.process else None
+    return read_coco_results(path) if fast is None else fast
 
 
 @contextmanager

@@ -128,7 +128,7 @@ def test_nothing_found_and_nothing_annotated() -> None:
 
 def test_masks_that_are_missing() -> None:
     truth, detections = world("bbox")
-    detections.counts[2] = None
+    detections.counts.length[2] = -1
     with pytest.raises(ValueError, match="kind 'bbox'"):
         analyse(truth, detections, kind="segm", threshold=0.5)
     assert encode(np.eye(3))["size"] == [3, 3]

@@ -1,0 +1,89 @@
+"""Compressed run lengths of millions of masks in one piece of memory, instead of one object for each.
+
+N masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+_NONE = -1  # length of a mask that is not there
+
+
+class RunLengths:
+    """What a list of `bytes` (None without a mask) would say; several may share one text.
+
+    Args:
+        text: run lengths one after the other, perhaps with others between them.
+        start: (N,) where each begins.
+        length: (N,) characters of each, -1 without a mask.
+    """
+
+    __slots__ = ("length", "start", "text")
+
+    def __init__(self, text: bytes | bytearray, start: NDArray[np.int64], length: NDArray[np.int32]) -> None:
+        self.text = text
+        self.start = start
+        self.length = length
+
+    @classmethod
+    def of(cls, counts: Sequence[bytes | None]) -> RunLengths:
+        """From one object for each."""
+        length = np.fromiter((_NONE if entry is None else len(entry) for entry in counts), np.int32, len(counts))
+        return cls.packed(b"".join(entry for entry in counts if entry is not None), length)
+
+    @classmethod
+    def packed(cls, text: bytes | bytearray, length: NDArray[np.int32]) -> RunLengths:
+        """From a text without anything between the masks."""
+        end = np.cumsum(np.maximum(length, 0), dtype=np.int64)
+        return cls(text, end - np.maximum(length, 0), length)
+
+    @classmethod
+    def joined(cls, parts: Sequence[RunLengths]) -> RunLengths:
+        """All masks of several, in their order; a text that they share is not copied."""
+        if not parts:
+            return cls.of([])
+        length = np.concatenate([part.length for part in parts])
+        if all(part.text is parts[0].text for part in parts):
+            return cls(parts[0].text, np.concatenate([part.start for part in parts]), length)
+        offsets = np.cumsum([0, *(len(part.text) for part in parts)])
+        starts = [part.start + offset for part, offset in zip(parts, offsets, strict=False)]
+        return cls(b"".join(part.text for part in parts), np.concatenate(starts), length)
+
+    @classmethod
+    def taken(cls, parts: list[RunLengths]) -> RunLengths:
+        """The same of parts that are packed; each is let go once it is copied."""
+        length = np.concatenate([part.length for part in parts])
+        text = bytearray(sum(len(part.text) for part in parts))  # memory that is not there until it is written to
+        place = 0
+        for part in iter(lambda: parts.pop(0) if parts else None, None):
+            text[place : place + len(part.text)] = part.text
+            place += len(part.text)
+        return cls.packed(text, length)
+
+    def __len__(self) -> int:
+        return len(self.length)
+
+    def __getitem__(self, row: int) -> bytes | None:
+        length = int(self.length[row])
+        if length == _NONE:
+            return None
+        start = int(self.start[row])
+        return bytes(self.text[start : start + length])
+
+    def __iter__(self) -> Iterator[bytes | None]:
+        view = memoryview(self.text)
+        for start, length in zip(self.start.tolist(), self.length.tolist(), strict=True):
+            yield None if length == _NONE else view[start : start + length].tobytes()
+
+    @property
+    def missing(self) -> NDArray[np.bool_]:
+        """(N,) whether there is no mask."""
+        return self.length == _NONE
+
+    def select(self, rows: NDArray[np.int64] | slice) -> RunLengths:
+        """Some of them, of the same text."""
+        return RunLengths(self.text, self.start[rows], self.length[rows])
