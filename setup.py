@@ -81,6 +81,7 @@ setup(
         "scipy",
         "pycocotools",
         "accelerate",
+        "msgspec>=0.19",
         "supervision>=0.25",
         "tensorboard",
         "tqdm",

@@ -45,10 +45,11 @@ X86_FLAGS = {
     "avx2": ["-mavx2", "-mfma", "-mf16c", "-mbmi2"],
     "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mf16c", "-mbmi2"],
 }
-# Folders of sources: the file of each instruction set, and the entry point. The first has the signatures.
+# Folders of sources: the file of each instruction set (none: "") and the entry point. The first has the signatures.
 OPERATORS = {
     "ms_deform_attn": ("ms_deform_attn/cpu_{}.cpp", "ms_deform_attn/cpu.cpp"),
     "masks": ("masks/masks_{}.cpp", "masks/masks.cpp"),
+    "run_lengths": ("", "run_lengths/run_lengths.cpp"),
 }
 
 
@@ -140,7 +141,7 @@ def build_cpu(torch: Path, target: Path, package: str, operators: Iterable[str])
     sets = ["baseline", *(X86_FLAGS if is_x86 else ())]
     chosen = [OPERATORS[operator] for operator in operators]
     files = [
-        (kernel.format(name), X86_FLAGS.get(name, [])) for kernel, _ in chosen for name in sets
+        (kernel.format(name), X86_FLAGS.get(name, [])) for kernel, _ in chosen if kernel for name in sets
     ]  # the slowest first
     files += [(entry, []) for _, entry in chosen]
     with tempfile.TemporaryDirectory() as folder:

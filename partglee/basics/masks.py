@@ -250,9 +250,7 @@ def _runs_of(text: NDArray[np.uint8], sizes: NDArray[np.int64]) -> tuple[NDArray
     return runs, starts
 
 
-def run_length_areas(
-    text: NDArray[np.uint8], sizes: NDArray[np.int64], pixels: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def run_length_areas(text: NDArray[np.uint8], sizes: NDArray[np.int64], pixels: NDArray[np.int64]) -> NDArray[np.int64]:
     """(R,) pixels that each mask has, -1 for one that `damaged_run_lengths` names.
 
     Args:
@@ -309,6 +307,10 @@ def read_runs(segmentation: Mapping[str, Any]) -> RLE:
         ValueError: for a size or counts of another kind, and for a list that does not cover the size exactly.
     """
     said, counts = segmentation.get("size"), segmentation.get("counts")
+    if type(counts) is str and type(said) is list and len(said) == 2 and {type(side) for side in said} == {int}:
+        height, width = said  # the usual case, of which there can be a million
+        if height >= 1 and width >= 1 and height * width <= MAX_PIXELS:
+            return {"size": [height, width], "counts": counts.encode()}
     if not isinstance(said, (list, tuple)) or len(said) != 2 or not all(_is_side(side) for side in said):
         raise ValueError(f"its run lengths need a size of two whole numbers, height and width, got {said!s:.40}")
     height, width = int(said[0]), int(said[1])

@@ -18,21 +18,22 @@ from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignor
 from partglee.data.segmentation import (
     damaged_run_lengths,
     is_finite,
-    run_length_areas,
     run_length_fault,
     wrong_run_list,
 )
-from partglee.evaluation.detections import Detections, mask_areas, mask_boxes
+from partglee.evaluation.detections import Detections, mask_boxes
 from partglee.evaluation.ground_truth import GroundTruth, encode_segmentation
 from partglee.evaluation.issues import InputIssues, wrong_box
 from partglee.evaluation.result_rows import ResultRows, plain_rows
 from partglee.evaluation.run_lengths import RunLengths
+from partglee.ops import run_lengths
 
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """Rows of one image that can be scored, as columns of `Detections`; parents are places in the block."""
+    """Rows that can be scored, as columns of `Detections`; parents are places in the block."""
 
+    image: NDArray[np.int64]
     category: NDArray[np.int64]
     score: NDArray[np.float64]
     boxes: NDArray[np.float64]
@@ -70,7 +71,6 @@ class DetectionBuffer:
         self.need_masks = need_masks
         self.sizes = ground_truth.image_sizes.copy()
         self.seen: dict[int, tuple[int, int]] = {}  # image row -> first detection, one past the last
-        self._images: list[int] = []  # of each block
         self._blocks: list[_Block] = []
         self._count = 0
         self._size = (-1, (0, 0))  # of the last image asked for: all rows of an image ask
@@ -95,7 +95,6 @@ class DetectionBuffer:
             block = self._one_by_one(image, image_id, list(rows))
         self.seen[image] = (self._count, self._count + len(block.score))
         self._count += len(block.score)
-        self._images.append(image)
         self._blocks.append(block)
         if again := block.repeated():
             detail = f"image {image_id!r}: equal category, score, box and mask; was the image predicted twice?"
@@ -119,7 +118,7 @@ class DetectionBuffer:
         if len(drawn):
             if not size.all() or (rows.sizes[drawn] != size).any():
                 return None
-            area[drawn] = self._areas(rows.masks if len(drawn) == len(rows) else rows.masks.select(drawn), size)
+            area[drawn] = run_lengths.mask_areas(rows.masks.select(drawn).texts, np.full(len(drawn), size.prod()))
             if (area[drawn] < 0).any():
                 return None
         parent = self._linked(image_id, rows)
@@ -129,16 +128,7 @@ class DetectionBuffer:
         if self.need_boxes and no_box.any():
             boxes = boxes.copy()
             boxes[no_box] = mask_boxes(rows.masks.select(np.flatnonzero(no_box)), size.tolist())
-        return _Block(self._columns[place], rows.score, boxes, rows.masks, area, parent)
-
-    @staticmethod
-    def _areas(masks: RunLengths, size: NDArray[np.int64]) -> NDArray[np.int64]:
-        first, last = int(masks.start[0]), int(masks.start[-1] + masks.length[-1])
-        if (masks.start[1:] == masks.start[:-1] + masks.length[:-1]).all():
-            text = np.frombuffer(masks.text, np.uint8, last - first, first)
-        else:
-            text = np.frombuffer(b"".join(filter(None, masks)), np.uint8)
-        return run_length_areas(text, masks.length.astype(np.int64), np.full(len(masks), size.prod()))
+        return _Block(np.full(len(rows), image), self._columns[place], rows.score, boxes, rows.masks, area, parent)
 
     def _linked(self, image_id: int, rows: ResultRows) -> NDArray[np.int64] | None:
         """(N,) place of each row's object; None where ids are not unique."""
@@ -187,7 +177,7 @@ class DetectionBuffer:
         for row, parent_id in links:
             parent[row] = row_of.get(parent_id, -1)
         self._tell_lost(image_id, [parent_id for _, parent_id in links if parent_id not in row_of])
-        return added.block(self._image_size(image), parent)
+        return added.block(image, self._image_size(image), parent)
 
     def _damaged(self, image: int, rows: Sequence[Mapping[str, Any]]) -> dict[int, str]:
         """Positions of rows whose run lengths say no mask; other faults of masks are found when they are added."""
@@ -297,11 +287,15 @@ class DetectionBuffer:
             return np.concatenate([np.zeros((0, *shape), kind), *(getattr(block, name) for block in self._blocks)])
 
         parent = whole("parent", np.int64)
+        block = _Block(
+            whole("image", np.int64), whole("category", np.int64), whole("score", np.float64),
+            whole("boxes", np.float64, 4), RunLengths.joined([block.counts for block in self._blocks]),
+            whole("area", np.float64), np.where(parent >= 0, parent + starts, -1),
+        )  # fmt: skip
+        self._blocks = [block]  # the columns of millions of rows are not held twice
         return self.seen, Detections(
-            image=np.repeat(np.array(self._images, np.int64), lengths), category=whole("category", np.int64),
-            score=whole("score", np.float64), boxes=whole("boxes", np.float64, 4), area=whole("area", np.float64),
-            counts=RunLengths.joined([block.counts for block in self._blocks]),
-            parent=np.where(parent >= 0, parent + starts, -1), sizes=self.sizes,
+            image=block.image, category=block.category, score=block.score, boxes=block.boxes, counts=block.counts,
+            area=block.area, parent=block.parent, sizes=self.sizes,
         )  # fmt: skip
 
 
@@ -314,12 +308,13 @@ class _Rows:
         self.boxes: list[list[float]] = []
         self.counts: list[bytes | None] = []
 
-    def block(self, size: tuple[int, int], parent: NDArray[np.int64]) -> _Block:
+    def block(self, image: int, size: tuple[int, int], parent: NDArray[np.int64]) -> _Block:
         counts = RunLengths.of(self.counts)
         area = np.full(len(counts), np.nan)
         drawn = np.flatnonzero(~counts.missing)
-        area[drawn] = mask_areas(counts.select(drawn), size)
+        pixels = np.full(len(drawn), int(size[0] * size[1]))
+        area[drawn] = run_lengths.mask_areas(counts.select(drawn).texts, pixels)
         return _Block(
-            np.array(self.category, np.int64), np.array(self.score, np.float64),
+            np.full(len(counts), image), np.array(self.category, np.int64), np.array(self.score, np.float64),
             np.array(self.boxes, np.float64).reshape(-1, 4), counts, area, parent,
         )  # fmt: skip

@@ -49,20 +49,11 @@ class Detections:
         )  # fmt: skip
 
 
-def mask_areas(masks: RunLengths, size: Sequence[int]) -> NDArray[np.float64]:
-    """(N,) pixels of masks of one size."""
-    found = [rle.area(block) for block in _blocks(masks, size)]
-    return np.concatenate([np.zeros(0), *found]).astype(np.float64)
-
-
 def mask_boxes(masks: RunLengths, size: Sequence[int]) -> NDArray[np.float64]:
     """(N, 4) xywh of masks of one size."""
-    return np.concatenate([rle.toBbox(block) for block in _blocks(masks, size)]).astype(np.float64)
-
-
-def _blocks(masks: RunLengths, size: Sequence[int]) -> list[list[RLE]]:
     entries = [{"size": list(size), "counts": counts} for counts in masks]
-    return [entries[start : start + _AT_ONCE] for start in range(0, len(entries), _AT_ONCE)]
+    blocks = [entries[start : start + _AT_ONCE] for start in range(0, len(entries), _AT_ONCE)]
+    return np.concatenate([rle.toBbox(block) for block in blocks]).astype(np.float64)
 
 
 def merge_states(

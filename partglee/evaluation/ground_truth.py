@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
 
 from partglee.basics.files import read_json
+from partglee.basics.memory import without_collector
 from partglee.data.annotations.categories import (
     has_levels,
     is_part_category,
@@ -34,7 +35,10 @@ from partglee.data.segmentation import (
     read_runs,
     usable_polygons,
 )
+from partglee.evaluation.annotation_entries import check_entries
 from partglee.evaluation.issues import wrong_box
+from partglee.evaluation.run_lengths import RunLengths
+from partglee.ops import run_lengths
 
 __all__ = ["RLE", "CategoryTable", "GroundTruth", "encode_segmentation", "split_part_name"]
 
@@ -151,6 +155,7 @@ class GroundTruth:
             raise ValueError(f"annotation file '{path}': {error}") from error
 
     @classmethod
+    @without_collector()
     def from_dict(
         cls,
         content: Mapping[str, Any],
@@ -183,7 +188,7 @@ class GroundTruth:
         for key in ("images", "annotations", "categories"):
             if key not in content:
                 raise ValueError(f"annotations must have {key!r}, got {sorted(content)[:8]}; is this a results file?")
-            _check_entries(content[key], key)
+            check_entries(content[key], key)
         if split is None:
             linked = any(_link(entry) is not None for entry in content["annotations"])
             split = bool(object_names) or has_levels(content["categories"], linked=linked)
@@ -232,35 +237,7 @@ class GroundTruth:
         )  # fmt: skip
 
 
-_KEYS = {"images": ("id",), "annotations": ("image_id", "category_id"), "categories": ("id", "name")}
-_TYPES: dict[tuple[str, str], Any] = {("categories", "name"): str, ("annotations", "id"): (int, np.integer, str)}
-_IDS = (int, float, np.integer)
-_LISTS: dict[str, tuple[tuple[str, Any, str], ...]] = {
-    "images": (("neg_category_ids", _IDS, "category ids"), ("not_exhaustive_category_ids", _IDS, "category ids")),
-    "annotations": (),
-    "categories": (("owners", str, "names"),),
-}
 _LONGEST_SIDE = 1 << 31
-
-
-def _check_entries(entries: Any, key: str) -> None:
-    """ValueError for a list whose entries have not the keys that are needed, or values of another type."""
-    if not isinstance(entries, (list, tuple)):
-        raise ValueError(f"{key!r} of the annotations must be a list, got {entries!s:.40}")
-    for place, entry in enumerate(entries):
-        missing = [name for name in _KEYS[key] if not isinstance(entry, Mapping) or name not in entry]
-        if missing:
-            raise ValueError(f"entry {place} of {key!r} has no {missing[0]!r}: {entry!s:.60}")
-        for name in {*_KEYS[key], "id"} & set(entry):
-            good = isinstance(entry[name], _TYPES.get((key, name), (int, np.integer)))
-            if not good or (not isinstance(entry[name], str) and abs(int(entry[name])) >= 1 << 63):
-                what = "text" if name == "name" else "a whole number of at most 63 bits"
-                raise ValueError(f"entry {place} of {key!r}: {name!r} must be {what}, got {entry[name]!s:.40}")
-        for name, kind, what in _LISTS[key]:
-            values = entry.get(name, ())
-            listed = isinstance(values, (list, tuple, set, frozenset)) or (values is None and kind is not str)
-            if not listed or not all(isinstance(value, kind) for value in values or ()):
-                raise ValueError(f"entry {place} of {key!r}: {name!r} must be a list of {what}, got {values!s:.40}")
 
 
 def _size(entry: Mapping[str, Any]) -> tuple[int, int]:
@@ -281,6 +258,7 @@ def _read_masks(anns: Sequence[Mapping[str, Any]], image: Sequence[int], sizes: 
         ValueError: for run lengths that are damaged or not of their image's size, naming annotation and image.
     """
     masks: dict[int, RLE] = {}
+    size_of = [(height, width) for height, width in sizes.tolist()]
 
     def fail(row: int, reason: str) -> None:
         raise ValueError(f"annotation {anns[row].get('id', row)} of image {anns[row]['image_id']}: {reason}")
@@ -296,12 +274,17 @@ def _read_masks(anns: Sequence[Mapping[str, Any]], image: Sequence[int], sizes: 
         except ValueError as error:
             fail(row, str(error))
         if image[row] >= 0:
-            if not sizes[image[row]].any():
-                sizes[image[row]] = masks[row]["size"]
-            if (said := tuple(sizes[image[row]].tolist())) != tuple(masks[row]["size"]):
-                fail(row, f"its mask is of size {tuple(masks[row]['size'])}, but the image is {said} (height, width)")
+            said = (masks[row]["size"][0], masks[row]["size"][1])
+            if size_of[image[row]] == (0, 0):
+                sizes[image[row]] = size_of[image[row]] = said
+            if (known := size_of[image[row]]) != said:
+                fail(row, f"its mask is of size {said}, but the image is {known} (height, width)")
     rows = list(masks)
-    for begin in range(0, len(rows), 4096):
+    counts = RunLengths.of([masks[row]["counts"] for row in rows])
+    covered = np.array([masks[row]["size"] for row in rows], np.int64).reshape(-1, 2).prod(axis=1)
+    if (run_lengths.mask_areas(counts.texts, covered) >= 0).all():
+        return masks
+    for begin in range(0, len(rows), 4096):  # what is wrong
         block = [masks[row] for row in rows[begin : begin + 4096]]
         pixels = [mask["size"][0] * mask["size"][1] for mask in block]
         for place, reason in damaged_run_lengths([mask["counts"] for mask in block], pixels).items():

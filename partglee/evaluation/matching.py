@@ -17,9 +17,13 @@ from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignor
 
 from partglee.evaluation.detections import Detections
 from partglee.evaluation.ground_truth import GroundTruth
+from partglee.evaluation.run_lengths import RunLengths
+from partglee.ops import run_lengths
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 AREA_RANGES = {"all": (0.0, 1e10), "s": (0.0, 32.0**2), "m": (32.0**2, 96.0**2), "l": (96.0**2, 1e10)}
+
+_AT_ONCE = 4096  # annotations: what is computed of them at all ranges and thresholds stays in the caches
 
 Admissible = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]
 
@@ -87,8 +91,11 @@ def match(
         ignore_truth = ignore_truth | ~truth.has_mask
     crowd = none if crowd is None else crowd
 
-    order, cell, rank = _sort(detections, num_categories)
-    if max_per_cell is not None:
+    order, by_category = _orders(detections, num_categories)
+    cell = detections.image[order] * num_categories + detections.category[order]
+    begin = np.flatnonzero(np.diff(cell, prepend=-1))
+    rank = np.arange(len(cell)) - np.repeat(begin, np.diff(np.append(begin, len(cell))))
+    if max_per_cell is not None and (rank >= max_per_cell).any():
         kept = rank < max_per_cell
         order, cell, rank = order[kept], cell[kept], rank[kept]
     # An area range ignores the annotations outside it.
@@ -124,7 +131,10 @@ def match(
         )  # fmt: skip
 
     # Cells were the sort key so far; precision needs categories, with detections of all images in score order.
-    final = np.lexsort((detections.image[order], -detections.score[order], detections.category[order]))
+    position = np.full(len(detections), -1, np.int64)
+    position[order] = np.arange(len(order))
+    final = position[by_category]
+    final = final[final >= 0]
     category = detections.category[order][final]
     return Matches(
         row=order[final], rank=rank[final], slot=slot[final], matched=matched, ignored=ignored,
@@ -133,15 +143,20 @@ def match(
     )  # fmt: skip
 
 
-def _sort(
-    detections: Detections, num_categories: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Rows sorted by cell, then score (equal scores keep their order); their cells; their rank within the cell."""
-    cell = detections.image * num_categories + detections.category
-    order = np.lexsort((-detections.score, cell))  # lexsort is stable
-    cell = cell[order]
-    first = np.searchsorted(cell, cell, side="left")
-    return order, cell, np.arange(len(cell)) - first
+def _orders(detections: Detections, num_categories: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows by image, category, score (descending); and by category, score, image. Equal ones keep their order."""
+    by_image = _stable(np.arange(len(detections)), detections.image)
+    by_score = by_image[np.argsort(-detections.score[by_image], kind="stable")]
+    by_category = _stable(by_score, detections.category)
+    return _stable(by_category, detections.image), by_category
+
+
+def _stable(rows: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rows by their keys, which are not negative; rows of one key keep their order."""
+    for shift in range(0, int(keys.max(initial=0)).bit_length(), 16):  # numbers of 16 bits are sorted in linear time
+        digits = (keys[rows] >> shift).astype(np.uint16)
+        rows = rows[np.argsort(digits, kind="stable")]
+    return rows
 
 
 def _areas(detections: Detections, order: NDArray[np.int64], kind: str) -> NDArray[np.float64]:
@@ -157,14 +172,15 @@ def _groups(
     cell: NDArray[np.int64], truth_cell: NDArray[np.int64], truth_rows: NDArray[np.int64]
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Cells with both, grouped by (number of detections, number of annotations): positions (n, D) and rows (n, G)."""
-    shared = np.intersect1d(cell, truth_cell)
+    first = np.diff(cell, prepend=-1) != 0
+    shared = cell[first][np.isin(cell[first], truth_cell)]
     starts, truth_starts = np.searchsorted(cell, shared), np.searchsorted(truth_cell, shared)
     num = np.searchsorted(cell, shared, side="right") - starts
     num_truth = np.searchsorted(truth_cell, shared, side="right") - truth_starts
     groups = []
     for d, g in np.unique(np.stack([num, num_truth], axis=1), axis=0):
         chosen = np.flatnonzero((num == d) & (num_truth == g))
-        for block in np.array_split(chosen, max(1, len(chosen) * d * g // 2_000_000)):
+        for block in np.array_split(chosen, max(1, len(chosen) * g // _AT_ONCE)):
             rows = starts[block][:, None] + np.arange(d)
             groups.append((rows, truth_rows[truth_starts[block][:, None] + np.arange(g)]))
     return groups
@@ -184,9 +200,17 @@ def _group_iou(
         return box_iou(
             detections.boxes[order[rows]][:, :, None], truth.boxes[truth_rows][:, None], crowd[truth_rows][:, None]
         )
-    iou = np.zeros((*rows.shape, truth_rows.shape[1]))
-    for i, (cell_rows, cell_truth) in enumerate(zip(order[rows], truth_rows, strict=True)):
-        iou[i] = mask_iou(truth, detections, cell_rows, cell_truth, crowd[cell_truth])
+    n, num, num_truth = len(rows), rows.shape[1], truth_rows.shape[1]
+    iou = np.zeros((n, num, num_truth))
+    drawn = truth.has_mask[truth_rows].all(axis=1)
+    for i in np.flatnonzero(~drawn):
+        iou[i] = mask_iou(truth, detections, order[rows[i]], truth_rows[i], crowd[truth_rows[i]])
+    cells, annotated = np.arange(drawn.sum() + 1), truth_rows[drawn].ravel()
+    counts = RunLengths.of([truth.mask(row)["counts"] for row in annotated.tolist()])
+    iou[drawn] = run_lengths.mask_ious(
+        detections.counts.select(order[rows[drawn]].ravel()).texts, cells * num, counts.texts, cells * num_truth,
+        crowd[annotated],
+    ).reshape(-1, num, num_truth)  # fmt: skip
     return iou
 
 

@@ -12,13 +12,12 @@ file without a single detection (`[]`) scores 0 with a warning.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from partglee.basics.files import JSON_ERRORS, json_problem, read_text
+from partglee.basics.files import JSON_ERRORS, json_problem, parse_json, read_text
 from partglee.basics.files import read_json_lines as lines_of
 from partglee.data.records import Records
 from partglee.evaluation.base import Results
@@ -97,7 +96,7 @@ def read_coco_results(path: str | Path) -> Iterator[tuple[Any, list[dict[str, An
         ValueError: for a file that is not a JSON list of results.
     """
     try:
-        content = json.loads(read_text(path, "predictions file"))
+        content = parse_json(read_text(path, "predictions file"))
     except JSON_ERRORS as error:
         problem = f"'{path}' is not JSON ({json_problem(error)})"
         raise ValueError(f"{problem}; a file with one image a line must end in .jsonl") from error

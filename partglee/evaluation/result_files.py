@@ -1,7 +1,7 @@
 """COCO and LVIS results files in pieces: parsed, made columns, let go.
 
-A results file of a gigabyte would be many as dicts. Pieces end between two results, which needs no parser to find: where
-the text before an end is a whole list of results, no bracket and no quotation mark is open there.
+A results file of a gigabyte would be many as dicts. Pieces end between two results. Such a place is found without a
+parser: where the text before it is a whole list of results, no bracket and no quotation mark is open.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import codecs
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,17 @@ from numpy.typing import NDArray
 
 from partglee.basics.files import JSON_ERRORS
 from partglee.evaluation.result_rows import ResultRows, plain_rows_of_json
+from partglee.evaluation.run_lengths import RunLengths
 
 Rows = ResultRows | list[dict[str, Any]]
 
-_PIECE = 1 << 20  # bytes: a piece's objects stay in the caches
-_LARGEST = 8 * _PIECE  # where no end is found in so much, the file is read as a whole
+_PIECE = 1 << 18  # bytes: a piece's objects stay in the caches
+_LARGEST = 32 * _PIECE  # where no end is found in so much, the file is read as a whole
 _BETWEEN = re.compile(rb"\}[ \t\n\r]*,[ \t\n\r]*\{")
-_NEAR_THE_END = 1 << 16
+_NEAR_THE_END = (1 << 12, 1 << 16)  # bytes, where an end is looked for first
 _TRIES = 8  # of ends of a piece: a result may have lists of objects, and texts that look like an end
 _SPACE = b" \t\n\r"
+_NO_MASKS = RunLengths.of([])
 
 
 def read_image_rows(path: Path) -> Iterator[tuple[Any, Rows]] | None:
@@ -49,7 +52,9 @@ class _Content:
     def __init__(self) -> None:
         self.count = 0
         self.first: dict[Any, int] = {}  # image id -> place of its first row in the file
-        self.plain: list[ResultRows] = []
+        self.plain: list[ResultRows] = []  # without their masks
+        self.text = bytearray()  # of the masks: one that grows is never there twice
+        self.lengths: list[NDArray[np.int32]] = []
         self.images: list[NDArray[np.int64]] = []  # image ids of the plain rows
         self.places: list[NDArray[np.int64]] = []  # of the plain rows in the file
         self.others: dict[Any, list[tuple[int, dict[str, Any]]]] = {}  # image id -> place in the file, row
@@ -65,7 +70,9 @@ class _Content:
             self.count += len(piece)
             return True
         images, rows = piece
-        self.plain.append(rows)
+        self.plain.append(replace(rows, masks=_NO_MASKS))
+        self.text += rows.masks.text
+        self.lengths.append(rows.masks.length)
         self.images.append(images)
         self.places.append(np.arange(self.count, self.count + len(rows)))
         ids, begin = np.unique(images, return_index=True)
@@ -79,13 +86,13 @@ class _Content:
             yield from ((key, [entry for _, entry in rows]) for key, rows in self.others.items())
             return
         images, places = np.concatenate(self.images), np.concatenate(self.places)
-        rows = ResultRows.joined(self.plain)
+        rows = ResultRows.joined(self.plain, RunLengths.packed(self.text, np.concatenate(self.lengths)))
         if (images[1:] < images[:-1]).any():
             order = np.argsort(images, kind="stable")
             images, places, rows = images[order], places[order], rows.select(order)
-        ids, begin = np.unique(images, return_index=True)
+        begin = np.flatnonzero(np.diff(images, prepend=images[:1] - 1))
         ends = np.append(begin, len(images))[1:]
-        spans = dict(zip(ids.tolist(), zip(begin.tolist(), ends.tolist(), strict=True), strict=True))
+        spans = dict(zip(images[begin].tolist(), zip(begin.tolist(), ends.tolist(), strict=True), strict=True))
         for key in sorted(self.first, key=self.first.__getitem__):
             own = slice(*spans.get(key, (0, 0)))
             if key not in self.others:
@@ -123,8 +130,11 @@ def _pieces(path: Path) -> Iterator[_Piece | None]:
 
 def _ends(text: bytes) -> list[int]:
     """Where a result seems to end before another one, the last first."""
-    ends = [found.start() + 1 for found in _BETWEEN.finditer(text, max(0, len(text) - _NEAR_THE_END))]
-    return ends[: -_TRIES - 1 : -1]
+    for near in (*_NEAR_THE_END, len(text)):
+        ends = [found.start() + 1 for found in _BETWEEN.finditer(text, max(0, len(text) - near))]
+        if ends:
+            return ends[: -_TRIES - 1 : -1]
+    return []
 
 
 def _parsed(text: bytes) -> _Piece | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -51,7 +52,7 @@ class ResultRows:
     category: NDArray[np.int64]  # (N,) category ids
     score: NDArray[np.float64]  # (N,)
     boxes: NDArray[np.float64]  # (N, 4) xywh pixels; NaN without
-    sizes: NDArray[np.int64]  # (N, 2) height and width that the mask says; -1 without
+    sizes: NDArray[np.int32]  # (N, 2) height and width that the mask says; -1 without
     masks: RunLengths  # N
     ids: Sequence[Key] | None  # N; None: no row has one
     parents: Sequence[Key] | None  # N ids of other rows; None: no row has one
@@ -74,21 +75,17 @@ class ResultRows:
             yield entry
 
     @classmethod
-    def joined(cls, parts: list[ResultRows]) -> ResultRows:
-        """All rows of several, which are taken from the list: texts of a gigabyte are not there twice."""
+    def joined(cls, parts: Sequence[ResultRows], masks: RunLengths) -> ResultRows:
+        """All rows of several, whose masks are one already."""
         columns: dict[str, Any] = {
             name: np.concatenate([getattr(part, name) for part in parts])
             for name in ("category", "score", "boxes", "sizes")
         }
         for name in ("ids", "parents"):
             keys = [getattr(part, name) for part in parts]
-            some = any(key is not None for key in keys)
-            columns[name] = [
-                key for own, part in zip(keys, parts, strict=True) for key in (own or [None] * len(part))
-            ] if some else None
-        masks = [part.masks for part in parts]
-        parts.clear()
-        return cls(**columns, masks=RunLengths.taken(masks))
+            said = [own or [None] * len(part) for own, part in zip(keys, parts, strict=True)]
+            columns[name] = list(chain.from_iterable(said)) if any(own is not None for own in keys) else None
+        return cls(**columns, masks=masks)
 
     def select(self, rows: NDArray[np.int64] | slice) -> ResultRows:
         """Some rows."""
@@ -146,13 +143,13 @@ def _columns(rows: Sequence[_Row]) -> ResultRows | None:
     )  # fmt: skip
 
 
-def _masks(found: Sequence[_Mask | None]) -> tuple[NDArray[np.int64], RunLengths]:
+def _masks(found: Sequence[_Mask | None]) -> tuple[NDArray[np.int32], RunLengths]:
     """(N, 2) sizes and N run lengths. UnicodeEncodeError, a ValueError, for characters that no run lengths have."""
     given = [mask for mask in found if mask is not None]
     counts = [mask.counts for mask in given]
-    text = "".join(counts).encode("ascii")
+    text = bytearray("".join(counts), "ascii")
     length = np.full(len(found), -1, np.int32)
-    sizes = np.full((len(found), 2), _NO_SIZE, np.int64)
+    sizes = np.full((len(found), 2), _NO_SIZE, np.int32)
     there = slice(None) if len(given) == len(found) else [row for row, mask in enumerate(found) if mask is not None]
     length[there] = np.fromiter(map(len, counts), np.int32, len(counts))
     said = {mask.size for mask in given}

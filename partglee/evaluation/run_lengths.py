@@ -24,7 +24,7 @@ class RunLengths:
 
     __slots__ = ("length", "start", "text")
 
-    def __init__(self, text: bytes | bytearray, start: NDArray[np.int64], length: NDArray[np.int32]) -> None:
+    def __init__(self, text: bytearray, start: NDArray[np.int64], length: NDArray[np.int32]) -> None:
         self.text = text
         self.start = start
         self.length = length
@@ -33,10 +33,10 @@ class RunLengths:
     def of(cls, counts: Sequence[bytes | None]) -> RunLengths:
         """From one object for each."""
         length = np.fromiter((_NONE if entry is None else len(entry) for entry in counts), np.int32, len(counts))
-        return cls.packed(b"".join(entry for entry in counts if entry is not None), length)
+        return cls.packed(bytearray().join(entry for entry in counts if entry is not None), length)
 
     @classmethod
-    def packed(cls, text: bytes | bytearray, length: NDArray[np.int32]) -> RunLengths:
+    def packed(cls, text: bytearray, length: NDArray[np.int32]) -> RunLengths:
         """From a text without anything between the masks."""
         end = np.cumsum(np.maximum(length, 0), dtype=np.int64)
         return cls(text, end - np.maximum(length, 0), length)
@@ -51,18 +51,7 @@ class RunLengths:
             return cls(parts[0].text, np.concatenate([part.start for part in parts]), length)
         offsets = np.cumsum([0, *(len(part.text) for part in parts)])
         starts = [part.start + offset for part, offset in zip(parts, offsets, strict=False)]
-        return cls(b"".join(part.text for part in parts), np.concatenate(starts), length)
-
-    @classmethod
-    def taken(cls, parts: list[RunLengths]) -> RunLengths:
-        """The same of parts that are packed; each is let go once it is copied."""
-        length = np.concatenate([part.length for part in parts])
-        text = bytearray(sum(len(part.text) for part in parts))  # memory that is not there until it is written to
-        place = 0
-        for part in iter(lambda: parts.pop(0) if parts else None, None):
-            text[place : place + len(part.text)] = part.text
-            place += len(part.text)
-        return cls.packed(text, length)
+        return cls(bytearray().join(part.text for part in parts), np.concatenate(starts), length)
 
     def __len__(self) -> int:
         return len(self.length)
@@ -78,6 +67,11 @@ class RunLengths:
         view = memoryview(self.text)
         for start, length in zip(self.start.tolist(), self.length.tolist(), strict=True):
             yield None if length == _NONE else view[start : start + length].tobytes()
+
+    @property
+    def texts(self) -> tuple[bytearray, NDArray[np.int64], NDArray[np.int64]]:
+        """As `partglee.ops.run_lengths` takes them; every row must have a mask."""
+        return self.text, self.start, self.length.astype(np.int64)
 
     @property
     def missing(self) -> NDArray[np.bool_]:

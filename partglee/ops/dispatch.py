@@ -104,6 +104,11 @@ def native_masks(logits: Tensor) -> bool:
     )
 
 
+def native_run_lengths() -> bool:
+    """Whether compressed run lengths are read by the compiled operators, which an earlier library lacks."""
+    return _mode in ("auto", "native") and native.CPU.loaded and hasattr(native.OPERATORS, "run_length_ious")
+
+
 def status() -> dict[str, str]:
     """What is there and what would be used, as short lines for ``partglee info``."""
     report = {"mode": _mode}

@@ -27,7 +27,7 @@ except ModuleNotFoundError:
 HERE = Path(__file__).absolute().parent
 PACKAGE = "partglee_msda"
 OPERATORS = ("ms_deform_attn",)
-NOT_OURS = ("masks", "points")  # what partglee.ops has besides the operator
+NOT_OURS = ("masks", "points", "run_lengths")  # what partglee.ops has besides the operator
 
 
 class BuildPy(build_py):

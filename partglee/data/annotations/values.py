@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 LARGEST = 2**63 - 1  # id
@@ -76,13 +76,20 @@ def plain_ids(content: Mapping[str, Any]) -> Mapping[str, Any]:
     changed: dict[str, Any] = {}
     for key, names in _IDS.items():
         entries = content.get(key)
-        if isinstance(entries, (list, tuple)):
+        if isinstance(entries, (list, tuple)) and _may_have_floats(entries, names):
             floats = {place: found for place, entry in enumerate(entries) if (found := _floats(entry, names))}
             if floats:
                 changed[key] = list(entries)
             for place, found in floats.items():
                 changed[key][place] = {**entries[place], **found}
     return {**content, **changed} if changed else content
+
+
+def _may_have_floats(entries: Sequence[Any], names: Iterable[str]) -> bool:
+    if not set(map(type, entries)) <= {dict}:
+        return True
+    kinds = {type(entry.get(name)) for name in names for entry in entries}
+    return any(issubclass(kind, float) for kind in kinds)
 
 
 def _floats(entry: Any, names: Iterable[str]) -> dict[str, int]:
