@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +15,8 @@ from partglee.engine.batches import rows_of_a_canvas
 from partglee.engine.precision import autocast
 from partglee.modeling import PartGLEE
 from partglee.modeling.frame import Frame
-from partglee.modeling.postprocess import PostprocessOptions, postprocess_image
+from partglee.modeling.postprocess import PostprocessOptions, kept_objects, postprocess_image
+from partglee.modeling.shared_decoding import SharedDecoding
 from partglee.structures import ImageBatch, ModelOutput, PixelFeatures, Prediction, TextEmbeddings, Vocabulary
 
 
@@ -30,6 +30,14 @@ class EncodedBatch:
     batch: ImageBatch
     maps: list[Tensor]  # the backbone's, (B, C_i, H/2^i, W/2^i), i = 2..5
     pixels: PixelFeatures | None = None  # without text
+    shared: SharedDecoding | None = None  # of one image; what its vocabularies had in common so far
+
+    def frames(self, original_sizes: Sequence[tuple[int, int]]) -> list[Frame]:
+        """The way of each image from the canvas back to its own (H, W)."""
+        return [
+            Frame(self.batch.canvas, resized, (int(height), int(width)))
+            for resized, (height, width) in zip(self.batch.sizes, original_sizes, strict=True)
+        ]
 
 
 def predict_resized(
@@ -81,18 +89,24 @@ def decode_images(
     model: PartGLEE, encoded: EncodedBatch, text: TextEmbeddings, *, precision: str = "float32"
 ) -> ModelOutput:
     """What the model says of encoded images and a text: names for all of them, or several expressions of one image."""
-    decoder = model.pixel_decoder
     with autocast(model.device, precision):
-        if text.tokens is not None and decoder.fusion is not None:
-            pixels = decoder(encoded.maps, text.tokens, text.token_mask)
-        else:
-            if encoded.pixels is None:
-                encoded.pixels = decoder(encoded.maps)
-            pixels = encoded.pixels
-        if text.expressions:
-            pixels = pixels.expand(len(text.objects))
-        output: Any = model.decode(pixels, text)
-    return output
+        output: ModelOutput = model.decode(_pixels(model, encoded, text), text)
+    rows = len(output.objects.queries)  # several expressions may share the features of one image
+    return output._replace(mask_features=output.mask_features.expand(rows, -1, -1, -1))
+
+
+def _fuses(model: PartGLEE, text: TextEmbeddings) -> bool:
+    return text.tokens is not None and model.pixel_decoder.fusion is not None
+
+
+def _pixels(model: PartGLEE, encoded: EncodedBatch, text: TextEmbeddings) -> PixelFeatures:
+    """The pixel decoder's output; of one row that serves all expressions where none is fused into it."""
+    if _fuses(model, text):
+        fused: PixelFeatures = model.pixel_decoder(encoded.maps, text.tokens, text.token_mask)
+        return fused
+    if encoded.pixels is None:
+        encoded.pixels = model.pixel_decoder(encoded.maps)
+    return encoded.pixels
 
 
 @torch.no_grad()
@@ -107,12 +121,55 @@ def detect(
 ) -> Iterator[Prediction]:
     """A prediction for each encoded image, made as it is read: the masks of one image are in memory at a time.
 
+    Parts are looked for where an object is kept.
+
     Args:
         text: of the vocabulary, by `model.embed`.
         original_sizes: (H, W) of each image.
     """
-    options, batch = options or PostprocessOptions(), encoded.batch
-    output = decode_images(model, encoded, text, precision=precision)
-    for i, (resized, original) in enumerate(zip(batch.sizes, original_sizes, strict=True)):
-        frame = Frame(batch.canvas, resized, (int(original[0]), int(original[1])))
-        yield postprocess_image(output, i, vocabulary, frame, options)
+    options, frames = options or PostprocessOptions(), encoded.frames(original_sizes)
+    if len(frames) == 1:
+        yield from detect_vocabularies(model, encoded, [(text, vocabulary)], original_sizes[0], options, precision)
+        return
+    with autocast(model.device, precision):
+        pixels = _pixels(model, encoded, text)
+        output = model.decode_objects(pixels, text)
+    kept = [kept_objects(output, i, frame, options) for i, frame in enumerate(frames)]
+    if len(text.parts) and any(rows is None or len(rows.query) for rows in kept):
+        with autocast(model.device, precision):
+            output = model.decode_parts(output, pixels)
+    for i, (frame, rows) in enumerate(zip(frames, kept, strict=True)):
+        yield postprocess_image(output, i, vocabulary, frame, options, rows)
+
+
+@torch.no_grad()
+def detect_vocabularies(
+    model: PartGLEE,
+    encoded: EncodedBatch,
+    asked: Sequence[tuple[TextEmbeddings, Vocabulary]],
+    original_size: tuple[int, int],
+    options: PostprocessOptions,
+    precision: str = "float32",
+) -> Iterator[Prediction]:
+    """A prediction of one encoded image for each vocabulary; what they have in common is computed once.
+
+    Args:
+        asked: vocabularies, embedded by `model.embed`.
+        original_size: (H, W).
+    """
+    frame = encoded.frames([original_size])[0]
+    fused = any(_fuses(model, text) for text, _ in asked)
+    for some in [[one] for one in asked] if fused else [asked]:  # a fused text has pixels of its own
+        with autocast(model.device, precision):
+            shared = encoded.shared
+            if fused or shared is None:
+                shared = SharedDecoding(model=model, pixels=_pixels(model, encoded, some[0][0]))
+                encoded.shared = None if fused else shared
+            outputs = shared.objects([text for text, _ in some])
+        kept = [kept_objects(output, 0, frame, options) for output in outputs]
+        there = [i for i, rows in enumerate(kept) if rows is None or len(rows.query)]
+        with autocast(model.device, precision):
+            for i, output in zip(there, shared.parts([outputs[i] for i in there]), strict=True):
+                outputs[i] = output
+        for output, (_, vocabulary), rows in zip(outputs, some, kept, strict=True):
+            yield postprocess_image(output, 0, vocabulary, frame, options, rows)

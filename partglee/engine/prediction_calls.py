@@ -6,16 +6,17 @@ B images of one canvas.
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from partglee.data.images import ImageSource, list_images
 from partglee.data.web import is_url
 from partglee.engine.image_input import InputImage
 from partglee.engine.inference import EncodedBatch
 from partglee.modeling.multi_label import MultiLabel
+from partglee.modeling.postprocess import PostprocessOptions
 from partglee.structures import VocabularyLike
 from partglee.text.phrases import PhraseParser
 
@@ -50,6 +51,26 @@ class PredictOptions(TypedDict, total=False):
     batch_size: int
     workers: int
     strict: bool
+
+
+def chosen_options(options: Mapping[str, Any], *, score_threshold: float) -> PostprocessOptions:
+    """What is kept, of the options of a call.
+
+    Args:
+        score_threshold: where the call says none.
+
+    Raises:
+        TypeError: for an option that there is not, or of a wrong type.
+        ValueError: for one out of its range.
+    """
+    unknown = options.keys() - PredictOptions.__annotations__.keys()
+    if unknown:
+        raise TypeError(f"no option {sorted(unknown)[0]!r}; there are {', '.join(PredictOptions.__annotations__)}")
+    known = {field.name for field in fields(PostprocessOptions)}
+    chosen = {name: value for name, value in options.items() if name in known}
+    if chosen.get("score_threshold") is None:
+        chosen["score_threshold"] = score_threshold
+    return PostprocessOptions(**chosen)
 
 
 class GroundOptions(TypedDict, total=False):

@@ -15,12 +15,13 @@ from partglee.engine.batches import canvas_batches, check_batch_size, in_order, 
 from partglee.engine.grounding import questions, sentences
 from partglee.engine.image_input import InputImage, frames
 from partglee.engine.image_predictor import ImagePredictor
-from partglee.engine.inference import decode_images, detect
+from partglee.engine.inference import decode_images, detect, detect_vocabularies
 from partglee.engine.prediction_calls import (
     EncodedImage,
     GroundOptions,
     OneImage,
     PredictOptions,
+    chosen_options,
     expanded,
     stands_for_many,
 )
@@ -42,6 +43,7 @@ class Predictor(ImagePredictor):
 
     >>> street = predictor.encode_image("street.jpg")  # doctest: +SKIP
     >>> cars, people = predictor(street, "car: wheel, door"), predictor(street, "person: arm")  # doctest: +SKIP
+    >>> cars, people = predictor.decode(street, vocabularies=["car: wheel, door", "person: arm"])  # doctest: +SKIP
     >>> answers = predictor.ground(street, ["the red car", "everyone but the child"], union=True)  # doctest: +SKIP
 
     Args:
@@ -184,6 +186,10 @@ class Predictor(ImagePredictor):
         self, encoded: EncodedImage, vocabulary: VocabularyLike, **options: Unpack[PredictOptions]
     ) -> Prediction: ...
     @overload
+    def decode(
+        self, encoded: EncodedImage, *, vocabularies: Sequence[VocabularyLike], **options: Unpack[PredictOptions]
+    ) -> list[Prediction]: ...
+    @overload
     def decode(  # type: ignore[overload-overlap]  # one expression is a sequence of str
         self, encoded: EncodedImage, *, expressions: str, **options: Unpack[GroundOptions]
     ) -> Grounding: ...
@@ -197,22 +203,34 @@ class Predictor(ImagePredictor):
         encoded: EncodedImage,
         vocabulary: VocabularyLike | None = None,
         *,
+        vocabularies: Sequence[VocabularyLike] | None = None,
         expressions: str | Sequence[str] | None = None,
         **options: Any,
-    ) -> Prediction | Grounding | list[Grounding]:
-        """Ask about an encoded image: a vocabulary as in the call, or expressions as in `ground`.
+    ) -> Prediction | list[Prediction] | Grounding | list[Grounding]:
+        """Ask about an encoded image: a vocabulary as in the call, several of them, or expressions as in `ground`.
 
         Args:
+            vocabularies: a list of what a call takes. They get what calls one by one would give, sooner: they share the
+                image's memory in one pass of the decoders, and all queries that they choose alike.
             options: of the call, or of `ground`.
 
+        Returns:
+            What the call or `ground` returns; for vocabularies a `Prediction` each.
+
         Raises:
-            ValueError: when both or neither are given.
+            ValueError: when none or several of the three are given.
         """
-        if expressions is None and vocabulary is not None:
+        if sum(question is not None for question in (vocabulary, vocabularies, expressions)) != 1:
+            raise ValueError("pass either a vocabulary, vocabularies= or expressions=")
+        if vocabulary is not None:
             return self(encoded, vocabulary, **options)
-        if expressions is not None and vocabulary is None:
+        if expressions is not None:
             return self.ground(encoded, expressions, **options)
-        raise ValueError("pass either a vocabulary or expressions=")
+        if isinstance(vocabularies, (str, Path)) or not isinstance(vocabularies, Sequence):
+            raise TypeError(f"vocabularies must be a list of them, got {vocabularies!r:.60}")
+        strict, kept = options.pop("strict", False), chosen_options(options, score_threshold=self.score_threshold)
+        names = [self.words(one, strict=strict).warn() for one in vocabularies]
+        return list(self._detect_each(encoded, names, kept)) if names else []
 
     @overload
     def ground(  # type: ignore[overload-overlap]  # one expression is a sequence of str
@@ -291,4 +309,14 @@ class Predictor(ImagePredictor):
         text, sizes = self.model.embed(names), [image.size for image in encoded.images]
         predictions = detect(self.model, encoded, text, names, sizes, options, self.precision)
         for prediction, image in zip(predictions, encoded.images, strict=True):
+            yield replace(prediction, image=image.pixels, file_name=image.file_name)
+
+    def _detect_each(
+        self, encoded: EncodedImage, vocabularies: Sequence[Vocabulary], options: PostprocessOptions
+    ) -> Iterator[Prediction]:
+        if len(encoded.images) != 1:
+            raise ValueError(f"expected one image for several vocabularies, got {len(encoded.images)} encoded together")
+        image = encoded.images[0]
+        asked = [(self.model.embed(names), names) for names in vocabularies]
+        for prediction in detect_vocabularies(self.model, encoded, asked, image.size, options, self.precision):
             yield replace(prediction, image=image.pixels, file_name=image.file_name)

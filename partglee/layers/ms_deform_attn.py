@@ -70,7 +70,8 @@ class MSDeformAttn(nn.Module):
             query: (B, Q, E); the caller has added the position, if any.
             reference_points: (B, Q, L, 2) centres (x, y) or (B, Q, L, 4) boxes cxcywh, in [0, 1] of each level; the
                 level axis may be 1 where all levels share the reference.
-            memory: (B, S, E) the levels' pixels, row by row, one level after another.
+            memory: (B, S, E) the levels' pixels, row by row, one level after another; (1, S, E) serves all B rows of
+                queries, and is projected once.
             spatial_shapes: L pairs (h, w), or an (L, 2) int64 tensor on the device of ``memory``.
             level_start_index: (L,) int64, or None where the levels lie one after the other.
 
@@ -95,9 +96,11 @@ class MSDeformAttn(nn.Module):
         weights = logits.softmax(dim=-1).view(per_point)
         shapes, _ = level_tensors(spatial_shapes, level_start_index, memory)
         locations = self._locations(offsets, reference_points, shapes)
+        if len(memory) == 1 < batch:  # then all are queries of one image
+            locations, weights = locations.flatten(0, 1)[None], weights.flatten(0, 1)[None]
         # Integers go on as they are: the reference path needs them, and their tensors are cached.
         out = ms_deform_attn(value, spatial_shapes, level_start_index, locations, weights)
-        return self.output_proj(out)
+        return self.output_proj(out.view(batch, num_queries, self.embed_dim))
 
     def _locations(self, offsets: Tensor, reference_points: Tensor, shapes: Tensor) -> Tensor:
         """(B, Q, M, L, P, 2) places in [0, 1] of each level; ``offsets`` are in pixels or in half box sizes / P."""

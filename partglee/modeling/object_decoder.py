@@ -6,6 +6,8 @@ B images, S memory tokens, Q queries, C names, E width.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +15,13 @@ from partglee.layers import pixel_centres
 from partglee.modeling.decoder import DeformableDecoder, ProposedQueries, decode
 from partglee.modeling.heads import PredictionHeads
 from partglee.structures import DecoderOutput, DenoisingQueries, PixelFeatures, TextEmbeddings
+
+
+class MemoryTokens(NamedTuple):
+    """The memory as query selection scores it."""
+
+    tokens: Tensor  # (B, S, E) normalised
+    anchors: Tensor  # (1, S, 4) box logits, +inf where a coordinate leaves (0.01, 0.99)
 
 
 class QuerySelection(nn.Module):
@@ -38,16 +47,32 @@ class QuerySelection(nn.Module):
             names: (C, E), or (B, C, E) where names differ between images.
             active: (B, C) bool, names that may be found in each image; None = all.
         """
+        memory = self.read(pixels)
+        return self.propose(memory, heads, self.rank(memory, heads, names, active))
+
+    def read(self, pixels: PixelFeatures) -> MemoryTokens:
+        """What does not depend on names: the memory as it is scored, and the anchor of each of its rows."""
         anchors, valid = self.anchors(pixels.level_sizes, pixels.memory.device)
-        tokens = self.norm(self.proj(pixels.memory * valid.to(pixels.memory.dtype)))
-        with torch.no_grad():  # a rank has no gradient
-            logits = heads.score(tokens, names).float()
-            if active is not None:
-                logits = logits.masked_fill(~active[:, None], float("-inf"))
-            best = logits.max(dim=-1).values
-            top = best.topk(min(self.num_queries, best.shape[1]), dim=1).indices
-        content = tokens.gather(1, top.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
-        anchor_logits = anchors.expand(len(top), -1, -1).gather(1, top.unsqueeze(-1).expand(-1, -1, 4))
+        return MemoryTokens(self.norm(self.proj(pixels.memory * valid.to(pixels.memory.dtype))), anchors)
+
+    @torch.no_grad()  # a rank has no gradient
+    def rank(self, memory: MemoryTokens, heads: PredictionHeads, names: Tensor, active: Tensor | None = None) -> Tensor:
+        """(B, Q) rows of the memory, best first. The tokens of one image serve names (B, C, E) of several questions."""
+        if names.ndim == 3 and len(memory.tokens) == 1 < len(names):
+            logits = heads.score(memory.tokens, names.flatten(0, 1)).float()  # (1, S, B * C): the tokens are read once
+            logits = logits[0].unflatten(-1, names.shape[:2]).transpose(0, 1)
+        else:
+            logits = heads.score(memory.tokens, names).float()
+        if active is not None:
+            logits = logits.masked_fill(~active[:, None], float("-inf"))
+        best = logits.max(dim=-1).values
+        return best.topk(min(self.num_queries, best.shape[1]), dim=1).indices
+
+    def propose(self, memory: MemoryTokens, heads: PredictionHeads, rows: Tensor) -> ProposedQueries:
+        """(B, Q) rows of the memory -> queries."""
+        tokens = memory.tokens.expand(len(rows), -1, -1)
+        content = tokens.gather(1, rows.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+        anchor_logits = memory.anchors.expand(len(rows), -1, -1).gather(1, rows.unsqueeze(-1).expand(-1, -1, 4))
         return ProposedQueries(content, (heads.box_offsets(content) + anchor_logits).sigmoid())
 
     def anchors(self, level_sizes: tuple[tuple[int, int], ...], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -55,14 +55,20 @@ class QFormer(nn.Module):
 
     def forward(self, object_queries: Tensor, rows: Tensor) -> PartQueries:
         """(B, Q, E) object queries and (B, K) rows to parse -> (B, K * L, E) part queries with their parents."""
-        batch, kept = rows.shape
-        length, width = self.content.shape
+        width = object_queries.shape[-1]
         chosen = object_queries.gather(1, rows.unsqueeze(-1).expand(-1, -1, width)).flatten(0, 1)
-        queries = self.content.to(chosen.dtype).expand(batch * kept, -1, -1)
+        parsed = self.parse(chosen)
+        length = parsed.shape[1]
+        return PartQueries(
+            parsed.reshape(len(rows), rows.shape[1] * length, width), rows.repeat_interleave(length, dim=1)
+        )
+
+    def parse(self, objects: Tensor) -> Tensor:
+        """(N, E) object queries -> (N, L, E) part queries of each."""
+        queries = self.content.to(objects.dtype).expand(len(objects), -1, -1)
         for layer in self.layers:
-            queries = layer(queries, self.position, chosen)
-        parsed = self.norm(queries).reshape(batch, kept * length, width)
-        return PartQueries(parsed, rows.repeat_interleave(length, dim=1))
+            queries = layer(queries, self.position, objects)
+        return self.norm(queries)
 
 
 class PartDecoder(nn.Module):
@@ -85,9 +91,8 @@ class PartDecoder(nn.Module):
         every_layer: bool = False,
     ) -> DecoderOutput:
         """Predict parts; with `every_layer` also what deep supervision needs."""
-        start = self.norm(self.proj(parts.content))
         return decode(
-            ProposedQueries(start, self.heads.box_offsets(start).sigmoid()),
+            self.propose(parts.content),
             pixels,
             text.parts,
             decoder=self.decoder,
@@ -95,3 +100,8 @@ class PartDecoder(nn.Module):
             denoising=denoising,
             every_layer=every_layer,
         )
+
+    def propose(self, content: Tensor) -> ProposedQueries:
+        """(B, P, E) part queries -> the same with their first boxes."""
+        start = self.norm(self.proj(content))
+        return ProposedQueries(start, self.heads.box_offsets(start).sigmoid())

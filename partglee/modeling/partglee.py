@@ -109,23 +109,30 @@ class PartGLEE(PhotoModel):
     ) -> ModelOutput:
         """From the pixel decoder's output on: `forward` without the image side, whose output many vocabularies may
         share as long as no text is fused into it."""
-        deep = self.training
-        builder = self.denoising if deep else None
+        output = self.decode_objects(pixels, text, targets)
+        return output if text.parts.shape[0] == 0 else self.decode_parts(output, pixels, targets)
 
+    def decode_objects(
+        self, pixels: PixelFeatures, text: TextEmbeddings, targets: Sequence[HierarchicalTargets] | None = None
+    ) -> ModelOutput:
+        """`decode` without the parts, which need not be looked for where no object is."""
         noised = None
-        if builder is not None and targets is not None:
-            noised = builder.objects(targets, text, self.object_decoder.heads)
-        objects = self.object_decoder(pixels, text, noised, every_layer=deep)
-        if text.parts.shape[0] == 0:
-            return ModelOutput(objects, None, None, text, pixels.mask_features)
+        if self.training and self.denoising is not None and targets is not None:
+            noised = self.denoising.objects(targets, text, self.object_decoder.heads)
+        objects = self.object_decoder(pixels, text, noised, every_layer=self.training)
+        return ModelOutput(objects, None, None, text, pixels.mask_features)
 
-        rows = self._objects_to_parse(objects.layers[-1].logits, text.active)
-        parsed = self.qformer(objects.queries, rows)
+    def decode_parts(
+        self, output: ModelOutput, pixels: PixelFeatures, targets: Sequence[HierarchicalTargets] | None = None
+    ) -> ModelOutput:
+        """What `decode_objects` gave, with the parts."""
+        objects, text = output.objects, output.text
+        parsed = self.qformer(objects.queries, self.objects_to_parse(objects.layers[-1].logits, text.active))
         noised = None
-        if builder is not None and targets is not None:
-            noised = builder.parts(targets, text, self.part_decoder.heads)
-        parts = self.part_decoder(parsed, pixels, text, noised, every_layer=deep)
-        return ModelOutput(objects, parts, parsed.parent, text, pixels.mask_features)
+        if self.training and self.denoising is not None and targets is not None:
+            noised = self.denoising.parts(targets, text, self.part_decoder.heads)
+        parts = self.part_decoder(parsed, pixels, text, noised, every_layer=self.training)
+        return output._replace(parts=parts, parent=parsed.parent)
 
     def shard_units(self) -> Iterator[nn.Module]:
         """Parts that compute one after another, for sharded training: each is put together while it computes."""
@@ -138,7 +145,7 @@ class PartGLEE(PhotoModel):
             yield from decoder.layers
         yield self.qformer
 
-    def _objects_to_parse(self, logits: Tensor, active: Tensor | None) -> Tensor:
+    def objects_to_parse(self, logits: Tensor, active: Tensor | None) -> Tensor:
         """(B, K) rows of the object queries with the best logit of any name, best first."""
         scores = logits.detach()
         if active is not None:

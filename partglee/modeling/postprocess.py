@@ -84,12 +84,29 @@ def postprocess(
 
 
 def postprocess_image(
-    output: ModelOutput, i: int, vocabulary: Vocabulary, frame: Frame, options: PostprocessOptions
+    output: ModelOutput,
+    i: int,
+    vocabulary: Vocabulary,
+    frame: Frame,
+    options: PostprocessOptions,
+    objects: Rows | None = None,
 ) -> Prediction:
-    """`postprocess` of image `i` alone."""
+    """`postprocess` of image `i` alone.
+
+    Args:
+        objects: what `kept_objects` gave, if it has been asked.
+    """
     if options.multi_label is not None:
         return best_pairs(output, i, vocabulary, frame, options.multi_label, masks=options.masks)
-    return _one_name_each(output, i, vocabulary, frame, options)
+    return _one_name_each(output, i, vocabulary, frame, options, objects)
+
+
+def kept_objects(output: ModelOutput, i: int, frame: Frame, options: PostprocessOptions) -> Rows | None:
+    """The objects of image `i` that stay, which parts have no say in; None with `multi_label`, where they compete.
+
+    No row = nothing will be kept, so that `output` need not have parts.
+    """
+    return None if options.multi_label is not None else _objects(ImageQueries(output, i, frame), options)
 
 
 def ground(
@@ -155,14 +172,16 @@ def ground_part(
 
 
 def _one_name_each(
-    output: ModelOutput, i: int, vocabulary: Vocabulary, frame: Frame, options: PostprocessOptions
+    output: ModelOutput,
+    i: int,
+    vocabulary: Vocabulary,
+    frame: Frame,
+    options: PostprocessOptions,
+    objects: Rows | None,
 ) -> Prediction:
     """Image `i`: the best name of each object query, and the parts of the objects that are kept."""
     queries = ImageQueries(output, i, frame)
-    candidates = _best_name(queries.objects, part=False)
-    if options.max_queries is not None:
-        candidates = candidates.take(slice(options.max_queries))
-    rows = _objects(candidates, queries, options)
+    rows = _objects(queries, options) if objects is None else objects
     parent = torch.full_like(rows.query, -1)
     if queries.parts is not None and len(rows.query):
         parts, owner = _parts(queries, rows, vocabulary.allowed.to(rows.query.device), options)
@@ -172,8 +191,11 @@ def _one_name_each(
     return queries.prediction(rows, names=vocabulary, parent=parent, masks=masks)
 
 
-def _objects(candidates: Rows, queries: ImageQueries, options: PostprocessOptions) -> Rows:
+def _objects(queries: ImageQueries, options: PostprocessOptions) -> Rows:
     """The best `max_objects` rows of which none lies on a better one."""
+    candidates = _best_name(queries.objects, part=False)
+    if options.max_queries is not None:
+        candidates = candidates.take(slice(options.max_queries))
     looked_at = options.max_objects
     while True:
         rows = _final_scores(candidates, queries, options.score_threshold, masks=options.masks, limit=looked_at)

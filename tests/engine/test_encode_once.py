@@ -114,7 +114,7 @@ def test_one_image_many_expressions(reader: Predictor, passes: list[int]) -> Non
     same(many[10], separate[1], atol=1e-4, rtol=1e-4)
     with pytest.raises(ValueError, match="at least one word"):
         reader.ground(encoded, ["the dog", "?"])
-    with pytest.raises(ValueError, match="either a vocabulary or expressions"):
+    with pytest.raises(ValueError, match="either a vocabulary, vocabularies= or expressions="):
         reader.decode(encoded)
 
 
