@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import cache
+from typing import Any, TypeVar
+from weakref import WeakSet
 
+Reading = TypeVar("Reading", bound=Generator[Any, None, None])
 STATUS = 128 + signal.SIGTERM
 
 
@@ -63,6 +67,28 @@ def pass_over_first(worker: int) -> None:
     """
     del worker
     signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+
+
+def closed_at_exit(reading: Reading) -> Reading:
+    """A generator that reads through workers which pass over a SIGTERM. A program that ends while it is open would send
+    them just one, and wait for them for ever."""
+    _close_readers_at_exit()
+    _readers.add(reading)
+    return reading
+
+
+_readers: WeakSet[Generator[Any, None, None]] = WeakSet()
+
+
+@cache
+def _close_readers_at_exit() -> None:
+    """Registered after the handlers of multiprocessing and of torch's loader, and so run before them."""
+    atexit.register(_close_readers)
+
+
+def _close_readers() -> None:
+    for reading in list(_readers):
+        reading.close()
 
 
 def _on_sigterm(number: int, frame: Any) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import generalized_box_iou
 
+from partglee.criterion.lazy_costs import solve_lazily
 from partglee.criterion.losses import to_xyxy
 from partglee.criterion.stack import PredictionStack, TargetBatch, full_precision
 from partglee.ops.points import random_points, sample_masks, sample_points
@@ -56,6 +57,55 @@ class PendingMatches:
         layers, query, target = np.concatenate(pairs, axis=1)
         columns = torch.from_numpy(np.stack((layers, image, query, target))).to(self._device)
         return Matches(columns[0], columns[1], columns[2], columns[3], counts)
+
+
+class MaskTerms(NamedTuple):
+    """What the masks of one image add to the cost of a pair."""
+
+    features: Tensor  # (E, P) at the points
+    wanted: Tensor  # (N, P) of the targets in [0, 1]
+    with_mask: Tensor | None
+    mask_weight: float
+    dice_weight: float
+
+    def of(self, embeds: Tensor) -> Tensor:
+        """(n, E) -> (n, N)."""
+        most = _MASK_ELEMENTS_CPU if embeds.device.type == "cpu" else _MASK_ELEMENTS
+        rows = max(1, most // self.features.shape[1])
+        costs = [mask_point_cost(some @ self.features, self.wanted) for some in torch.split(embeds, rows)]
+        bce, dice = (torch.cat(term) for term in zip(*costs, strict=True))
+        cost = self.mask_weight * bce + self.dice_weight * dice
+        return cost if self.with_mask is None else cost.masked_fill(~self.with_mask, 0.0)
+
+
+class _Masked(NamedTuple):
+    """The cost of one image with masks."""
+
+    cost: Tensor  # (A, Q, N) of classes and boxes
+    embeds: Tensor  # (A, Q, E)
+    terms: MaskTerms
+    allowed: Tensor | None  # (Q, N) bool
+
+    def whole(self) -> Tensor:
+        """(A, Q, N)."""
+        return _final(self.cost + self.terms.of(self.embeds.flatten(0, 1)).view_as(self.cost), self.allowed)
+
+    def solve(self) -> npt.NDArray[np.int64]:
+        """(3, M) prediction set, query, target."""
+        bounds = _final(self.cost, self.allowed)
+        if min(self.terms.mask_weight, self.terms.dice_weight) < 0 or not self.terms.features.isfinite().all():
+            return _solve(self.whole().flatten(), self.cost.shape, None)
+        return solve_lazily(bounds, self._exact, assign, at_once=~self.embeds.isfinite().all(-1))
+
+    def _exact(self, sets: Tensor, queries: Tensor) -> Tensor:
+        cost = self.cost[sets, queries] + self.terms.of(self.embeds[sets, queries])
+        return _final(cost, None if self.allowed is None else self.allowed[queries])
+
+
+def _final(cost: Tensor, allowed: Tensor | None) -> Tensor:
+    """Costs that are no numbers become 0, as released; forbidden pairs infinite."""
+    cost = cost.nan_to_num(0.0, 0.0, 0.0)
+    return cost if allowed is None else cost.masked_fill(~allowed, float("inf"))
 
 
 class Matcher:
@@ -105,22 +155,27 @@ class Matcher:
             mask_features: (B, E, h, w); None = match without masks.
             allowed: for each image (Q, N) bool, pairs that may be matched; None = all.
         """
-        costs = []
+        device = predictions.logits.device
+        costs: dict[int, Tensor] = {}
+        solved: dict[int, Future[npt.NDArray[np.int64]]] = {}
         bounds = [0, *itertools.accumulate(targets.sizes)]
         for i in range(len(targets.sizes)):
             rows = slice(bounds[i], bounds[i + 1])
             cost = self.cost(predictions, i, targets.labels[rows], targets.boxes[rows])
-            masks = targets.masks[i]
+            masks, masked = targets.masks[i], None
             if mask_features is not None and predictions.mask_embed is not None and masks is not None and len(masks):
-                features = full_precision(mask_features[i])
-                own = self.mask_cost(predictions.mask_embed[:, i], features, masks, targets.boxes[rows])
-                with_mask = targets.with_mask[i]
-                cost += own if with_mask is None else own.masked_fill(~with_mask, 0.0)
-            cost = cost.nan_to_num(0.0, 0.0, 0.0)  # as released
-            if allowed is not None:
-                cost = cost.masked_fill(~allowed[i], float("inf"))
-            costs.append(cost)
-        return PendingMatches(_solve_in_threads(costs), predictions.logits.device)
+                features, embeds = full_precision(mask_features[i]), predictions.mask_embed[:, i]
+                terms = self.mask_terms(features, masks, targets.boxes[rows], targets.with_mask[i])
+                masked = _Masked(cost, embeds, terms, None if allowed is None else allowed[i])
+            if masked is None:
+                costs[i] = _final(cost, None if allowed is None else allowed[i])
+            elif device.type == "cpu":
+                solved[i] = Future()
+                solved[i].set_result(masked.solve())
+            else:
+                costs[i] = masked.whole()
+        solved.update(zip(costs, _solve_in_threads(list(costs.values())), strict=True))
+        return PendingMatches([solved[i] for i in range(len(targets.sizes))], device)
 
     def cost(self, predictions: PredictionStack, image: int, labels: Tensor, boxes: Tensor) -> Tensor:
         """Class and box terms of one image: (N,) labels and (N, 4) boxes -> (A, Q, N)."""
@@ -137,23 +192,24 @@ class Matcher:
             - self.giou_weight * giou
         )
 
-    def mask_cost(
-        self, mask_embed: Tensor, mask_features: Tensor, masks: Tensor, boxes: Tensor | None = None
-    ) -> Tensor:
-        """Mask terms of one image: (A, Q, E), (E, h, w), (N, H, W) bool and (N, 4) -> (A, Q, N).
+    def mask_terms(
+        self, mask_features: Tensor, masks: Tensor, boxes: Tensor | None = None, with_mask: Tensor | None = None
+    ) -> MaskTerms:
+        """The masks' part of one image's cost.
 
         The features are sampled before they meet the embeddings: that is the same, since both are linear, and saves the
         masks of all queries.
+
+        Args:
+            mask_features: (E, h, w).
+            masks: (N, H, W) bool.
+            boxes: (N, 4), for points near them.
+            with_mask: (N,) bool, whose masks count; None = those of all.
         """
         points = self._points(mask_features, boxes)
         features = sample_points(mask_features[None], points[None])[0]
         wanted = sample_masks(masks, points, dtype=features.dtype)
-        queries = mask_embed.flatten(0, 1)
-        most = _MASK_ELEMENTS_CPU if queries.device.type == "cpu" else _MASK_ELEMENTS
-        rows = max(1, most // self.num_points)
-        costs = [mask_point_cost(q @ features, wanted) for q in torch.split(queries, rows)]
-        bce, dice = (torch.cat(term) for term in zip(*costs, strict=True))
-        return (self.mask_weight * bce + self.dice_weight * dice).view(*mask_embed.shape[:2], len(masks))
+        return MaskTerms(features, wanted, with_mask, self.mask_weight, self.dice_weight)
 
     def _points(self, like: Tensor, boxes: Tensor | None) -> Tensor:
         """(P, 2) that all masks of an image share."""
@@ -205,6 +261,8 @@ def assign(cost: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.int64], npt.N
 
 def _solve_in_threads(costs: Sequence[Tensor]) -> list[Future[npt.NDArray[np.int64]]]:
     """For each image's (A, Q, N) costs a future of (3, M): prediction set, query, target."""
+    if not costs:
+        return []
     flat = torch.cat([cost.reshape(-1) for cost in costs])
     ready: torch.cuda.Event | None = None
     if flat.is_cuda:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from torch import Generator
 from torch.utils.data import DataLoader, Dataset
 
-from partglee.basics.signals import pass_over_first
+from partglee.basics.signals import closed_at_exit, pass_over_first
 from partglee.data.images import read_image
 from partglee.data.records import ImageRecord, Records
 from partglee.data.samplers import Draw
@@ -130,7 +130,7 @@ class _Caught(Dataset[Any]):
             return error
 
 
-def _raised(loader: Iterable[Any]) -> Iterator[Any]:
+def _raised(loader: Iterable[Any]) -> Generator[Any, None, None]:
     for value in loader:
         if isinstance(value, Exception):
             raise value
@@ -152,17 +152,16 @@ class TrainingLoader(Iterable[Any]):
         self.num_workers = num_workers
 
     def __iter__(self) -> Iterator[Any]:
-        yield from _raised(
-            DataLoader(
-                _Caught(self.maker),
-                batch_size=None,
-                sampler=self.draws,
-                num_workers=self.num_workers,
-                collate_fn=_as_is,
-                generator=Generator().manual_seed(self.maker.seed),  # the global one stays as it is
-                worker_init_fn=pass_over_first,
-            )
+        loader = DataLoader(
+            _Caught(self.maker),
+            batch_size=None,
+            sampler=self.draws,
+            num_workers=self.num_workers,
+            collate_fn=_as_is,
+            generator=torch.Generator().manual_seed(self.maker.seed),  # the global one stays as it is
+            worker_init_fn=pass_over_first,
         )
+        return closed_at_exit(_raised(loader))
 
 
 def _listed(unreadable: dict[str, str]) -> str:
@@ -223,6 +222,11 @@ class TestLoader(Iterable[tuple[ImageRecord, NDArray[np.uint8]]]):
         Args:
             prepare: small, and to be pickled. An image of which it raises a ValueError or OSError cannot be read.
         """
+        return closed_at_exit(self._prepared(prepare))
+
+    def _prepared(
+        self, prepare: Callable[[NDArray[np.uint8]], Prepared]
+    ) -> Generator[tuple[ImageRecord, Prepared], None, None]:
         images = _Caught(_TestImages(self.records, prepare))
         loader = DataLoader(
             images, batch_size=None, sampler=self.rows, num_workers=self.num_workers, collate_fn=_as_is,

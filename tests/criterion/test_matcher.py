@@ -68,7 +68,7 @@ def test_mask_cost_equals_masks_made_first() -> None:
     masks = torch.rand(3, 32, 24) < 0.5
     matcher = Matcher(num_points=300)
     torch.manual_seed(3)
-    cost = matcher.mask_cost(embeds, features, masks)
+    cost = matcher.mask_terms(features, masks).of(embeds.flatten(0, 1)).view(2, 4, 3)
     torch.manual_seed(3)
     grid = torch.rand(300, 2) * 2 - 1
     full = torch.einsum("aqe,ehw->aqhw", embeds, features)
@@ -192,10 +192,10 @@ def test_points_near_the_targets_tell_tiny_masks_apart() -> None:
     boxes = torch.tensor([[202.0, 102, 4, 4], [206, 102, 4, 4]]) / 256
     features = torch.full((2, 64, 64), -8.0)
     features[0, 25, 50] = features[1, 25, 51] = 8.0
-    embeds = torch.eye(2)[None]
+    embeds = torch.eye(2)
     torch.manual_seed(0)
-    blind = Matcher(num_points=64).mask_cost(embeds, features, masks, boxes)[0]
-    seeing = Matcher(num_points=64, near=0.5).mask_cost(embeds, features, masks, boxes)[0]
+    blind = Matcher(num_points=64).mask_terms(features, masks, boxes).of(embeds)
+    seeing = Matcher(num_points=64, near=0.5).mask_terms(features, masks, boxes).of(embeds)
     assert (blind - blind[0, 0]).abs().max() < 0.1  # none of 64 points lies in either
     assert (seeing.diag() < seeing.flip(0).diag() - 5).all()
 
@@ -216,11 +216,11 @@ def test_mask_point_cost_of_sure_logits() -> None:
 
 
 def test_mask_cost_does_not_depend_on_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    embed, features, masks = torch.randn(3, 5, 4), torch.randn(4, 6, 6), torch.rand(2, 12, 12) > 0.5
+    embed, features, masks = torch.randn(15, 4), torch.randn(4, 6, 6), torch.rand(2, 12, 12) > 0.5
     costs = []
     for most in (1, 40, 10**9):
         monkeypatch.setattr("partglee.criterion.matcher._MASK_ELEMENTS_CPU", most)
         torch.manual_seed(1)
-        costs.append(Matcher(num_points=20).mask_cost(embed, features, masks))
+        costs.append(Matcher(num_points=20).mask_terms(features, masks).of(embed))
     for cost in costs[1:]:
         torch.testing.assert_close(cost, costs[0], rtol=1e-6, atol=1e-6)
