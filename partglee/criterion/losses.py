@@ -13,9 +13,6 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import box_convert, generalized_box_iou_loss, sigmoid_focal_loss
 
-from partglee.ops.masks import mask_logits
-from partglee.ops.points import sample_masks, sample_points, uncertain_points
-
 RESTRICTION_NORMS = ("released", "paper", "mean")
 INSIDE = 0.5  # share of a query's box that must lie in a labelled region for the region to say something about it
 
@@ -147,44 +144,6 @@ def dice_loss(logits: Tensor, targets: Tensor) -> Tensor:
     scores = logits.sigmoid()
     overlap = (scores * targets).sum(-1)
     return 1 - (2 * overlap + 1) / (scores.sum(-1) + targets.sum(-1) + 1)
-
-
-def sampled_mask_logits(
-    embeds: Sequence[Tensor],
-    features: Sequence[Tensor],
-    masks: Sequence[Tensor],
-    rows: Sequence[Tensor],
-    *,
-    num_points: int,
-    oversample: float,
-    importance: float,
-    boxes: Tensor | None = None,
-    near: float = 0.0,
-) -> tuple[Tensor, Tensor]:
-    """Logits of matched masks and their targets at random points, more of them where the prediction is undecided
-    (PointRend, arXiv 1912.08193).
-
-    Only the masks of matched queries are ever computed.
-
-    Args:
-        embeds: for each image (M_b, E), the mask embeddings of its matched queries.
-        features: for each image (E, h, w).
-        masks: for each image (N_b, H, W) bool.
-        rows: for each image (M_b,) long, the mask that each matched query should predict.
-        boxes: (M, 4) of these masks; `near` of the points are drawn in and around them.
-
-    Returns:
-        Two times (M, P), the images one after the other.
-    """
-    logits = torch.cat([mask_logits(e, f) for e, f in zip(embeds, features, strict=True)])
-    points = uncertain_points(
-        logits, num_points=num_points, oversample=oversample, importance=importance, boxes=boxes, near=near
-    )
-    at_points = sample_points(logits.unsqueeze(1), points).squeeze(1)
-    with torch.no_grad():
-        pieces = zip(masks, torch.split(points, [len(r) for r in rows]), rows, strict=True)
-        wanted = [sample_masks(m, p, rows=r, dtype=logits.dtype) for m, p, r in pieces]
-    return at_points, torch.cat(wanted)
 
 
 # ---------------------------------------------------------------- between levels, and text

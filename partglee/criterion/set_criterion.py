@@ -12,16 +12,14 @@ import torch
 from torch import Tensor
 
 from partglee.criterion.losses import (
-    dice_loss,
     focal_loss,
     giou_loss,
     l1_loss,
     labelled_queries,
-    mask_bce_loss,
-    sampled_mask_logits,
     supervised_pairs,
 )
 from partglee.criterion.matcher import Matches
+from partglee.criterion.point_losses import MatchedMasks, PointSampling, sampled_mask_losses
 from partglee.criterion.stack import PredictionStack, TargetBatch, full_precision, sum_per_layer
 from partglee.structures import LevelSupervision
 
@@ -49,10 +47,7 @@ class SetCriterion:
     ) -> None:
         self.focal_alpha = focal_alpha
         self.focal_gamma = focal_gamma
-        self.num_points = num_points
-        self.oversample = oversample
-        self.importance = importance
-        self.near = near
+        self.sampling = PointSampling(num_points=num_points, oversample=oversample, importance=importance, near=near)
 
     def losses(
         self,
@@ -144,7 +139,7 @@ class SetCriterion:
         self, mask_embed: Tensor, targets: TargetBatch, matches: Matches, mask_features: Tensor
     ) -> dict[str, Tensor]:
         """Images without masks have no part in it, nor have instances that have a box alone."""
-        embeds, features, masks, rows, layers, boxes = [], [], [], [], [], []
+        images, layers = [], []
         bounds = [0, *itertools.accumulate(matches.counts)]
         for i, target in enumerate(targets.masks):
             if target is None or len(target) == 0:
@@ -154,27 +149,20 @@ class SetCriterion:
             if (with_mask := targets.with_mask[i]) is not None:
                 kept = with_mask[row]
                 layer, query, row = layer[kept], query[kept], row[kept]
-            embeds.append(mask_embed[layer, i, query])
-            features.append(full_precision(mask_features[i]))
-            masks.append(target)
-            rows.append(row)
+            matched = MatchedMasks(
+                embeds=mask_embed[layer, i, query],
+                features=full_precision(mask_features[i]),
+                masks=target,
+                rows=row,
+                boxes=targets.boxes[targets.offsets[i] + row],
+            )
+            images.append(matched)
             layers.append(layer)
-            boxes.append(targets.boxes[targets.offsets[i] + row])
-        if not masks:
+        if not images:
             return {}
-        logits, wanted = sampled_mask_logits(
-            embeds,
-            features,
-            masks,
-            rows,
-            num_points=self.num_points,
-            oversample=self.oversample,
-            importance=self.importance,
-            boxes=torch.cat(boxes),
-            near=self.near,
-        )
+        bce, dice = sampled_mask_losses(images, self.sampling)
         layer, num_layers = torch.cat(layers), len(mask_embed)
         return {
-            MASK: sum_per_layer(mask_bce_loss(logits, wanted), layer, num_layers),
-            DICE: sum_per_layer(dice_loss(logits, wanted), layer, num_layers),
+            MASK: sum_per_layer(bce, layer, num_layers),
+            DICE: sum_per_layer(dice, layer, num_layers),
         }

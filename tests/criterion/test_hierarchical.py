@@ -314,4 +314,4 @@ def test_defaults_are_the_released_numbers() -> None:
     assert criterion.weights == LossWeights()
     assert (criterion.part_matching, criterion.restriction_norm) == ("global", "released")
     assert vars(criterion.matcher) == vars(Matcher())
-    assert criterion.level.num_points == 12544
+    assert criterion.level.sampling.num_points == 12544

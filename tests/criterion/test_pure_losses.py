@@ -19,7 +19,6 @@ from partglee.criterion.losses import (
     mask_bce_loss,
     restriction_loss,
     restriction_normaliser,
-    sampled_mask_logits,
     supervised_pairs,
 )
 
@@ -135,36 +134,6 @@ def test_mask_losses_equal_loops() -> None:
         assert float(dice_loss(logits, targets)[row]) == pytest.approx(1 - (2 * inter + 1) / (area + wanted + 1))
     assert gradcheck(lambda x: mask_bce_loss(x, targets), (logits.requires_grad_(),))
     assert gradcheck(lambda x: dice_loss(x, targets), (logits,))
-
-
-def test_sampled_mask_logits_agree_with_constant_masks() -> None:
-    """On constant features and full or empty masks every point away from the edge has one value."""
-    embeds = [torch.randn(3, 4, dtype=F64), torch.randn(1, 4, dtype=F64)]
-    features = [
-        torch.randn(4, 1, 1, dtype=F64).expand(4, 200, 200),
-        torch.randn(4, 1, 1, dtype=F64).expand(4, 200, 200),
-    ]
-    masks = [torch.stack((torch.zeros(400, 400), torch.ones(400, 400))).bool(), torch.ones(1, 400, 400).bool()]
-    rows = [torch.tensor([1, 0, 1]), torch.tensor([0])]
-    logits, wanted = sampled_mask_logits(embeds, features, masks, rows, num_points=64, oversample=1.0, importance=0.0)
-    flat = torch.cat([e @ f[:, 0, 0] for e, f in zip(embeds, features, strict=True)])
-    torch.testing.assert_close(logits.median(1).values, flat)
-    torch.testing.assert_close(wanted.median(1).values, torch.tensor([1.0, 0.0, 1.0, 1.0], dtype=F64))
-
-
-def test_gradient_of_sampled_mask_logits_reaches_both_factors() -> None:
-    embeds = torch.randn(2, 3, dtype=F64, requires_grad=True)
-    features = torch.randn(3, 4, 4, dtype=F64, requires_grad=True)
-    masks = torch.rand(2, 8, 8) < 0.5
-
-    def loss(e: Tensor, f: Tensor) -> Tensor:
-        torch.manual_seed(1)
-        logits, wanted = sampled_mask_logits(
-            [e], [f], [masks], [torch.tensor([1, 0])], num_points=6, oversample=1.0, importance=0.0
-        )
-        return mask_bce_loss(logits, wanted)
-
-    assert gradcheck(loss, (embeds, features))
 
 
 def test_restriction_equals_loops() -> None:
