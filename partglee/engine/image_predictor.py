@@ -130,7 +130,8 @@ class ImagePredictor:
 
         What it holds does not depend on text: the backbone's maps and, where category names are not fused into the
         pixels (`MODEL.EARLY_FUSION.CATEGORIES` is off), the pixel decoder's output, shared by all vocabularies.
-        Expressions, and names where they are fused, run the pixel decoder anew: for them the backbone alone is shared.
+        Expressions, and names where they are fused, run the encoder anew: for them the backbone and its maps at the
+        decoder's width are shared.
         """
         return image if isinstance(image, EncodedImage) else self.encode_batch([self.read(image)])
 

@@ -15,6 +15,7 @@ from partglee.engine.batches import rows_of_a_canvas
 from partglee.engine.precision import autocast
 from partglee.modeling import PartGLEE
 from partglee.modeling.frame import Frame
+from partglee.modeling.pixel_decoder import ProjectedMaps
 from partglee.modeling.postprocess import PostprocessOptions, kept_objects, postprocess_image
 from partglee.modeling.shared_decoding import SharedDecoding
 from partglee.structures import ImageBatch, ModelOutput, PixelFeatures, Prediction, TextEmbeddings, Vocabulary
@@ -29,6 +30,7 @@ class EncodedBatch:
 
     batch: ImageBatch
     maps: list[Tensor]  # the backbone's, (B, C_i, H/2^i, W/2^i), i = 2..5
+    projected: ProjectedMaps | None = None  # the same at the pixel decoder's width, where texts are fused into them
     pixels: PixelFeatures | None = None  # without text
     shared: SharedDecoding | None = None  # of one image; what its vocabularies had in common so far
 
@@ -101,11 +103,15 @@ def _fuses(model: PartGLEE, text: TextEmbeddings) -> bool:
 
 def _pixels(model: PartGLEE, encoded: EncodedBatch, text: TextEmbeddings) -> PixelFeatures:
     """The pixel decoder's output; of one row that serves all expressions where none is fused into it."""
+    decoder = model.pixel_decoder
+    if encoded.pixels is not None and not _fuses(model, text):
+        return encoded.pixels
+    if encoded.projected is None:
+        encoded.projected = decoder.read(encoded.maps)
     if _fuses(model, text):
-        fused: PixelFeatures = model.pixel_decoder(encoded.maps, text.tokens, text.token_mask)
-        return fused
-    if encoded.pixels is None:
-        encoded.pixels = model.pixel_decoder(encoded.maps)
+        return decoder.decode(encoded.projected, text.tokens, text.token_mask)
+    encoded.pixels = decoder.decode(encoded.projected)
+    encoded.projected = None  # most models need it for this one time
     return encoded.pixels
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +36,14 @@ class EncoderLayer(nn.Module):
         reference = centres.expand(memory.shape[0], -1, -1, -1)
         memory = self.attn_norm(memory + self.attn(memory + position, reference, memory, level_sizes))
         return self.ffn_norm(memory + self.ffn(memory))
+
+
+class ProjectedMaps(NamedTuple):
+    """The backbone's maps at the decoder's width, before text and encoder."""
+
+    memory: Tensor  # (B, S, E), levels fine to coarse
+    level_sizes: LevelSizes
+    lateral: Tensor  # (B, E, H/4, W/4), for the FPN step
 
 
 class PixelDecoder(nn.Module):
@@ -101,14 +110,23 @@ class PixelDecoder(nn.Module):
 
         The maps of one image may meet the tokens (R, T, E) of several texts: then the output has R rows.
         """
+        return self.decode(self.read(features), tokens, token_mask)
+
+    def read(self, features: Sequence[Tensor]) -> ProjectedMaps:
+        """What comes before any text, of backbone maps as of `forward`."""
         maps = self.project(features)
-        level_sizes = tuple((m.shape[-2], m.shape[-1]) for m in maps)
         memory = torch.cat([m.flatten(2).transpose(1, 2) for m in maps], dim=1)
+        return ProjectedMaps(memory, tuple((m.shape[-2], m.shape[-1]) for m in maps), self.lateral(features[0]))
+
+    def decode(
+        self, maps: ProjectedMaps, tokens: Tensor | None = None, token_mask: Tensor | None = None
+    ) -> PixelFeatures:
+        """`forward` from what `read` gave, which the texts of an image share."""
+        memory, level_sizes, lateral = maps
         if self.fusion is not None and tokens is not None:
-            memory = memory.expand(max(len(memory), len(tokens)), -1, -1)
             memory, _ = self.fusion(memory, tokens, token_mask)
         levels = self.encode(memory, level_sizes)
-        mask_features = self.upsample(levels[0], level_sizes[0], features[0])
+        mask_features = self.upsample(levels[0], level_sizes[0], lateral)
         # The decoders read coarse to fine: released weights index levels that way (docs/design.md, released quirks).
         return PixelFeatures(torch.cat(levels[::-1], dim=1), level_sizes[::-1], mask_features)
 
@@ -132,9 +150,8 @@ class PixelDecoder(nn.Module):
                 memory = layer(memory, position, centres, level_sizes)
         return list(memory.split([h * w for h, w in level_sizes], dim=1))
 
-    def upsample(self, finest: Tensor, size: tuple[int, int], finer: Tensor) -> Tensor:
-        """The finest encoded level joined with the backbone's map of stride 4 -> mask features (B, E, H/4, W/4)."""
-        lateral = self.lateral(finer)
+    def upsample(self, finest: Tensor, size: tuple[int, int], lateral: Tensor) -> Tensor:
+        """The finest encoded level joined with the projected map of stride 4 -> mask features (B, E, H/4, W/4)."""
         top = finest.transpose(1, 2).unflatten(2, size)
         top = F.interpolate(top, size=lateral.shape[-2:], mode="bilinear", align_corners=False)
         return self.mask_features(self.output(lateral + top))

@@ -195,3 +195,48 @@ def test_qformer_equals_torchs_decoder_layer() -> None:
         x = layer.ffn_norm(x + layer.ffn.linear2(layer.ffn.linear1(x).relu()))
     expected = qformer.norm(x).reshape(1, 12, 8)
     torch.testing.assert_close(qformer(objects, torch.arange(4)[None]).content, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3), (3, 1), (3, 3)])
+@pytest.mark.parametrize("attend_to_padding", [True, False])
+@pytest.mark.parametrize("residual_from_norm", [True, False])
+def test_fusion_without_wide_states(
+    shape: tuple[int, int], attend_to_padding: bool, residual_from_norm: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without gradients a wide block multiplies its projections out; one image or one text serves all rows."""
+    torch.manual_seed(0)
+    block = EarlyFusion(
+        embed_dim=8, inner_dim=96, num_heads=3, attend_to_padding=attend_to_padding,
+        residual_from_norm=residual_from_norm,
+    ).eval()  # fmt: skip
+    for p in block.parameters():
+        nn.init.normal_(p, std=0.3)
+    memory, tokens = torch.randn(shape[0], 1100, 8), torch.randn(shape[1], 4, 8)
+    mask = torch.tensor([[True, True, False, False], [True] * 4, [True, False, True, False]])[: shape[1]]
+    rows = max(shape)
+    copies = memory.expand(rows, -1, -1), tokens.expand(rows, -1, -1), mask.expand(rows, -1)
+    slow = slow_fusion(block, copies[0], copies[1], None if attend_to_padding else copies[2])
+    used: list[int] = []
+    whole = EarlyFusion._update_in_pieces
+    monkeypatch.setattr(EarlyFusion, "_update_in_pieces", lambda *a: (used.append(1), whole(*a))[1])
+    with torch.no_grad():
+        quick, text = block(memory, tokens, mask)
+        assert used == [1] and torch.equal(text, copies[1])
+        half = block(*copies)[0]
+    with_gradients = block(memory, tokens, mask)[0]
+    assert len(used) == 2
+    for found in (quick, half, with_gradients):
+        torch.testing.assert_close(found, torch.stack([image for image, _ in slow]), atol=1e-4, rtol=1e-4)
+    narrow, words = fusion(), torch.randn(1, 20, 8)  # narrow heads and many words: states are less work
+    with torch.no_grad():
+        assert narrow(memory, words)[0].shape == (shape[0], 1100, 8) and len(used) == 2
+
+
+def test_fusion_in_half_precision() -> None:
+    block = EarlyFusion(embed_dim=8, inner_dim=96, num_heads=3).eval()
+    memory, tokens = torch.randn(1, 40, 8), torch.randn(2, 4, 8)
+    with torch.no_grad():
+        expected = block(memory, tokens)[0]
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = block(memory, tokens)[0]
+    torch.testing.assert_close(found.float(), expected, atol=3e-2, rtol=3e-2)
