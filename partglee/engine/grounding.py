@@ -13,8 +13,6 @@ from partglee.structures import Grounding, ModelOutput, TextEmbeddings, Vocabula
 from partglee.text import TextEncoder
 from partglee.text.phrases import PartPhrase, PhraseParser, part_columns
 
-_EXPRESSIONS_PER_PASS = 8  # each has a memory of its own where early fusion joins it with the image
-
 
 class Question(NamedTuple):
     """One expression: its place in the list that was asked, and the part that it means, if it means one."""
@@ -64,11 +62,14 @@ def sentences(expressions: str | Sequence[str]) -> list[str]:
     return list(expressions)
 
 
-def questions(expressions: Sequence[str], names: Vocabulary | None, parser: PhraseParser) -> Iterator[Questions]:
+def questions(
+    expressions: Sequence[str], names: Vocabulary | None, parser: PhraseParser, *, at_once: int
+) -> Iterator[Questions]:
     """Every expression once, a few at a time.
 
     Args:
         names: whose parts expressions may mean; None = none does.
+        at_once: how many.
     """
     phrases = [None if names is None else _parsed(text, names, parser) for text in expressions]
     asked = [Question(place, *pair) for place, pair in enumerate(zip(expressions, phrases, strict=True))]
@@ -76,8 +77,8 @@ def questions(expressions: Sequence[str], names: Vocabulary | None, parser: Phra
         ([one for one in asked if one.phrase is None], None),
         ([one for one in asked if one.phrase is not None], names),
     ):
-        for first in range(0, len(kind), _EXPRESSIONS_PER_PASS):
-            yield Questions(tuple(kind[first : first + _EXPRESSIONS_PER_PASS]), vocabulary)
+        for first in range(0, len(kind), at_once):
+            yield Questions(tuple(kind[first : first + at_once]), vocabulary)
 
 
 def _parsed(text: str, names: Vocabulary, parser: PhraseParser) -> PartPhrase | None:

@@ -20,6 +20,9 @@ from partglee.modeling.postprocess import PostprocessOptions, kept_objects, post
 from partglee.modeling.shared_decoding import SharedDecoding
 from partglee.structures import ImageBatch, ModelOutput, PixelFeatures, Prediction, TextEmbeddings, Vocabulary
 
+_EXPRESSIONS = 8  # at once; each has a memory of its own where early fusion joins it with the image
+_NUMBERS_CPU = 1_000_000  # of such memories, 4 MB, which a processor keeps in its caches from one layer to the next
+
 
 @dataclass(kw_only=True, eq=False)
 class EncodedBatch:
@@ -95,6 +98,15 @@ def decode_images(
         output: ModelOutput = model.decode(_pixels(model, encoded, text), text)
     rows = len(output.objects.queries)  # several expressions may share the features of one image
     return output._replace(mask_features=output.mask_features.expand(rows, -1, -1, -1))
+
+
+def expressions_at_once(model: PartGLEE, encoded: EncodedBatch) -> int:
+    """How many expressions of an image go through the model together."""
+    if model.device.type != "cpu" or model.pixel_decoder.fusion is None:
+        return _EXPRESSIONS
+    height, width = encoded.batch.canvas
+    numbers = height * width * model.text_encoder.embed_dim // 48  # of all levels: 1/64 + 1/256 + ...
+    return max(1, min(_EXPRESSIONS, _NUMBERS_CPU // numbers))
 
 
 def _fuses(model: PartGLEE, text: TextEmbeddings) -> bool:

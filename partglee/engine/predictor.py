@@ -15,7 +15,7 @@ from partglee.engine.batches import canvas_batches, check_batch_size, in_order, 
 from partglee.engine.grounding import questions, sentences
 from partglee.engine.image_input import InputImage, frames
 from partglee.engine.image_predictor import ImagePredictor
-from partglee.engine.inference import decode_images, detect, detect_vocabularies
+from partglee.engine.inference import decode_images, detect, detect_vocabularies, expressions_at_once
 from partglee.engine.prediction_calls import (
     EncodedImage,
     GroundOptions,
@@ -279,7 +279,8 @@ class Predictor(ImagePredictor):
         names = None if parts is None else Vocabulary.parse(parts)
         frame, shown = frames(encoded.images, encoded.batch)[0], encoded.images[0]
         answers: dict[int, Grounding] = {}
-        for some in questions(asked, names, parser):
+        at_once = expressions_at_once(self.model, encoded)
+        for some in questions(asked, names, parser, at_once=at_once):
             with torch.no_grad(), self.input.autocast(self.model.device):
                 text = some.embed(self.model.text_encoder)
             output = self._output(encoded, text)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from partglee.engine import Predictor
+from partglee.engine.inference import EncodedBatch, expressions_at_once
 from partglee.modeling import PartGLEE
 from partglee.modeling.multi_label import MultiLabel
 from partglee.modeling.shared_decoding import SharedDecoding
@@ -150,3 +151,14 @@ def test_mistakes_in_questions(predictor: Predictor) -> None:
         pixels = model.pixel_decoder(pair.maps)
     with pytest.raises(ValueError, match="expected the features of one image, got 2"):
         SharedDecoding(model=model, pixels=pixels)
+
+
+def test_few_fused_expressions_at_once_on_a_processor(predictor: Predictor) -> None:
+    model, large, small = predictor.model, torch.zeros(3, 640, 640), torch.zeros(3, 64, 64)
+    counts = [expressions_at_once(model, EncodedBatch(batch=model.batch([x]), maps=[])) for x in (large, small)]
+    assert counts == [1, 8]
+    fusion, model.pixel_decoder.fusion = model.pixel_decoder.fusion, None
+    try:  # then all expressions share one memory
+        assert expressions_at_once(model, EncodedBatch(batch=model.batch([large]), maps=[])) == 8
+    finally:
+        model.pixel_decoder.fusion = fusion
