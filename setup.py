@@ -103,6 +103,7 @@ setup(
             "matplotlib",
             "lvis",
             "faster-coco-eval",
+            "hotcoco>=1.3",
             *BERT,
             *EXPORT,
             *ANNOTATE,

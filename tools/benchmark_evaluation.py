@@ -5,7 +5,7 @@ The annotations and predictions are synthetic: ellipses at random places, a shar
 annotation, the rest anywhere and of any class. Each scorer runs in a process of its own, so that its peak
 memory is its own.
 
-    python tools/benchmark_evaluation.py --images 500
+    python tools/benchmark_evaluation.py --images 900 --rounds 3 --scorers partglee hotcoco pycocotools
     python tools/benchmark_evaluation.py --scorers partglee pycocotools-chunked  # 9,443 images, 531 classes, 300 each
 
 pycocotools needs more than 18 GB for the whole of that size. AP is of each category, so `pycocotools-chunked`
@@ -24,6 +24,7 @@ import os
 import platform
 import queue
 import resource
+import statistics
 import tempfile
 import time
 from importlib.metadata import version
@@ -31,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pycocotools import mask as rle
 
 from partglee.basics.arguments import ArgumentParser
@@ -171,9 +173,22 @@ def score_faster(files: list[Files], kind: str, lvis: bool) -> dict[str, float]:
     return dict(zip(("AP", "AP50", "AP75"), map(float, scorer.stats[:3]), strict=True))
 
 
+def score_hotcoco(files: list[Files], kind: str, lvis: bool) -> dict[str, float]:
+    """hotcoco, from the files to the numbers; not a requirement of ours."""
+    from hotcoco import COCO, COCOeval
+
+    truth, found = files[0]
+    gt = COCO(str(truth))
+    scorer = COCOeval(gt, gt.load_res(str(found)), kind, lvis_style=lvis)
+    scorer.evaluate()
+    scorer.accumulate()
+    scorer.summarize()
+    return dict(zip(("AP", "AP50", "AP75"), map(float, scorer.stats[:3]), strict=True))
+
+
 SCORERS = {
-    "partglee": score_ours, "faster-coco-eval": score_faster, "pycocotools": score_pycocotools,
-    "pycocotools-chunked": score_chunked,
+    "partglee": score_ours, "hotcoco": score_hotcoco, "faster-coco-eval": score_faster,
+    "pycocotools": score_pycocotools, "pycocotools-chunked": score_chunked,
 }  # fmt: skip
 
 
@@ -213,11 +228,14 @@ def main() -> None:
     parser.add_argument("--truths", type=int, default=14, help="annotations for each image (PACO-LVIS test: 14)")
     parser.add_argument("--kind", choices=("segm", "bbox"), default="segm")
     parser.add_argument("--scorers", nargs="+", choices=tuple(SCORERS), default=["partglee", "pycocotools"])
+    parser.add_argument("--rounds", type=int, default=1, help="of all scorers in turn; medians and spread of several")
     parser.add_argument("--lvis", action="store_true", help="LVIS rules (not pycocotools)")
     parser.add_argument("--chunks", type=int, default=12, help="of the categories, for pycocotools-chunked")
     args = parser.parse_args()
     if not 1 <= args.chunks <= args.classes:
         parser.error(f"--chunks must lie between 1 and the number of classes, {args.classes}")
+    if args.rounds < 1:
+        parser.error("--rounds must be at least 1")
     print(f"{args.images} images, {args.classes} classes, {args.detections} predictions and {args.truths} annotations each, "  # noqa: E501
           f"{args.kind}{', LVIS rules' if args.lvis else ''}; {platform.machine()}, {os.cpu_count()} cores, "
           f"Python {platform.python_version()}, numpy {np.__version__}, pycocotools {version('pycocotools')}", flush=True)  # fmt: skip  # noqa: E501
@@ -229,21 +247,39 @@ def main() -> None:
         files = make(args, Path(folder))
         size = files[0][1].stat().st_size / 2**30
         print(f"files written in {time.perf_counter() - start:.0f} s ({size:.2f} GiB of predictions)", flush=True)
-        times: dict[str, tuple[float, float]] = {}
-        for name in args.scorers:
-            measured = measure(name, (files, args.kind, args.lvis))
-            if measured is None:
-                continue
-            times[name] = measured[:2]
-            numbers = ", ".join(f"{key} {value:.6f}" for key, value in measured[3].items())
-            print(
-                f"{name:<20} {measured[0]:8.1f} s  {measured[1]:8.1f} s CPU  {measured[2]:6.2f} GiB peak  {numbers}",
-                flush=True,
-            )
+        times: dict[str, list[tuple[float, float, float]]] = {}
+        for _ in range(args.rounds):
+            for name in args.scorers:  # in turns: a slow minute of the machine hits all
+                measured = measure(name, (files, args.kind, args.lvis))
+                if measured is None:
+                    continue
+                times.setdefault(name, []).append(measured[:3])
+                numbers = ", ".join(f"{key} {value:.6f}" for key, value in measured[3].items())
+                print(_line(name, *map(str, map(_short, measured[:3]))) + f"  {numbers}", flush=True)
+        if args.rounds > 1:
+            print(f"medians of {args.rounds} rounds (least to most)")
+            for name, rounds in times.items():
+                print(_line(name, *(_spread(list(values)) for values in zip(*rounds, strict=True))))
         for name in times:
             if name != "partglee" and "partglee" in times:
-                wall, cpu = (theirs / ours for theirs, ours in zip(times[name], times["partglee"], strict=True))
+                wall, cpu, _ = _medians(times[name]) / _medians(times["partglee"])
                 print(f"partglee is {wall:.2f} times as fast as {name} ({cpu:.2f} times in processor seconds)")
+
+
+def _line(name: str, wall: str, cpu: str, peak: str) -> str:
+    return f"{name:<20} {wall:>8} s  {cpu:>8} s CPU  {peak:>6} GiB peak"
+
+
+def _short(value: float) -> float:
+    return round(value, 2 if value < 10 else 1)
+
+
+def _spread(values: list[float]) -> str:
+    return f"{_short(statistics.median(values))} ({_short(min(values))} to {_short(max(values))})"
+
+
+def _medians(rounds: list[tuple[float, float, float]]) -> NDArray[np.float64]:
+    return np.median(np.array(rounds), axis=0)
 
 
 if __name__ == "__main__":

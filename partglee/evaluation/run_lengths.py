@@ -43,15 +43,18 @@ class RunLengths:
 
     @classmethod
     def joined(cls, parts: Sequence[RunLengths]) -> RunLengths:
-        """All masks of several, in their order; a text that they share is not copied."""
+        """All masks of several, in their order. The longest of their texts is not copied: it is continued."""
         if not parts:
             return cls.of([])
-        length = np.concatenate([part.length for part in parts])
-        if all(part.text is parts[0].text for part in parts):
-            return cls(parts[0].text, np.concatenate([part.start for part in parts]), length)
-        offsets = np.cumsum([0, *(len(part.text) for part in parts)])
-        starts = [part.start + offset for part, offset in zip(parts, offsets, strict=False)]
-        return cls(bytearray().join(part.text for part in parts), np.concatenate(starts), length)
+        texts = list({id(part.text): part.text for part in parts}.values())
+        whole = max(texts, key=len)
+        offsets = {id(whole): 0}
+        for text in texts:
+            if text is not whole:
+                offsets[id(text)] = len(whole)
+                whole += text
+        starts = [part.start + offsets[id(part.text)] for part in parts]
+        return cls(whole, np.concatenate(starts), np.concatenate([part.length for part in parts]))
 
     def __len__(self) -> int:
         return len(self.length)
