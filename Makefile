@@ -66,7 +66,7 @@ demo: $(READY)  ## parse real photos and say where the pictures are
 	$(PY) tools/demo.py
 
 bench: $(PROJECTS_READY)  ## the op, the model, ten questions about one image, models of transformers, as ratios: at most ten minutes on two cores
-	$(PY) tools/benchmark_ops.py --workloads enc4-b1 dec300-b1 --rounds 3 --tries 2 --no-memory
+	OMP_NUM_THREADS=1 $(PY) tools/benchmark_ops.py --workloads enc4-b1 dec300-b1 --rounds 3 --threads 1 --clock cpu --no-memory
 	$(PY) tools/benchmark_model.py --size 480x640 --rounds 2 --output $(or $(TMPDIR),/tmp)/benchmark_model.json
 	OMP_NUM_THREADS=1 $(PY) tools/benchmark_questions.py partglee partglee-tiny --threads 1 --repeat 5
 	OMP_NUM_THREADS=1 $(PY) tools/benchmark_msda.py --models deformable_detr rt_detr --size 384x512 --rounds 2
