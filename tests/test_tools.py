@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import benchmark_ops
+import benchmark_ops_cuda
 import benchmark_photo
 import benchmark_questions
 import benchmark_train
@@ -28,6 +33,34 @@ from partglee.data.catalog import register_custom
 from partglee.data.expression_rules import ExpressionRules
 from partglee.structures import Prediction, Vocabulary
 from partglee.testing import TOY_VOCABULARY, register_toy, register_toy_referring
+
+
+def test_the_operator_of_a_gpu_is_compared_with_float64() -> None:
+    given = benchmark_ops.make_inputs(benchmark_ops.WORKLOADS["tiny"], 0)
+    sizes, starts = benchmark_ops_cuda.levels(given)
+    assert sizes.tolist() == [[32, 32], [16, 16], [8, 8]] and starts.tolist() == [0, 1024, 1280]
+    assert benchmark_ops_cuda.error(benchmark_ops_cuda.yardstick, given, torch.float32) < 1e-5
+    assert 1e-4 < benchmark_ops_cuda.error(benchmark_ops_cuda.yardstick, given, torch.bfloat16) < 0.1
+    off = benchmark_ops_cuda.error(
+        lambda value, some: 2 * benchmark_ops_cuda.yardstick(value, some), given, torch.float32
+    )
+    assert off == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_gpu_measurements_say_that_there_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["benchmark_ops_cuda.py"])
+    with pytest.raises(SystemExit, match="2"):
+        benchmark_ops_cuda.main()
+    assert "no GPU was found" in capsys.readouterr().err
+    script = Path(benchmark_ops_cuda.__file__).with_name("benchmark_gpu.sh")
+    environment = {**os.environ, "PYTHON": sys.executable}
+    done = subprocess.run(
+        ["bash", script, tmp_path], capture_output=True, text=True, timeout=120, check=False, env=environment
+    )
+    assert done.returncode == 2 and "no GPU" in done.stderr and not any(tmp_path.iterdir())
 
 
 def test_the_parts_of_a_training_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,19 +70,19 @@ class StageClock:
         return times
 
 
-def one_image(
-    model: PartGLEE, clock: StageClock, vocabulary: Vocabulary, image: torch.Tensor, context: Any
+def one_batch(
+    model: PartGLEE, clock: StageClock, vocabulary: Vocabulary, images: list[torch.Tensor], context: Any
 ) -> dict[str, float]:
-    """Stages of one image, the vocabulary cached as a predictor would have it."""
+    """Stages of some images together, the vocabulary cached as a predictor would have it."""
     with torch.inference_mode(), context:
-        batch = model.batch([image])
+        batch = model.batch(images)
         start = clock.now()
         text = model.embed(vocabulary)
         clock.times["text"] = clock.now() - start
         output = model(batch, text)
         start = clock.now()
         options = PostprocessOptions(score_threshold=0.0, max_objects=20, max_parts_per_object=5)
-        postprocess(output, vocabulary, batch, [tuple(image.shape[1:])], options)
+        postprocess(output, vocabulary, batch, [tuple(image.shape[1:]) for image in images], options)
         clock.times["masks + post"] = clock.now() - start
     return clock.read()
 
@@ -120,6 +120,7 @@ def main() -> None:
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", default="joint_r50")
     parser.add_argument("--size", default="800x1333", help="height x width of the image")
+    parser.add_argument("--batch", type=int, default=1, help="images that go through the network together")
     parser.add_argument("--names", type=int, default=80, help="names in the vocabulary, three parts for each object")
     parser.add_argument("--vocabulary", help="a real one instead: a built-in name, a file, or text")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -133,7 +134,8 @@ def main() -> None:
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     height, width = (int(v) for v in arguments.size.split("x"))
-    image = torch.randint(0, 256, (3, height, width), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    generator = torch.Generator().manual_seed(0)
+    images = list(torch.randint(0, 256, (arguments.batch, 3, height, width), generator=generator, dtype=torch.uint8))
     model, vocabulary = make_model(arguments, device)
     clock = StageClock(model, device)
     with torch.inference_mode():
@@ -154,7 +156,7 @@ def main() -> None:
                 stage.forward = fast if compiled else plain
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(device)
-            sample = one_image(model, clock, vocabulary, image, candidate(ops, precision, device))
+            sample = one_batch(model, clock, vocabulary, images, candidate(ops, precision, device))
             if round_:
                 samples[key].append(sample)
             if device.type == "cuda":
@@ -173,7 +175,8 @@ def report(
     """Table on the screen, everything in the file."""
     title = {k: f"{k[0]} {k[1]}{' compiled' if k[2] else ''}" for k in names}
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-    print(f"{arguments.config}, {arguments.size}, {arguments.vocabulary or arguments.names}, {device}: {hardware}")
+    names_of = arguments.vocabulary or arguments.names
+    print(f"{arguments.config}, {arguments.batch} of {arguments.size}, {names_of}, {device}: {hardware}")
     print(f"torch {torch.__version__}, Python {platform.python_version()}, {torch.get_num_threads()} threads, "
           f"commit {commit_here()}, load {os.getloadavg()[0]:.1f}; ops: {status()}")  # fmt: skip
     median = {k: {s: statistics.median(r.get(s, 0.0) for r in samples[k]) for s in STAGES} for k in names}
