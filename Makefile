@@ -69,7 +69,7 @@ bench: $(PROJECTS_READY)  ## the op, the model, ten questions about one image, m
 	OMP_NUM_THREADS=1 $(PY) tools/benchmark_ops.py --workloads enc4-b1 dec300-b1 --rounds 3 --threads 1 --clock cpu --no-memory
 	$(PY) tools/benchmark_model.py --size 480x640 --rounds 2 --output $(or $(TMPDIR),/tmp)/benchmark_model.json
 	OMP_NUM_THREADS=1 $(PY) tools/benchmark_questions.py partglee partglee-tiny --threads 1 --repeat 5
-	OMP_NUM_THREADS=1 $(PY) tools/benchmark_msda.py --models deformable_detr rt_detr --size 384x512 --rounds 2
+	OMP_NUM_THREADS=1 $(PY) tools/benchmark_msda.py --models deformable_detr --size 384x512 --rounds 2
 
 wheel: $(READY)  ## a wheel with the CPU operators in dist/, for any Linux x86-64 that its tag names
 	bash tools/build_wheel.sh $(PY) .venv-wheel dist
