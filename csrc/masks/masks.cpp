@@ -45,9 +45,26 @@ Axis axis(const Tensor& first, const Tensor& weight, int64_t from, bool columns,
   return {from, to, taps, at, static_cast<const float*>(weight.const_data_ptr())};
 }
 
+// None at all, or one for each mask.
+const int64_t* checked_windows(const Tensor& windows, const Plan& plan) {
+  STD_TORCH_CHECK(windows.scalar_type() == ScalarType::Long && windows.dim() == 2 && windows.size(1) == 4 &&
+                      windows.is_contiguous() && (windows.size(0) == 0 || windows.size(0) == plan.count),
+                  "enlarge_masks: windows must be contiguous int64 (N, 4) with N = ", plan.count, " or 0");
+  if (windows.size(0) == 0) return nullptr;
+  const int64_t* at = static_cast<const int64_t*>(windows.const_data_ptr());
+  for (int64_t i = 0; i < plan.count; ++i) {
+    const int64_t* w = at + 4 * i;
+    STD_TORCH_CHECK(0 <= w[0] && w[0] <= w[1] && w[1] <= plan.rows.to && 0 <= w[2] && w[2] <= w[3] &&
+                        w[3] <= plan.columns.to,
+                    "enlarge_masks: window ", i, " must be top, bottom, left, right inside ", plan.rows.to, " x ",
+                    plan.columns.to, ", got ", w[0], ", ", w[1], ", ", w[2], ", ", w[3]);
+  }
+  return at;
+}
+
 std::tuple<Tensor, Tensor> enlarge_masks(const Tensor& logits, const Tensor& row_first, const Tensor& row_weight,
-                                         const Tensor& column_first, const Tensor& column_weight, bool inside,
-                                         bool sums) {
+                                         const Tensor& column_first, const Tensor& column_weight,
+                                         const Tensor& windows, bool inside, bool sums) {
   STD_TORCH_CHECK(logits.dim() == 3 && logits.scalar_type() == ScalarType::Float && logits.is_contiguous(),
                   "enlarge_masks: logits must be contiguous float32 (N, h, w)");
   Plan plan{};
@@ -55,6 +72,7 @@ std::tuple<Tensor, Tensor> enlarge_masks(const Tensor& logits, const Tensor& row
   plan.rows = axis(row_first, row_weight, logits.size(1), false, "rows");
   plan.columns = axis(column_first, column_weight, logits.size(2), true, "columns");
   plan.logits = static_cast<const float*>(logits.const_data_ptr());
+  plan.windows = checked_windows(windows, plan);
   const Tensor masks = torch::stable::new_empty(
       logits, {inside ? plan.count : 0, plan.rows.to, plan.columns.to}, ScalarType::Bool);
   const Tensor totals = torch::stable::new_empty(logits, {2, sums ? plan.count : 0}, ScalarType::Double);
@@ -80,7 +98,7 @@ std::tuple<Tensor, Tensor> enlarge_masks(const Tensor& logits, const Tensor& row
 STABLE_TORCH_LIBRARY_FRAGMENT(PARTGLEE_NAMESPACE, m) {
   m.def(
       "enlarge_masks(Tensor logits, Tensor row_first, Tensor row_weight, Tensor column_first, Tensor column_weight, "
-      "bool inside, bool sums) -> (Tensor, Tensor)");
+      "Tensor windows, bool inside, bool sums) -> (Tensor, Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(PARTGLEE_NAMESPACE, CPU, m) {

@@ -19,6 +19,7 @@ struct Plan {
   int64_t count;  // of masks
   Axis rows, columns;
   const float* logits;  // (count, rows.from, columns.from)
+  const int64_t* windows;  // (count, 4) top, bottom, left, right: a mask ends there. Or null
   bool* inside;         // (count, rows.to, columns.to), or null
   double* area;         // (count,) pixels above zero, or null
   double* sum;          // (count,) of their probabilities, or null where area is

@@ -83,13 +83,12 @@ inline void finish_block(const float* const* rows, const float* weight, int64_t 
 }
 
 template <bool kSums>
-inline void finish_row(const float* const* rows, const float* weight, int64_t taps, int64_t width, bool* inside,
-                       Sums* sums) {
-  int64_t start = 0;
-  for (; start + kBlock <= width; start += kBlock) {
+inline void finish_row(const float* const* rows, const float* weight, int64_t taps, int64_t start, int64_t end,
+                       bool* inside, Sums* sums) {
+  for (; start + kBlock <= end; start += kBlock) {
     finish_block<kSums, true>(rows, weight, taps, start, kBlock, inside, sums);
   }
-  if (start < width) finish_block<kSums, false>(rows, weight, taps, start, width - start, inside, sums);
+  if (start < end) finish_block<kSums, false>(rows, weight, taps, start, end - start, inside, sums);
 }
 
 constexpr int64_t kRowsPerFlush = 16;
@@ -106,8 +105,14 @@ void run(const Plan& plan, int64_t begin, int64_t end, void* memory) {
   for (int64_t mask = begin; mask < end; ++mask) {
     const float* logits = plan.logits + mask * plan.rows.from * plan.columns.from;
     sums.clear();
+    int64_t top = 0, bottom = plan.rows.to, left = 0, right = width;
+    if (plan.windows) {
+      const int64_t* window = plan.windows + 4 * mask;
+      top = window[0], bottom = window[1], left = window[2], right = window[3];
+      if (plan.inside) __builtin_memset(plan.inside + mask * plan.rows.to * width, 0, plan.rows.to * width);
+    }
     int64_t next = 0;  // input row that comes into the ring next
-    for (int64_t y = 0; y < plan.rows.to; ++y) {
+    for (int64_t y = top; y < bottom; ++y) {
       const int64_t first = plan.rows.first[y];
       if (next < first) next = first;
       for (; next < first + taps; ++next) {
@@ -117,10 +122,10 @@ void run(const Plan& plan, int64_t begin, int64_t end, void* memory) {
       bool* inside = plan.inside ? plan.inside + (mask * plan.rows.to + y) * width : nullptr;
       const float* weight = plan.rows.weight + y * taps;
       if (plan.area) {
-        finish_row<true>(rows, weight, taps, width, inside, &sums);
+        finish_row<true>(rows, weight, taps, left, right, inside, &sums);
         if (y % kRowsPerFlush == kRowsPerFlush - 1) sums.flush();
       } else {
-        finish_row<false>(rows, weight, taps, width, inside, &sums);
+        finish_row<false>(rows, weight, taps, left, right, inside, &sums);
       }
     }
     sums.flush();

@@ -126,6 +126,7 @@ def get_cfg() -> CN:
     # A vocabulary: expressions that mean one of its parts are answered by part queries; "" = all by objects
     cfg.TEST.EXPRESSION_PARTS = ""
     cfg.TEST.PART_OVERLAP = 1.0  # of equally named parts whose boxes overlap more, the best stays; 1 = all (released)
+    cfg.TEST.MASK_BOX = 0.0  # masks end at so many times their box, 1.2 say; 0 = they lie anywhere (released)
     return cfg
 
 

@@ -100,6 +100,7 @@ def partglee_answerer(cfg: CN, model: PartGLEE) -> PartGLEEAnswers:
         part_queries=cfg.TEST.PART_QUERIES,
         detections=cfg.TEST.DETECTIONS,
         part_overlap=cfg.TEST.PART_OVERLAP if cfg.TEST.PART_OVERLAP < 1 else None,
+        mask_box=cfg.TEST.MASK_BOX or None,
     )
     return PartGLEEAnswers(
         predictor=predictor,

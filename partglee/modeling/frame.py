@@ -14,7 +14,7 @@ from torch import Tensor
 from torchvision.ops import box_convert
 
 from partglee.ops.dispatch import native_masks
-from partglee.ops.masks import ImageMasks, image_masks, mask_confidence, mask_logits, masks_to_image
+from partglee.ops.masks import ImageMasks, compared, image_masks, mask_logits, masks_to_image
 from partglee.structures import Level, ModelOutput, Prediction, Vocabulary
 
 # Mask logits upsampled at once. A processor keeps 6 MB of them in its caches while they are read a few times, and does
@@ -53,26 +53,56 @@ class Frame:
                 yield slice(rows.start + start, rows.start + start + len(logits)), logits
 
     def image_masks(
-        self, embed: Tensor, features: Tensor, *, inside: bool = False, confidence: bool = False
+        self,
+        embed: Tensor,
+        features: Tensor,
+        *,
+        inside: bool = False,
+        confidence: bool = False,
+        windows: Tensor | None = None,
     ) -> Iterator[tuple[slice, ImageMasks]]:
-        """(N, E), (E, h, w) -> masks and confidences, as asked for, of a few rows at a time."""
+        """(N, E), (E, h, w) -> masks and confidences, as asked for, of a few rows at a time.
+
+        Args:
+            windows: (N, 4) of `windows`, which masks end at.
+        """
+        wanted = {"inside": inside, "confidence": confidence}
         if native_masks(embed):
             for rows, small in _small_logits(embed, features, _ROWS_PER_PRODUCT):
                 yield rows, image_masks(
                     small, canvas=self.canvas, padded_from=self.resized, image_size=self.original,
-                    inside=inside, confidence=confidence,
+                    windows=None if windows is None else windows[rows], **wanted,
                 )  # fmt: skip
             return
         for rows, logits in self.mask_logits(embed, features):
-            yield rows, ImageMasks(logits > 0 if inside else None, mask_confidence(logits) if confidence else None)
+            yield rows, compared(logits, windows=None if windows is None else windows[rows], **wanted)
 
-    def masks(self, embed: Tensor, features: Tensor) -> Tensor:
+    def windows(self, boxes: Tensor, size: float) -> Tensor:
+        """(N, 4) xyxy boxes in pixels of the image -> (N, 4) long top, bottom, left, right: `size` times the box around
+        its centre, and a pixel more on each side, as far as that is in the image."""
+        height, width = self.original
+        centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, size * (boxes[:, 2:] - boxes[:, :2]) / 2 + 1
+        limit = boxes.new_tensor([width, height])
+        (left, top), (right, bottom) = (
+            side.round().clamp(min=0).minimum(limit).long().unbind(1) for side in (centre - half, centre + half)
+        )
+        return torch.stack((top, bottom, left, right), 1)
+
+    def masks(self, embed: Tensor, features: Tensor, windows: Tensor | None = None) -> Tensor:
         """(N, E), (E, h, w) -> (N, H, W) bool masks on the CPU."""
         masks = torch.zeros(len(embed), *self.original, dtype=torch.bool)
-        for rows, found in self.image_masks(embed, features, inside=True):
+        for rows, found in self.image_masks(embed, features, inside=True, windows=windows):
             assert found.inside is not None
             masks[rows] = found.inside.cpu()
         return masks
+
+
+def check_mask_box(size: float | None) -> None:
+    """Raise ValueError for what is no size of a box that masks end at."""
+    if size is not None and not (isinstance(size, (int, float)) and size > 0):
+        raise ValueError(
+            f"mask_box must be above 0, such as 1.2 times the box, got {size!r}; None = masks lie anywhere"
+        )
 
 
 def _small_logits(embed: Tensor, features: Tensor, count: int) -> Iterator[tuple[slice, Tensor]]:
@@ -105,9 +135,11 @@ class ImageQueries:
 
     Args:
         i: row of the image in the batch.
+        mask_box: masks end at so many times their box; None = masks lie anywhere.
     """
 
-    def __init__(self, output: ModelOutput, i: int, frame: Frame) -> None:
+    def __init__(self, output: ModelOutput, i: int, frame: Frame, *, mask_box: float | None = None) -> None:
+        self.mask_box = mask_box
         levels = [output.objects] if output.parts is None else [output.objects, output.parts]
         layers = [level.layers[-1] for level in levels]
         self.frame = frame
@@ -127,17 +159,32 @@ class ImageQueries:
         """(N, 4) xyxy in pixels of the original image."""
         return self.frame.boxes(self._boxes[self.index(rows)])
 
+    def windows(self, index: Tensor) -> Tensor | None:
+        """(N, 4) where masks of rows of `index` may lie, in pixels of the image; None = anywhere."""
+        return (
+            None if self.mask_box is None else self.frame.windows(self.frame.boxes(self._boxes[index]), self.mask_box)
+        )
+
+    def image_masks(
+        self, index: Tensor, *, inside: bool = False, confidence: bool = False
+    ) -> Iterator[tuple[slice, ImageMasks]]:
+        """As `Frame.image_masks`, of rows of `index`; nothing where masks were not predicted."""
+        if self.embed is None:
+            return iter(())
+        return self.frame.image_masks(
+            self.embed[index], self.features, inside=inside, confidence=confidence, windows=self.windows(index)
+        )
+
     def confidences(self, rows: Rows) -> Iterator[tuple[slice, Tensor]]:
         """Mean probability inside the mask, of a few rows at a time; nothing where masks were not predicted."""
-        if self.embed is None:
-            return
-        for done, found in self.frame.image_masks(self.embed[self.index(rows)], self.features, confidence=True):
+        for done, found in self.image_masks(self.index(rows), confidence=True):
             assert found.confidence is not None
             yield done, found.confidence
 
     def masks(self, rows: Rows) -> Tensor | None:
         """(N, H, W) bool on the CPU; None where masks were not predicted."""
-        return None if self.embed is None else self.frame.masks(self.embed[self.index(rows)], self.features)
+        index = self.index(rows)
+        return None if self.embed is None else self.frame.masks(self.embed[index], self.features, self.windows(index))
 
     def prediction(
         self,

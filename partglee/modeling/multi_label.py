@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from partglee.modeling.frame import Frame, ImageQueries, Rows
+from partglee.modeling.frame import Frame, ImageQueries, Rows, check_mask_box
 from partglee.structures import ModelOutput, Prediction, Vocabulary
 
 
@@ -27,6 +27,7 @@ class MultiLabel:
     part_queries: int = 200
     detections: int = 300
     part_overlap: float | None = None  # of equally named parts whose boxes overlap more, the best stays; None: all
+    mask_box: float | None = None  # masks end at so many times their box; None: anywhere (released)
 
     def __post_init__(self) -> None:
         for name in ("object_queries", "part_queries", "detections"):
@@ -36,6 +37,7 @@ class MultiLabel:
         overlap = self.part_overlap
         if overlap is not None and not (isinstance(overlap, (int, float)) and 0 <= overlap <= 1):
             raise ValueError(f"part_overlap must lie in [0, 1], got {overlap!r}; None = off")
+        check_mask_box(self.mask_box)
 
 
 def best_pairs(
@@ -46,7 +48,7 @@ def best_pairs(
     A part's parent is the row of the object query that it was parsed from: with a name that has this part, where such a
     row is kept, else the best row of that query; -1 where none is kept.
     """
-    queries = ImageQueries(output, i, frame)
+    queries = ImageQueries(output, i, frame, mask_box=options.mask_box)
     pairs, mask = _top(queries, options), None
     if masks and queries.embed is not None:
         mask, confidence = _masks(queries, pairs)
@@ -95,8 +97,7 @@ def _masks(queries: ImageQueries, pairs: Rows) -> tuple[Tensor, Tensor]:
     unique, back = queries.index(pairs).unique(return_inverse=True)
     masks = torch.zeros(len(unique), *queries.frame.original, dtype=torch.bool)
     confidence = queries.embed.new_zeros(len(unique), dtype=torch.float32)
-    drawn = queries.frame.image_masks(queries.embed[unique], queries.features, inside=True, confidence=True)
-    for done, found in drawn:
+    for done, found in queries.image_masks(unique, inside=True, confidence=True):
         assert found.inside is not None and found.confidence is not None
         masks[done] = found.inside.cpu()
         confidence[done] = found.confidence

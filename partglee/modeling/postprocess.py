@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from partglee.modeling.frame import Frame, ImageQueries, Rows
+from partglee.modeling.frame import Frame, ImageQueries, Rows, check_mask_box
 from partglee.modeling.multi_label import MultiLabel, best_pairs
 from partglee.modeling.overlap import best_of_overlapping
-from partglee.ops.masks import mask_logits
+from partglee.ops.masks import compared, mask_logits
 from partglee.structures import Grounding, ImageBatch, ModelOutput, Prediction, Vocabulary
 
 
@@ -41,6 +41,7 @@ class PostprocessOptions:
     part_overlap: float | None = 0.7
     # Of equally named parts of one object of which one lies in the other by a larger share, the best stays; None: all
     part_inside: float | None = 0.9
+    mask_box: float | None = None  # masks end at so many times their box; None: they lie anywhere (released)
     masks: bool = True  # False: boxes alone, scored without mask confidence
     max_queries: int | None = None  # consider only the object queries of highest probability; grounding takes 1
     # Released evaluation: every name of every query is a candidate; then nothing above counts but `masks`
@@ -53,6 +54,7 @@ class PostprocessOptions:
                 raise TypeError(f"{name} must be a number, got {type(value).__name__} {value!r}")
             if value is not None and not 0 <= value <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {value}")
+        check_mask_box(self.mask_box)
         for name in ("max_objects", "max_parts_per_object", "max_queries"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, int):
@@ -106,7 +108,11 @@ def kept_objects(output: ModelOutput, i: int, frame: Frame, options: Postprocess
 
     No row = nothing will be kept, so that `output` need not have parts.
     """
-    return None if options.multi_label is not None else _objects(ImageQueries(output, i, frame), options)
+    return (
+        None
+        if options.multi_label is not None
+        else _objects(ImageQueries(output, i, frame, mask_box=options.mask_box), options)
+    )
 
 
 def ground(
@@ -180,7 +186,7 @@ def _one_name_each(
     objects: Rows | None,
 ) -> Prediction:
     """Image `i`: the best name of each object query, and the parts of the objects that are kept."""
-    queries = ImageQueries(output, i, frame)
+    queries = ImageQueries(output, i, frame, mask_box=options.mask_box)
     rows = _objects(queries, options) if objects is None else objects
     parent = torch.full_like(rows.query, -1)
     if queries.parts is not None and len(rows.query):
@@ -211,10 +217,18 @@ def _small_masks(queries: ImageQueries, rows: Rows, places: Tensor, *, wanted: b
     """(n, h * w) masks of some of the rows on the stride-4 map; None without masks."""
     if not wanted or queries.embed is None:
         return None
-    logits = mask_logits(queries.embed[queries.index(rows.take(places))], queries.features)
+    index = queries.index(rows.take(places))
+    logits = mask_logits(queries.embed[index], queries.features)
     (canvas_h, canvas_w), (h, w) = queries.frame.canvas, queries.frame.resized
     height, width = -(-logits.shape[1] * h // canvas_h), -(-logits.shape[2] * w // canvas_w)  # without the padding
-    return logits[:, :height, :width].flatten(1) > 0
+    logits, windows = logits[:, :height, :width], queries.windows(index)
+    if windows is not None:
+        image_h, image_w = queries.frame.original
+        scale = windows.new_tensor([height / image_h] * 2 + [width / image_w] * 2, dtype=torch.float32)
+        windows = (windows * scale).round().long()
+    inside = compared(logits, inside=True, windows=windows).inside
+    assert inside is not None
+    return inside.flatten(1)
 
 
 def _parts(queries: ImageQueries, objects: Rows, allowed: Tensor, options: PostprocessOptions) -> tuple[Rows, Tensor]:

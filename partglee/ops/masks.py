@@ -61,6 +61,7 @@ def image_masks(
     image_size: tuple[int, int],
     inside: bool = False,
     confidence: bool = False,
+    windows: Tensor | None = None,
 ) -> ImageMasks:
     """(N, h, w) mask logits -> what `masks_to_image` says of them, without its (N, H, W) logits where the compiled
     operator is there: each row of pixels is made, compared and summed up in the first-level cache.
@@ -68,6 +69,8 @@ def image_masks(
     Args:
         canvas, padded_from, image_size: as of `masks_to_image`.
         inside, confidence: what is wanted.
+        windows: (N, 4) long top, bottom, left, right in pixels of the image, 0 <= top <= bottom <= H: nothing of a mask
+            lies outside of its window. None = masks lie anywhere.
     """
     if dispatch.native_masks(logits):
         rows, columns = (
@@ -75,11 +78,23 @@ def image_masks(
         )
         found, sums = native.OPERATORS.enlarge_masks(
             logits.float().contiguous(), rows.first, rows.weight, columns.first, columns.weight.t().contiguous(),
-            inside, confidence,
+            logits.new_zeros(0, 4, dtype=torch.int64) if windows is None else windows.contiguous(), inside, confidence,
         )  # fmt: skip
         mean = (sums[1] / (sums[0] + 1e-6)).to(logits.dtype) if confidence else None
         return ImageMasks(found if inside else None, mean)
     full = masks_to_image(logits, canvas=canvas, padded_from=padded_from, image_size=image_size)
+    return compared(full, inside=inside, confidence=confidence, windows=windows)
+
+
+def compared(
+    full: Tensor, *, inside: bool = False, confidence: bool = False, windows: Tensor | None = None
+) -> ImageMasks:
+    """`image_masks` of (N, H, W) logits in the image's size, which are overwritten."""
+    if windows is not None:
+        y, x = (torch.arange(size, device=full.device) for size in full.shape[1:])
+        top, bottom, left, right = windows.unsqueeze(-1).unbind(1)
+        seen = ((y >= top) & (y < bottom)).unsqueeze(2) & ((x >= left) & (x < right)).unsqueeze(1)
+        full = full.masked_fill_(~seen, -1.0)
     return ImageMasks(full > 0 if inside else None, mask_confidence(full) if confidence else None)
 
 

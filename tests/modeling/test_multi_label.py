@@ -158,3 +158,55 @@ def test_overlapping_parts_of_one_name(masks: bool) -> None:
 def test_bad_limits(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
         MultiLabel(**bad)
+
+
+@pytest.mark.parametrize("multi_label", [True, False])
+@pytest.mark.parametrize("mask_box", [0.5, 1.0, 1.3])
+def test_masks_end_at_their_box(mask_box: float, multi_label: bool) -> None:
+    output = make_output(4)
+    kept = {"score_threshold": 0.0, "object_overlap": None, "part_overlap": None, "part_inside": None}
+    found = []
+    for size in (None, mask_box):
+        options = {"multi_label": MultiLabel(mask_box=size)} if multi_label else {**kept, "mask_box": size}
+        found.append(postprocess(output, VOCABULARY, IMAGES, [SIZE], PostprocessOptions(**options))[0])  # type: ignore[arg-type]
+    anywhere, ended = found
+    assert ended.masks is not None and anywhere.masks is not None and len(ended) == len(anywhere)
+    boxes = {
+        (float(box.sum()), int(label)): row
+        for row, (box, label) in enumerate(zip(anywhere.boxes, anywhere.labels, strict=True))
+    }
+    smaller = 0
+    for row, (x0, y0, x1, y1) in enumerate(ended.boxes.tolist()):
+        full = anywhere.masks[boxes[float(ended.boxes[row].sum()), int(ended.labels[row])]]
+        reach_x, reach_y = mask_box * (x1 - x0) / 2 + 1, mask_box * (y1 - y0) / 2 + 1
+        seen = torch.zeros(SIZE, dtype=torch.bool)
+        left, right = round((x0 + x1) / 2 - reach_x), round((x0 + x1) / 2 + reach_x)
+        top, bottom = round((y0 + y1) / 2 - reach_y), round((y0 + y1) / 2 + reach_y)
+        seen[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = True
+        assert torch.equal(ended.masks[row], full & seen)
+        smaller += int(ended.masks[row].sum() < full.sum())
+    assert smaller > 5
+
+
+@pytest.mark.parametrize("bad", [0, -1.0, "wide"])
+def test_a_box_that_masks_cannot_end_at(bad: Any) -> None:
+    for kind in (MultiLabel, PostprocessOptions):
+        with pytest.raises(ValueError, match="mask_box must be above 0"):
+            kind(mask_box=bad)
+
+
+def test_twins_are_looked_for_inside_their_boxes() -> None:
+    """Two objects of one name whose masks run together are one, unless masks end at the boxes."""
+    output = make_output(5, queries=2, part_queries=1)
+    layer = output.objects.layers[-1]
+    layer.logits[:] = torch.tensor([5.0, -9.0, -9.0])
+    layer.boxes[0] = torch.tensor([[0.2, 0.5, 0.2, 0.8], [0.55, 0.5, 0.2, 0.8]])
+    assert layer.mask_embed is not None
+    layer.mask_embed[:] = 1.0
+    output.mask_features[:] = 1.0
+    options = {"score_threshold": 0.3, "object_overlap": 0.7}
+    names = [
+        postprocess(output, VOCABULARY, IMAGES, [SIZE], PostprocessOptions(mask_box=size, **options))[0].names  # type: ignore[arg-type]
+        for size in (None, 1.2)
+    ]
+    assert [one.count("dog") for one in names] == [1, 2]

@@ -14,6 +14,7 @@ from partglee.ops.dispatch import native_masks
 from partglee.ops.masks import ImageMasks, image_masks, mask_confidence, masks_to_image
 
 Size = tuple[int, int]
+NONE = torch.zeros(0, 4, dtype=torch.int64)
 compiled = pytest.mark.skipif(not native_masks(torch.zeros(1, 2, 2)), reason="no compiled operator")
 # (h, w) of the map, canvas, resized image on it, original image
 SIZES: list[tuple[Size, Size, Size, Size]] = [
@@ -98,6 +99,34 @@ def test_the_operator_against_pytorch(
     assert found.confidence[:3].tolist() == pytest.approx([0.0, 1.0, 0.0], abs=2e-6)
 
 
+@pytest.mark.parametrize("mode", ["auto", "reference"])
+def test_nothing_of_a_mask_lies_outside_of_its_window(mode: str) -> None:
+    logits = 4 * torch.randn(5, 8, 24) + 2
+    windows = torch.tensor([[0, 33, 0, 97], [3, 20, 10, 90], [5, 5, 0, 97], [0, 33, 64, 65], [30, 33, 0, 2]])
+    options = {"canvas": (32, 96), "padded_from": (32, 96), "image_size": (33, 97)}
+    with use_ops(mode):
+        found = image_masks(logits, **options, inside=True, confidence=True, windows=windows)  # type: ignore[arg-type]
+    full = masks_to_image(logits, **options)  # type: ignore[arg-type]
+    assert found.inside is not None and found.confidence is not None
+    for mask, (top, bottom, left, right) in enumerate(windows.tolist()):
+        wanted = torch.zeros(33, 97, dtype=torch.bool)
+        cut = full[mask, top:bottom, left:right]
+        wanted[top:bottom, left:right] = cut > 0
+        assert torch.equal(found.inside[mask], wanted)
+        mean = float(cut[cut > 0].sigmoid().mean()) if wanted.any() else 0.0
+        assert float(found.confidence[mask]) == pytest.approx(mean, abs=2e-6)
+
+
+@compiled
+@pytest.mark.parametrize("window", [[-1, 4, 0, 4], [0, 5, 0, 4], [3, 2, 0, 4], [0, 4, 0, 5], [0, 4, 2, 1]])
+def test_windows_outside_of_the_image_are_refused(window: list[int]) -> None:
+    taps = torch.arange(4, dtype=torch.int32), torch.ones(4, 1), torch.arange(4, dtype=torch.int32), torch.ones(1, 4)
+    with pytest.raises(RuntimeError, match="window 0 must be top, bottom, left, right inside 4 x 4"):
+        native.OPERATORS.enlarge_masks(torch.zeros(1, 4, 4), *taps, torch.tensor([window]), True, True)
+    with pytest.raises(RuntimeError, match="N = 1 or 0"):
+        native.OPERATORS.enlarge_masks(torch.zeros(1, 4, 4), *taps, torch.zeros(2, 4, dtype=torch.int64), True, True)
+
+
 @compiled
 def test_what_is_not_asked_for_is_not_made() -> None:
     options = {"canvas": (16, 16), "padded_from": (16, 16), "image_size": (20, 20)}
@@ -161,6 +190,6 @@ def test_taps_that_point_outside_are_refused(first: list[int], weight: list[list
     logits, right = torch.zeros(1, 4, 4), (torch.zeros(1, dtype=torch.int32), torch.ones(1, 1))
     columns = torch.tensor(first, dtype=torch.int32), torch.tensor(weight)
     with pytest.raises(RuntimeError, match=told):
-        native.OPERATORS.enlarge_masks(logits, *right, *columns, True, True)
+        native.OPERATORS.enlarge_masks(logits, *right, *columns, NONE, True, True)
     with pytest.raises(RuntimeError, match="contiguous float32"):
-        native.OPERATORS.enlarge_masks(logits.double(), *right, *right, True, True)
+        native.OPERATORS.enlarge_masks(logits.double(), *right, *right, NONE, True, True)
