@@ -46,6 +46,7 @@ class PredictOptions(TypedDict, total=False):
     across_names: bool
     part_overlap: float | None
     part_inside: float | None
+    mask_box: float | None
     masks: bool
     multi_label: MultiLabel | None
     batch_size: int

@@ -84,6 +84,7 @@ class Predictor(ImagePredictor):
         across_names: bool = False,
         part_overlap: float | None = 0.7,
         part_inside: float | None = 0.9,
+        mask_box: float | None = None,
         masks: bool = True,
         multi_label: MultiLabel | None = None,
         batch_size: int = 1,
@@ -109,6 +110,8 @@ class Predictor(ImagePredictor):
                 None = all.
             part_inside: of equally named parts of one object of which one lies in the other by more than this share of
                 its own area, keep the best; None = all.
+            mask_box: masks end at so many times their box, 1.2 say, where those of neighbours run together; None = they
+                lie anywhere, as released.
             masks: False saves their cost.
             multi_label: released evaluation: every name of every query is a candidate, and none of the options above
                 counts but `masks`.
@@ -116,6 +119,7 @@ class Predictor(ImagePredictor):
                 nearest one that the table has, or left out where none is near enough, with a warning, see `words`.
             batch_size: so many images of a list go through the network together where they need the same canvas; an
                 image gives the same alone and in a batch, up to rounding.
+            workers: threads that read and resize the images of coming batches; 0 = none ahead.
 
         Returns:
             One `Prediction`; for a list of images a list; for a generator one that predicts as it is read.
@@ -134,6 +138,7 @@ class Predictor(ImagePredictor):
             across_names=across_names,
             part_overlap=part_overlap,
             part_inside=part_inside,
+            mask_box=mask_box,
             masks=masks,
             multi_label=multi_label,
         )

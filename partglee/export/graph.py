@@ -63,7 +63,7 @@ class DetectionGraph(nn.Module):
         super().__init__()
         options = options or PostprocessOptions()
         plain = PostprocessOptions()
-        for name in ("masks", "max_queries", "multi_label"):
+        for name in ("mask_box", "masks", "max_queries", "multi_label"):
             if getattr(options, name) != getattr(plain, name):
                 raise ValueError(f"an exported graph has no option {name}; leave it as it is")
         if vocabulary is None and model.fuse_categories:

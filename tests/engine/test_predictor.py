@@ -274,3 +274,17 @@ def test_mixed_is_bfloat16_but_for_the_backbone(precision: str, table: Path) -> 
     Predictor(model=model, precision=precision)(np.zeros((64, 64, 3), np.uint8), "dog: head")
     half = {"float32": (), "bfloat16": ("backbone", "decoder"), "mixed": ("decoder",)}[precision]
     assert types == {name: torch.bfloat16 if name in half else torch.float32 for name in ("backbone", "decoder")}
+
+
+def test_masks_that_end_at_their_box(predictor: Predictor) -> None:
+    photo = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    kept = {"score_threshold": 0.0, "object_overlap": None, "part_overlap": None, "part_inside": None}
+    found = predictor(photo, "dog: head, tail", mask_box=1.0, **kept)  # type: ignore[arg-type]
+    anywhere = predictor(photo, "dog: head, tail", **kept)  # type: ignore[arg-type]
+    assert found.masks is not None and anywhere.masks is not None
+    assert len(found) == len(anywhere) > 0 and found.masks.sum() < anywhere.masks.sum()
+    for (x0, y0, x1, y1), mask in zip(found.boxes.tolist(), found.masks, strict=True):
+        y, x = mask.nonzero(as_tuple=True)
+        assert len(y) == 0 or (x.min() >= x0 - 2 and x.max() <= x1 + 2 and y.min() >= y0 - 2 and y.max() <= y1 + 2)
+    with pytest.raises(ValueError, match="mask_box"):
+        predictor(photo, "dog", mask_box=0)

@@ -95,7 +95,12 @@ def test_the_copy_answers_alike_and_the_model_stays_as_it_is(table: Path) -> Non
 
 @pytest.mark.parametrize(
     "options",
-    [PostprocessOptions(masks=False), PostprocessOptions(max_queries=1), PostprocessOptions(multi_label=MultiLabel())],
+    [
+        PostprocessOptions(masks=False),
+        PostprocessOptions(max_queries=1),
+        PostprocessOptions(multi_label=MultiLabel()),
+        PostprocessOptions(mask_box=1.2),
+    ],
 )
 def test_options_without_room(table: Path, options: PostprocessOptions) -> None:
     with pytest.raises(ValueError, match="has no option"):

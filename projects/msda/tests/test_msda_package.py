@@ -21,7 +21,9 @@ from partglee.ops import native as library_native
 
 PROJECT = Path(partglee_msda.__file__).absolute().parents[1]
 ROOT = PROJECT.parents[1]
-SOURCES = sorted([*(PROJECT / "partglee_msda").glob("*.py"), *(ROOT / "partglee" / "ops").glob("*.py")])
+OTHERS = ("masks", "points", "run_lengths")  # of partglee.ops, which setup.py leaves out
+OPS = [file for file in (ROOT / "partglee" / "ops").glob("*.py") if file.stem not in OTHERS]
+SOURCES = sorted([*(PROJECT / "partglee_msda").glob("*.py"), *OPS])
 BOTH = """
 import sys
 import torch
