@@ -66,8 +66,7 @@ def _graph(arguments: argparse.Namespace, kind: str) -> int:
     from partglee.data.images import list_images
     from partglee.export import export_model
     from partglee.export.int8 import check_photos
-    from partglee.modeling.postprocess import PostprocessOptions
-
+    
     if arguments.overrides or arguments.remark or arguments.float32:
         raise ValueError(
             "a graph takes no KEY VALUE, --remark or --float32; export to .safetensors with them, then that file"
@@ -81,7 +80,6 @@ def _graph(arguments: argparse.Namespace, kind: str) -> int:
         check_place(Path(arguments.out))
         check_photos(photos)
     names = None if arguments.names_as_inputs else asked_vocabulary(arguments.vocabulary, arguments.checkpoint)
-    threshold = arguments.score_threshold
     print(f"drawing the graph of {arguments.checkpoint}: a few minutes", flush=True)
 
     def export(out: str | Path) -> Path:
@@ -91,7 +89,7 @@ def _graph(arguments: argparse.Namespace, kind: str) -> int:
             format=kind,
             vocabulary=names,
             size=_size(arguments.size),
-            options=None if threshold is None else PostprocessOptions(score_threshold=threshold),
+            score_threshold=arguments.score_threshold,
             strict=arguments.strict,
         )
 

@@ -144,6 +144,8 @@ def run_defaults() -> CN:
     cfg.DATASETS = CN()
     cfg.DATASETS.TRAIN = []  # names of registered data sets
     cfg.DATASETS.RATIOS = []  # how often each is drawn, relative to the others; [] = all equally
+    cfg.DATASETS.MOSAIC = []  # INPUT.TRAIN.MOSAIC of each; [] = the same for all
+    cfg.DATASETS.MOSAIC_ROWS = []  # mosaics of each have 2 rows up to so many; [] = INPUT.TRAIN.MOSAIC_GRIDS for all
     cfg.DATASETS.REPEAT_THRESHOLDS = []  # 0..1 each: names rarer than this share of images repeat; [] or 0 = off
     cfg.DATASETS.SHARE = 1.0  # of the images of each training set, in file order
     cfg.DATASETS.TEST = []

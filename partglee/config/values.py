@@ -107,6 +107,8 @@ LISTS: dict[str, Numbers] = {
     "MODEL.PIXEL_STD": Numbers(POSITIVE, length=3),
     "DATASETS.RATIOS": Numbers(FROM_ZERO),
     "DATASETS.REPEAT_THRESHOLDS": Numbers(SHARE),
+    "DATASETS.MOSAIC": Numbers(SHARE),
+    "DATASETS.MOSAIC_ROWS": Numbers(Span(2, 8), whole=True),
     "INPUT.TRAIN.SIZE": Numbers(COUNT, whole=True, length=2),
     "INPUT.TRAIN.SCALE": Numbers(POSITIVE, length=2),
     "INPUT.TRAIN.SIZE_FACTORS": Numbers(POSITIVE),

@@ -83,6 +83,8 @@ def build_train_loader(
     sized = _sizes(cfg) if augmentation is None else [(cfg, augmentation)]
     if len(sized) > 1 and sized[0][1].canvas is None:
         raise ValueError(f"INPUT.TRAIN.SIZE_FACTORS needs a mode with a SIZE, and {cfg.INPUT.TRAIN.MODE!r} has none")
+    mosaics = _per_dataset(cfg.DATASETS.MOSAIC, names, "MOSAIC", default=float(cfg.INPUT.TRAIN.MOSAIC))
+    rows = _per_dataset(cfg.DATASETS.MOSAIC_ROWS, names, "MOSAIC_ROWS", default=0)
     seed = int(cfg.SOLVER.SEED)
     streams = [
         ImageStream(
@@ -106,8 +108,8 @@ def build_train_loader(
     makers = [
         BatchMaker(
             [
-                Source(spec, records, (mapper or partial(_mapper, one))(spec, records, augmentation))
-                for spec, records in read
+                Source(spec, records, (mapper or partial(_mapper, _shown(one, *shown)))(spec, records, augmentation))
+                for (spec, records), *shown in zip(read, mosaics, rows, strict=True)
             ],
             collate=collate,
             seed=seed,
@@ -136,6 +138,16 @@ def _at_size(cfg: CN, size: Size) -> CN:
     one = cfg.clone()
     one.defrost()
     one.INPUT.TRAIN.SIZE = list(size)
+    return one
+
+
+def _shown(cfg: CN, mosaic: float, rows: float) -> CN:
+    """The configuration as one data set has it: its chance of a mosaic, and rows of those up to `rows` (0 = as it is)."""
+    one = cfg.clone()
+    one.defrost()
+    one.INPUT.TRAIN.MOSAIC = mosaic
+    if rows:
+        one.INPUT.TRAIN.MOSAIC_GRIDS = list(range(2, int(rows) + 1))
     return one
 
 

@@ -19,6 +19,7 @@ from partglee.engine.precision import usable_precision
 from partglee.engine.prediction_calls import EncodedImage, OneImage
 from partglee.engine.pretrained import Pretrained, load_pretrained, pretrained_config
 from partglee.modeling import PartGLEE, build_model
+from partglee.modeling.postprocess import PostprocessOptions
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -31,7 +32,7 @@ class ImagePredictor:
         model: put into evaluation mode.
         short_side, max_side: images are resized so that the short side has this many pixels, unless the long side would
             pass `max_side`.
-        score_threshold: default of the call.
+        score_threshold, mask_box: defaults of the call.
         precision: `float32`, `bfloat16` / `float16` for autocast, or `auto`: bfloat16 where the hardware has it.
         max_pixels: larger images are refused.
     """
@@ -43,12 +44,17 @@ class ImagePredictor:
         short_side: int = 800,
         max_side: int = 1333,
         score_threshold: float = 0.3,
+        mask_box: float | None = None,
         precision: str = "float32",
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         self.model, precision = model.eval(), usable_precision(precision, model.device)
         self.input = ImageInput(short_side=short_side, max_side=max_side, precision=precision, max_pixels=max_pixels)
-        self.score_threshold = score_threshold
+        self.defaults = PostprocessOptions(score_threshold=score_threshold, mask_box=mask_box)
+
+    @property
+    def score_threshold(self) -> float:
+        return self.defaults.score_threshold
 
     @property
     def short_side(self) -> int:
@@ -97,6 +103,7 @@ class ImagePredictor:
             short_side=cfg.INPUT.TEST.SHORT_SIDE,
             max_side=cfg.INPUT.TEST.MAX_SIDE,
             score_threshold=cfg.TEST.SCORE_THRESHOLD,
+            mask_box=cfg.TEST.MASK_BOX or None,
             precision=precision,
         )
 

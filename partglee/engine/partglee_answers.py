@@ -93,6 +93,7 @@ def partglee_answerer(cfg: CN, model: PartGLEE) -> PartGLEEAnswers:
         short_side=cfg.INPUT.TEST.SHORT_SIDE,
         max_side=cfg.INPUT.TEST.MAX_SIDE,
         score_threshold=cfg.TEST.SCORE_THRESHOLD,
+        mask_box=cfg.TEST.MASK_BOX or None,
         precision=precision_of(cfg),
     )
     multi_label = MultiLabel(

@@ -54,11 +54,11 @@ class PredictOptions(TypedDict, total=False):
     strict: bool
 
 
-def chosen_options(options: Mapping[str, Any], *, score_threshold: float) -> PostprocessOptions:
+def chosen_options(options: Mapping[str, Any], defaults: PostprocessOptions) -> PostprocessOptions:
     """What is kept, of the options of a call.
 
     Args:
-        score_threshold: where the call says none.
+        defaults: threshold and `mask_box` where the call says none.
 
     Raises:
         TypeError: for an option that there is not, or of a wrong type.
@@ -69,8 +69,10 @@ def chosen_options(options: Mapping[str, Any], *, score_threshold: float) -> Pos
         raise TypeError(f"no option {sorted(unknown)[0]!r}; there are {', '.join(PredictOptions.__annotations__)}")
     known = {field.name for field in fields(PostprocessOptions)}
     chosen = {name: value for name, value in options.items() if name in known}
-    if chosen.get("score_threshold") is None:
-        chosen["score_threshold"] = score_threshold
+    for name in ("score_threshold", "mask_box"):
+        if chosen.get(name) is None:
+            chosen[name] = getattr(defaults, name)
+    chosen["mask_box"] = chosen["mask_box"] or None
     return PostprocessOptions(**chosen)
 
 

@@ -50,7 +50,7 @@ class Predictor(ImagePredictor):
         model: put into evaluation mode.
         short_side, max_side: images are resized so that the short side has this many pixels, unless the long side would
             pass `max_side`.
-        score_threshold: default of the call.
+        score_threshold, mask_box: defaults of the call.
         precision: `float32`, `bfloat16` / `float16` / `mixed` for autocast, or `auto`: what the hardware is quick at.
         max_pixels: larger images are refused.
     """
@@ -110,8 +110,8 @@ class Predictor(ImagePredictor):
                 None = all.
             part_inside: of equally named parts of one object of which one lies in the other by more than this share of
                 its own area, keep the best; None = all.
-            mask_box: masks end at so many times their box, 1.2 say, where those of neighbours run together; None = they
-                lie anywhere, as released.
+            mask_box: masks end at so many times their box, 1.2 say, where those of neighbours run together; 0 = they lie
+                anywhere, as released; None = as the weights say.
             masks: False saves their cost.
             multi_label: released evaluation: every name of every query is a candidate, and none of the options above
                 counts but `masks`.
@@ -138,7 +138,7 @@ class Predictor(ImagePredictor):
             across_names=across_names,
             part_overlap=part_overlap,
             part_inside=part_inside,
-            mask_box=mask_box,
+            mask_box=self.defaults.mask_box if mask_box is None else mask_box or None,
             masks=masks,
             multi_label=multi_label,
         )
@@ -233,7 +233,7 @@ class Predictor(ImagePredictor):
             return self.ground(encoded, expressions, **options)
         if isinstance(vocabularies, (str, Path)) or not isinstance(vocabularies, Sequence):
             raise TypeError(f"vocabularies must be a list of them, got {vocabularies!r:.60}")
-        strict, kept = options.pop("strict", False), chosen_options(options, score_threshold=self.score_threshold)
+        strict, kept = options.pop("strict", False), chosen_options(options, self.defaults)
         names = [self.words(one, strict=strict).warn() for one in vocabularies]
         return list(self._detect_each(encoded, names, kept)) if names else []
 

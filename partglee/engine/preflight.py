@@ -76,7 +76,8 @@ def _check_training(cfg: CN, world_size: int) -> None:
         raise ValueError("SOLVER.EMA_DECAY cannot follow weights that SOLVER.SHARDED spreads; set one of them to 0")
     if not cfg.DATASETS.TRAIN:
         raise ValueError("DATASETS.TRAIN is empty; name registered data sets, or describe your own in DATASETS.CUSTOM")
-    for key, values in (("RATIOS", cfg.DATASETS.RATIOS), ("REPEAT_THRESHOLDS", cfg.DATASETS.REPEAT_THRESHOLDS)):
+    for key in ("RATIOS", "REPEAT_THRESHOLDS", "MOSAIC", "MOSAIC_ROWS"):
+        values = cfg.DATASETS[key]
         if values and len(values) != len(cfg.DATASETS.TRAIN):
             raise ValueError(
                 f"DATASETS.{key} has {len(values)} numbers for {len(cfg.DATASETS.TRAIN)} data sets of DATASETS.TRAIN; "

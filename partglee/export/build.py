@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from partglee.basics.disk import check_place
@@ -26,6 +27,7 @@ def export_model(
     vocabulary: VocabularyLike | None,
     size: tuple[int, int] | None = None,
     options: PostprocessOptions | None = None,
+    score_threshold: float | None = None,
     strict: bool = False,
 ) -> Path:
     """Write weights as a graph with post-processing inside, for one image at a time.
@@ -39,7 +41,8 @@ def export_model(
         vocabulary: fixed in the graph; None = names are inputs (`Names`), for a model that does not fuse them into the
             image.
         size: (H, W) of every input, multiples of the model's divisibility; None = any such size.
-        options: fixed in the graph; None = the threshold of the weights.
+        options: fixed in the graph; None = the predictor's own, as the weights say.
+        score_threshold: in place of that of `options`.
         strict: names that the weights' table lacks are an error; otherwise they are read as in `Predictor`.
 
     Raises:
@@ -55,7 +58,9 @@ def export_model(
     check_place(path)
     predictor = Predictor.from_pretrained(weights, device="cpu")
     names = None if vocabulary is None else predictor.words(vocabulary, strict=strict).warn()
-    options = options or PostprocessOptions(score_threshold=predictor.score_threshold)
+    options = options or predictor.defaults
+    if score_threshold is not None:
+        options = replace(options, score_threshold=score_threshold)
     card = card_of(predictor, weights, vocabulary=names, size=size, options=options)
     graph = DetectionGraph(model=ready_for_export(predictor.model), vocabulary=names, options=options).eval()
     WRITERS[format](program_of(graph, card), card, path)
@@ -89,6 +94,7 @@ def card_of(
         size=size,
         pixel_mean=(red, green, blue),
         score_threshold=options.score_threshold,
+        mask_box=options.mask_box,
         weights=file.stem,
         remarks={key: value for key, value in read_metadata(file).items() if key not in own},
     )

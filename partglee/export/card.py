@@ -25,6 +25,7 @@ class Card:
         size: (H, W) of every input where the graph has one size; None = any.
         pixel_mean: RGB of the padding, in 0..255.
         score_threshold: what the graph keeps; fixed in it.
+        mask_box: masks end at so many times their box, once they have the size of the image; None = they lie anywhere.
         remarks: of the weights, such as the terms of their training data.
     """
 
@@ -35,6 +36,7 @@ class Card:
     size: tuple[int, int] | None
     pixel_mean: tuple[float, float, float]
     score_threshold: float
+    mask_box: float | None = None
     weights: str = ""
     remarks: Mapping[str, str] = field(default_factory=dict)
 

@@ -15,9 +15,10 @@ from torchvision.ops import box_convert
 
 from partglee.export.suppression import greedy, rank_within
 from partglee.modeling import PartGLEE
+from partglee.modeling.frame import mask_windows
 from partglee.modeling.overlap import lie_together
 from partglee.modeling.postprocess import PostprocessOptions
-from partglee.ops.masks import mask_confidence, mask_logits
+from partglee.ops.masks import compared, mask_logits
 from partglee.structures import ModelOutput, TextEmbeddings, Vocabulary
 
 OUTPUTS = {  # of one image: objects, best first, then their parts, best first
@@ -47,7 +48,8 @@ class DetectionGraph(nn.Module):
         model: in evaluation mode, with masks.
         vocabulary: what is looked for; None = embeddings of names are inputs too: `object_names` (Co, D), `part_names`
             (Cp, D) and `allowed` (Co, Cp) bool, the parts that each object has.
-        options: what is kept. `masks`, `max_queries` and `multi_label` must be left alone.
+        options: what is kept. `masks`, `max_queries` and `multi_label` must be left alone. With `mask_box` whoever enlarges
+            the masks ends them (`Card.mask_box`), for the graph does not know the image's own pixels.
 
     Raises:
         ValueError: for options that a graph has no room for, or a model that reads names of tokens where they are
@@ -63,7 +65,7 @@ class DetectionGraph(nn.Module):
         super().__init__()
         options = options or PostprocessOptions()
         plain = PostprocessOptions()
-        for name in ("mask_box", "masks", "max_queries", "multi_label"):
+        for name in ("masks", "max_queries", "multi_label"):
             if getattr(options, name) != getattr(plain, name):
                 raise ValueError(f"an exported graph has no option {name}; leave it as it is")
         if vocabulary is None and model.fuse_categories:
@@ -120,7 +122,7 @@ class DetectionGraph(nn.Module):
         )
 
     def _detections(self, output: ModelOutput, allowed: Tensor | None, size: tuple[int, int]) -> dict[str, Tensor]:
-        image = _Image(output, size)
+        image = _Image(output, size, self.options.mask_box)
         objects = self._objects(image)
         rows = [objects]
         parent = [torch.full_like(objects.query, -1)]
@@ -199,7 +201,10 @@ class DetectionGraph(nn.Module):
             mode="bilinear",
             align_corners=False,
         )
-        score, order = (first * mask_confidence(full[0])).sort(descending=True)
+        windows = image.windows(level, query)
+        confidence = compared(full[0], confidence=True, windows=windows).confidence
+        assert confidence is not None
+        score, order = (first * confidence).sort(descending=True)
         query = query[order]
         return _Rows(query, label[query], score, (score >= threshold) & (first[order] >= threshold))
 
@@ -207,22 +212,34 @@ class DetectionGraph(nn.Module):
 class _Image:
     """The last layers of both levels, of the one image."""
 
-    def __init__(self, output: ModelOutput, size: tuple[int, int]) -> None:
+    def __init__(self, output: ModelOutput, size: tuple[int, int], mask_box: float | None) -> None:
         levels = [output.objects] if output.parts is None else [output.objects, output.parts]
         layers = [level.layers[-1] for level in levels]
         if any(layer.mask_embed is None for layer in layers):
             raise ValueError("the model predicts no masks; expected one that does")
         height, width = size
-        self.size = size
+        self.size, self.mask_box = size, mask_box
         self.features = output.mask_features[0].float()
         self.logits = [layer.logits[0].float() for layer in layers]
         one = torch.ones_like(self.features[0, 0, 0])
-        sides = torch.stack([one * side for side in (width, height, width, height)])
-        xyxy = [box_convert(layer.boxes[0].float(), "cxcywh", "xyxy") * sides for layer in layers]
-        self.boxes = [torch.minimum(boxes.clamp(min=0), sides) for boxes in xyxy]
+        self.sides = torch.stack([one * side for side in (width, height, width, height)])
+        xyxy = [box_convert(layer.boxes[0].float(), "cxcywh", "xyxy") * self.sides for layer in layers]
+        self.boxes = [torch.minimum(boxes.clamp(min=0), self.sides) for boxes in xyxy]
         self.embed = [layer.mask_embed[0].float() for layer in layers if layer.mask_embed is not None]
         self.parent = None if output.parent is None else output.parent[0]  # (P,) object query of each part query
 
     def small(self, level: int, rows: _Rows) -> Tensor:
         """(n, h * w) masks of the rows on the stride-4 map."""
-        return mask_logits(self.embed[level][rows.query], self.features).flatten(1) > 0
+        logits = mask_logits(self.embed[level][rows.query], self.features)
+        windows = self.windows(level, rows.query)
+        if windows is not None:
+            windows = (windows * (logits.shape[-1] / self.sides[0])).round().long()
+        inside = compared(logits, inside=True, windows=windows).inside
+        assert inside is not None
+        return inside.flatten(1)
+
+    def windows(self, level: int, query: Tensor) -> Tensor | None:
+        """(n, 4) where masks of these queries may lie, in pixels of the input; None = anywhere."""
+        if self.mask_box is None:
+            return None
+        return mask_windows(self.boxes[level][query], self.mask_box, limit=self.sides[:2])

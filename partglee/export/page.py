@@ -22,14 +22,13 @@ from partglee.export.build import export_model
 from partglee.export.card import KEY, Card
 from partglee.export.extras import needed
 from partglee.export.web_runtime import copy_runtime
-from partglee.modeling.postprocess import PostprocessOptions
 from partglee.text.table import TableBackend
 from partglee.text.word_forms import FOLDER as WORD_FILES
 
 BROWSER = Path(__file__).parent / "browser"
 LOWEST_SCORE = 0.05  # what the page's slider begins at
 _MARK = "names.json"  # says which files are the page's; a folder with these alone may be replaced
-_INPUTS = ("short_side", "max_side", "divisibility", "pixel_mean")
+_INPUTS = ("short_side", "max_side", "divisibility", "pixel_mean", "mask_box")
 
 
 def write_page(
@@ -127,9 +126,8 @@ def _table(predictor: Predictor, weights: str | Path) -> tuple[list[str], np.nda
 
 
 def _copy_graph(to: Path, weights: str | Path, graph: str | Path | None) -> Card:
-    options = PostprocessOptions(score_threshold=LOWEST_SCORE)
     if graph is None:
-        export_model(weights, to, format="onnx", vocabulary=None, options=options)
+        export_model(weights, to, format="onnx", vocabulary=None, score_threshold=LOWEST_SCORE)
     elif not Path(graph).is_file():
         raise ValueError(f"no graph {graph}; leave it out, and it is drawn now")
     else:

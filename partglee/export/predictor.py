@@ -17,7 +17,7 @@ from partglee.engine.image_input import ImageInput, InputImage
 from partglee.export.card import Card
 from partglee.export.sessions import Session, open_session
 from partglee.modeling.frame import Frame
-from partglee.ops.masks import masks_to_image
+from partglee.ops.masks import image_masks
 from partglee.structures import Prediction, Vocabulary, VocabularyLike
 
 _PIXELS_PER_PASS = 32_000_000
@@ -127,7 +127,7 @@ class ExportedPredictor:
     def _predict(self, image: InputImage, names: Names | None) -> Prediction:
         resized = self._resized(image)
         inputs = self._inputs(resized, names)
-        vocabulary = self.card.vocabulary if names is None else names.vocabulary
+        vocabulary, box = self.card.vocabulary if names is None else names.vocabulary, self.card.mask_box
         assert vocabulary is not None
         found = {name: torch.from_numpy(value) for name, value in self.session.run(inputs).items()}
         _, height, width = resized.shape
@@ -137,15 +137,16 @@ class ExportedPredictor:
         levels = zip(found["level"].tolist(), found["labels"].tolist(), strict=True)
         scale = torch.tensor([image.size[1] / width, image.size[0] / height] * 2)
         limit = torch.tensor([image.size[1], image.size[0]] * 2)
+        boxes = torch.minimum(found["boxes"] * scale, limit)
         return Prediction(
-            boxes=torch.minimum(found["boxes"] * scale, limit),
+            boxes=boxes,
             scores=found["scores"],
             labels=found["labels"],
             names=[listed[level][label] for level, label in levels],
             level=found["level"],
             parent=found["parent"],
             image_size=image.size,
-            masks=_masks(found["masks"], frame),
+            masks=_masks(found["masks"], frame, None if box is None else frame.windows(boxes, box)),
             vocabulary=vocabulary,
             image=image.pixels,
             file_name=image.file_name,
@@ -178,12 +179,16 @@ def pad(
     return padded
 
 
-def _masks(logits: torch.Tensor, frame: Frame) -> torch.Tensor:
-    """(N, h, w) logits of the canvas -> (N, H, W) bool of the image, a few at a time."""
+def _masks(logits: torch.Tensor, frame: Frame, windows: torch.Tensor | None) -> torch.Tensor:
+    """(N, h, w) logits of the canvas -> (N, H, W) bool of the image, which end at (N, 4) `windows`; a few at a time."""
     masks = torch.zeros(len(logits), *frame.original, dtype=torch.bool)
     step = max(1, _PIXELS_PER_PASS // max(1, frame.original[0] * frame.original[1]))
     for start in range(0, len(logits), step):
         rows = slice(start, start + step)
-        full = masks_to_image(logits[rows], canvas=frame.canvas, padded_from=frame.resized, image_size=frame.original)
-        masks[rows] = full > 0
+        inside = image_masks(
+            logits[rows], canvas=frame.canvas, padded_from=frame.resized, image_size=frame.original, inside=True,
+            windows=None if windows is None else windows[rows],
+        ).inside  # fmt: skip
+        assert inside is not None
+        masks[rows] = inside
     return masks

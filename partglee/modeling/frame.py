@@ -81,12 +81,7 @@ class Frame:
         """(N, 4) xyxy boxes in pixels of the image -> (N, 4) long top, bottom, left, right: `size` times the box around
         its centre, and a pixel more on each side, as far as that is in the image."""
         height, width = self.original
-        centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, size * (boxes[:, 2:] - boxes[:, :2]) / 2 + 1
-        limit = boxes.new_tensor([width, height])
-        (left, top), (right, bottom) = (
-            side.round().clamp(min=0).minimum(limit).long().unbind(1) for side in (centre - half, centre + half)
-        )
-        return torch.stack((top, bottom, left, right), 1)
+        return mask_windows(boxes, size, limit=boxes.new_tensor([width, height]))
 
     def masks(self, embed: Tensor, features: Tensor, windows: Tensor | None = None) -> Tensor:
         """(N, E), (E, h, w) -> (N, H, W) bool masks on the CPU."""
@@ -95,6 +90,15 @@ class Frame:
             assert found.inside is not None
             masks[rows] = found.inside.cpu()
         return masks
+
+
+def mask_windows(boxes: Tensor, size: float, *, limit: Tensor) -> Tensor:
+    """`Frame.windows` of an image whose width and height are `limit` (2,), which a graph may not know as numbers."""
+    centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, size * (boxes[:, 2:] - boxes[:, :2]) / 2 + 1
+    (left, top), (right, bottom) = (
+        side.round().clamp(min=0).minimum(limit).long().unbind(1) for side in (centre - half, centre + half)
+    )
+    return torch.stack((top, bottom, left, right), 1)
 
 
 def check_mask_box(size: float | None) -> None:

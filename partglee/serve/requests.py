@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from starlette.datastructures import FormData, UploadFile
@@ -34,11 +35,13 @@ class Asked(NamedTuple):
     strict: bool
 
 
-def read_form(form: FormData, *, limits: Limits, score_threshold: float, vocabulary: Vocabulary | None) -> Asked:
+def read_form(
+    form: FormData, *, limits: Limits, defaults: PostprocessOptions, vocabulary: Vocabulary | None
+) -> Asked:
     """A form's fields.
 
     Args:
-        score_threshold, vocabulary: where the form names none.
+        defaults: of the predictor; vocabulary: where the form names none.
 
     Raises:
         Refusal: for a field that is unknown, missing, doubled or not what it should be.
@@ -58,8 +61,9 @@ def read_form(form: FormData, *, limits: Limits, score_threshold: float, vocabul
     return Asked(
         image=image,
         vocabularies=_vocabularies(form, limits, vocabulary),
-        options=PostprocessOptions(
-            score_threshold=_number(form, "score_threshold", score_threshold, limits.score_threshold, 1.0),
+        options=replace(
+            defaults,
+            score_threshold=_number(form, "score_threshold", defaults.score_threshold, limits.score_threshold, 1.0),
             part_score_threshold=_number(form, "part_score_threshold", None, limits.score_threshold, 1.0),
             max_objects=int(_number(form, "max_objects", limits.rows, 1, limits.rows)),
             masks=masks != "none",

@@ -345,3 +345,16 @@ def test_mosaics_by_the_configuration(cfg: CfgNode) -> None:
     cfg.INPUT.TRAIN.MODE = "resize"
     with pytest.raises(ValueError, match=r"INPUT\.TRAIN\.MOSAIC needs a mode with a SIZE, and 'resize' has none"):
         first(cfg, 1)
+
+
+def test_mosaics_of_one_data_set_alone(cfg: CfgNode) -> None:
+    """The first has none, the second has 4 or 9 images on each canvas;"""
+    cfg.INPUT.TRAIN.SCALE = [1.0, 1.0]
+    cfg.DATASETS.MOSAIC, cfg.DATASETS.MOSAIC_ROWS = [0.0, 1.0], [2, 3]
+    counts: dict[str, list[int]] = {"first": [], "second": []}
+    for batch in first(cfg, 24):
+        counts[batch.source] += [len(target.objects) for target in batch.targets]
+    assert set(counts["first"]) == {1} and set(counts["second"]) == {4, 9}
+    cfg.DATASETS.MOSAIC_ROWS = [2]
+    with pytest.raises(ValueError, match="MOSAIC_ROWS has 1 numbers for 2 data sets"):
+        first(cfg, 1)

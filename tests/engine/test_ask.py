@@ -49,7 +49,7 @@ def plain(predictor: Predictor, vocabulary: Any, **options: Any) -> Prediction:
     with torch.no_grad():
         batch = model.batch([read.resized])
         output = model(batch, model.embed(names))
-        kept = chosen_options({**options}, score_threshold=predictor.score_threshold)  # type: ignore[typeddict-item]
+        kept = chosen_options({**options}, predictor.defaults)  # type: ignore[typeddict-item]
         return postprocess(output, names, batch, [read.size], kept)[0]
 
 

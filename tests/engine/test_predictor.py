@@ -287,4 +287,7 @@ def test_masks_that_end_at_their_box(predictor: Predictor) -> None:
         y, x = mask.nonzero(as_tuple=True)
         assert len(y) == 0 or (x.min() >= x0 - 2 and x.max() <= x1 + 2 and y.min() >= y0 - 2 and y.max() <= y1 + 2)
     with pytest.raises(ValueError, match="mask_box"):
-        predictor(photo, "dog", mask_box=0)
+        predictor(photo, "dog", mask_box=-1)
+    own = Predictor(model=predictor.model, mask_box=1.0, short_side=predictor.short_side, max_side=predictor.max_side)
+    same(own(photo, "dog: head, tail", **kept), found)  # type: ignore[arg-type]
+    same(own(photo, "dog: head, tail", mask_box=0, **kept), anywhere)  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ SMALL = (
 )  # fmt: skip
 
 
-SIZES = ("INPUT.TEST.SHORT_SIDE", 64, "INPUT.TEST.MAX_SIDE", 128, "TEST.SCORE_THRESHOLD", 0.1)
+SIZES = ("INPUT.TEST.SHORT_SIDE", 64, "INPUT.TEST.MAX_SIDE", 128, "TEST.SCORE_THRESHOLD", 0.1, "TEST.MASK_BOX", 0.6)
 
 
 def small_model(table: Path, *overrides: object) -> PartGLEE:

@@ -18,7 +18,6 @@ from partglee.export import Card, ExportedPredictor, Names, export_model
 from partglee.modeling.postprocess import PostprocessOptions
 from partglee.structures import Prediction
 
-LOOSE = PostprocessOptions(score_threshold=0.1)
 GENERATOR = np.random.default_rng(5)
 PHOTOS = [GENERATOR.integers(0, 256, (*size, 3), dtype=np.uint8) for size in ((64, 96), (64, 64), (50, 61), (200, 90))]
 
@@ -69,7 +68,7 @@ def _no_trace() -> Iterator[None]:
 def test_onnx_of_one_size(weights: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     file = tmp_path / "small.onnx"
-    assert export_model(weights, file, format="onnx", vocabulary=VOCABULARY, size=(64, 96), options=LOOSE) == file
+    assert export_model(weights, file, format="onnx", vocabulary=VOCABULARY, size=(64, 96), score_threshold=0.1) == file
     assert [entry.name for entry in tmp_path.iterdir()] == ["small.onnx"]
     assert b"site-packages" not in file.read_bytes(), "nothing says where it was made"
     exported = check_file(file, weights)
@@ -88,7 +87,7 @@ def test_int8_by_the_command_line(weights: Path, tmp_path: Path, capsys: pytest.
     asked = ["--vocabulary", "dog: head, tail; person: arm, lower leg; cat", "--score-threshold", "0.1"]
     assert main(["export", str(weights), str(file), *asked, "--size", "64x96", "--int8", str(photos)]) == 0
     assert "finding ranges on 9 photos" in capsys.readouterr().out
-    export_model(weights, whole, format="onnx", vocabulary=VOCABULARY, size=(64, 96), options=LOOSE)
+    export_model(weights, whole, format="onnx", vocabulary=VOCABULARY, size=(64, 96), score_threshold=0.1)
     assert file.stat().st_size < 0.7 * whole.stat().st_size
     kinds = [node.op_type for node in onnx.load(str(file)).graph.node]
     assert kinds.count("QuantizeLinear") > 20
@@ -118,7 +117,7 @@ def test_openvino_by_the_command_line(weights: Path, tmp_path: Path, capsys: pyt
 
 @pytest.mark.compile
 def test_pt2_of_any_size_with_names_as_inputs(weights: Path, tmp_path: Path) -> None:
-    file = export_model(weights, tmp_path / "small.pt2", format="pt2", vocabulary=None, options=LOOSE)
+    file = export_model(weights, tmp_path / "small.pt2", format="pt2", vocabulary=None, score_threshold=0.1)
     predictor = Predictor.from_pretrained(weights, device="cpu")
     exported = check_file(file, weights, Names.of(predictor, VOCABULARY))
     with pytest.raises(ValueError, match="takes names as inputs"):
@@ -132,7 +131,7 @@ def test_pt2_of_any_size_with_names_as_inputs(weights: Path, tmp_path: Path) -> 
 def test_any_size(weights: Path, tmp_path: Path, format: str, ending: str) -> None:
     pytest.importorskip("openvino")
     file = tmp_path / f"small.{ending}"
-    check_file(export_model(weights, file, format=format, vocabulary=VOCABULARY, options=LOOSE), weights)
+    check_file(export_model(weights, file, format=format, vocabulary=VOCABULARY, score_threshold=0.1), weights)
 
 
 # ---------------------------------------------------------------------- wrong input, told before minutes of work

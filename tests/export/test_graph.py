@@ -35,8 +35,22 @@ def assert_same(found: dict[str, Tensor], model: PartGLEE, image: Tensor, option
     assert wanted.masks is not None and found["masks"].shape == (len(wanted.labels), height // 4, width // 4)
     if len(wanted.labels):
         full = torch.nn.functional.interpolate(found["masks"][None], size=(height, width), mode="bilinear")[0] > 0
+        if options.mask_box is not None:
+            full &= reach(wanted.boxes, options.mask_box, (height, width))
         assert (full == wanted.masks).float().mean() > 0.999
     return len(wanted.labels)
+
+
+def reach(boxes: Tensor, size: float, image: tuple[int, int]) -> Tensor:
+    """(N, H, W) of an image: where a mask of each box may lie, row by row."""
+    reached = torch.zeros(len(boxes), *image, dtype=torch.bool)
+    for (x0, y0, x1, y1), row in zip(boxes.tolist(), reached, strict=True):
+        (left, right), (top, bottom) = (
+            (max(0, round((a + b - size * (b - a)) / 2 - 1)), max(0, round((a + b + size * (b - a)) / 2 + 1)))
+            for a, b in ((x0, x1), (y0, y1))
+        )
+        row[top:bottom, left:right] = True
+    return reached
 
 
 @pytest.mark.parametrize(
@@ -48,6 +62,7 @@ def assert_same(found: dict[str, Tensor], model: PartGLEE, image: Tensor, option
         PostprocessOptions(score_threshold=0.2, object_overlap=0.2, across_names=True, max_objects=2),
         PostprocessOptions(score_threshold=0.1, object_overlap=None, part_overlap=None, part_inside=None),
         PostprocessOptions(score_threshold=0.1, restrict_parts=False, max_parts_per_object=1),
+        PostprocessOptions(score_threshold=0.1, mask_box=0.7, object_overlap=0.2, part_inside=0.5),
         PostprocessOptions(score_threshold=1.0),
     ],
 )
@@ -99,7 +114,6 @@ def test_the_copy_answers_alike_and_the_model_stays_as_it_is(table: Path) -> Non
         PostprocessOptions(masks=False),
         PostprocessOptions(max_queries=1),
         PostprocessOptions(multi_label=MultiLabel()),
-        PostprocessOptions(mask_box=1.2),
     ],
 )
 def test_options_without_room(table: Path, options: PostprocessOptions) -> None:

@@ -221,8 +221,7 @@ def site(weights: Path, predictor: Predictor, tmp_path_factory: pytest.TempPathF
         pytest.skip("no npm here")
     folder = tmp_path_factory.mktemp("site")
     graph = folder / "small.onnx"
-    options = PostprocessOptions(score_threshold=0.05)
-    export_model(weights, graph, format="onnx", vocabulary=None, options=options)
+    export_model(weights, graph, format="onnx", vocabulary=None, score_threshold=0.05)
     write_page(weights, folder / "page", predictor=predictor, page=PAGE, known=KNOWN, graph=graph)
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder / "page"))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)

@@ -19,7 +19,7 @@ export class Detector {
     const { Tensor } = this.ort;
     const out = await this.session.run({ image: new Tensor("float32", planes, [1, 3, ...canvas]), ...this.names(columns) });
     const arrays = Object.fromEntries(Object.entries(out).map(([name, tensor]) => [name, tensor.data]));
-    const found = line({ ...arrays, small: out.masks.dims.slice(1) }, { canvas, resized: small, photo: size }, columns, photo.name);
+    const found = line({ ...arrays, small: out.masks.dims.slice(1) }, { canvas, resized: small, photo: size, box: this.about.input.mask_box }, columns, photo.name);
     const vocabulary = Object.fromEntries(
       columns.objects.map(({ name }, i) => [name, columns.parts.filter((part) => part.owner === i).map((part) => part.name)]),
     );

@@ -3,14 +3,16 @@ import { encode } from "./masks.js";
 
 /** @param out arrays by name: boxes, scores, labels, level, parent, masks (N x h x w logits, `small` = [h, w])
  *  @param frame {canvas, resized, photo}: [H, W] of the padded input, of the photo on it, of the photo
+ *  @param box masks end at so many times their box; null = they lie anywhere
  *  @param columns {objects, parts} that `Words.read` gave */
-export function line(out, { canvas, resized, photo }, { objects, parts }, name) {
+export function line(out, { canvas, resized, photo, box }, { objects, parts }, name) {
   const [height, width] = photo, across = width / resized[1], down = height / resized[0], [h, w] = out.small;
   const vertical = way(h, canvas[0], resized[0], height), horizontal = way(w, canvas[1], resized[1], width);
   const results = Array.from(out.scores, (score, i) => {
     const level = Number(out.level[i]), label = Number(out.labels[i]), parent = Number(out.parent[i]);
     const [x0, y0, x1, y1] = [0, 1, 2, 3].map((side) =>
       side % 2 ? Math.min(out.boxes[i * 4 + side] * down, height) : Math.min(out.boxes[i * 4 + side] * across, width));
+    const mask = enlarged(out.masks.subarray(i * h * w, (i + 1) * h * w), [h, w], vertical, horizontal);
     return {
       id: i + 1,
       parent_id: parent < 0 ? null : parent + 1,
@@ -21,10 +23,28 @@ export function line(out, { canvas, resized, photo }, { objects, parts }, name) 
       category_id: level ? objects.length + label : label,
       bbox: [x0, y0, x1 - x0, y1 - y0],
       score,
-      segmentation: encode(enlarged(out.masks.subarray(i * h * w, (i + 1) * h * w), [h, w], vertical, horizontal), height, width),
+      segmentation: encode(ended(mask, [height, width], box ? [reach(y0, y1, box, height), reach(x0, x1, box, width)] : null), height, width),
     };
   });
   return { file_name: name, height, width, results };
+}
+
+/** Where a mask begins and ends along one side: `size` times its box around the centre, and a pixel more on each end. */
+function reach(first, last, size, limit) {
+  const centre = (first + last) / 2, half = (size * (last - first)) / 2 + 1;
+  return [centre - half, centre + half].map((at) => Math.min(Math.max(even(at), 0), limit));
+}
+
+/** Rounded as torch does, halves to the even number. */
+const even = (value) => (Math.abs(value % 1) === 0.5 ? 2 * Math.round(value / 2) : Math.round(value));
+
+/** The mask, which is overwritten: 0 outside of [[top, bottom], [left, right]]; null = as it is. */
+export function ended(mask, [height, width], window) {
+  if (!window) return mask;
+  const [[top, bottom], [left, right]] = window;
+  mask.fill(0, 0, top * width);
+  for (let y = top; y < bottom; y++) mask.fill(0, y * width, y * width + left).fill(0, y * width + right, (y + 1) * width);
+  return mask.fill(0, Math.max(top, bottom) * width, height * width);
 }
 
 /** Bilinear to the canvas, the padding cut off, bilinear to the photo: for each place of a side what it takes of the

@@ -121,6 +121,7 @@ def options_of(cfg: Any, own: Any) -> PostprocessOptions:
         object_overlap=keys.OBJECT_OVERLAP if keys.OBJECT_OVERLAP < 1 else None,
         across_names=keys.ACROSS_NAMES,
         part_overlap=keys.PART_OVERLAP if keys.PART_OVERLAP < 1 else None,
+        mask_box=own.TEST.MASK_BOX or None,
         part_inside=keys.PART_INSIDE if keys.PART_INSIDE < 1 else None,
         masks=keys.MASKS,
         multi_label=multi_label_of(own) if keys.MULTI_LABEL else None,

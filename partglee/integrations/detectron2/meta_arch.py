@@ -148,7 +148,8 @@ class PartGLEE(nn.Module):
             arguments: others of the constructor.
         """
         model, own = load_pretrained(weights.removeprefix(SCHEME), overrides, device="cpu", training=training)
-        arguments.setdefault("options", PostprocessOptions(score_threshold=own.TEST.SCORE_THRESHOLD))
+        kept = PostprocessOptions(score_threshold=own.TEST.SCORE_THRESHOLD, mask_box=own.TEST.MASK_BOX or None)
+        arguments.setdefault("options", kept)
         made: PartGLEE = cls(
             model=model, criterion=build_criterion(own), classes=classes, config_text=own.dump(), **arguments
         )
