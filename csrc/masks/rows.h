@@ -4,16 +4,49 @@
 
 constexpr int kBlock = 64;  // pixels that are looked at together: those outside of a mask cost no exponential
 
-// Input row -> output row, along the columns.
-inline void widen_row(const Axis& columns, const float* __restrict from, float* __restrict to) {
+// Input row -> columns [start, end) of an output row.
+inline void widen_row(const Axis& columns, const float* __restrict from, int64_t start, int64_t end,
+                      float* __restrict to) {
   const int64_t taps = columns.taps, count = columns.to;
   const int32_t* __restrict first = columns.first;
   const float* __restrict weight = columns.weight;  // of tap k and output x at k * count + x
-  for (int64_t x = 0; x < count; ++x) to[x] = weight[x] * from[first[x]];
+  for (int64_t x = start; x < end; ++x) to[x] = weight[x] * from[first[x]];
   for (int64_t k = 1; k < taps; ++k) {
     weight += count;
-    for (int64_t x = 0; x < count; ++x) to[x] += weight[x] * from[first[x] + k];
+    for (int64_t x = start; x < end; ++x) to[x] += weight[x] * from[first[x] + k];
   }
+}
+
+struct Range {
+  int64_t begin, end;
+};
+
+// Outputs within `of` that reach an input of `used`; begin == end where there are none.
+inline Range reached(const Axis& axis, Range used, Range of) {
+  while (of.begin < of.end && axis.first[of.begin] + axis.taps <= used.begin) ++of.begin;
+  while (of.begin < of.end && axis.first[of.end - 1] >= used.end) --of.end;
+  return of;
+}
+
+// Shrinks the window of a mask to where it may lie: weights are never negative, so that nothing above zero comes of
+// inputs that are not.
+inline void shrink(const Plan& plan, const float* logits, Range* rows, Range* columns) {
+  const int64_t height = plan.rows.from, width = plan.columns.from;
+  Range down = {height, 0}, across = {width, 0};
+  for (int64_t y = 0; y < height; ++y, logits += width) {
+    int any = 0;
+    for (int64_t x = 0; x < width; ++x) any |= logits[x] > 0;
+    if (!any) continue;
+    if (down.begin == height) down.begin = y;
+    down.end = y + 1;
+    int64_t left = 0, right = width;
+    while (left < across.begin && !(logits[left] > 0)) ++left;
+    while (right > across.end && !(logits[right - 1] > 0)) --right;
+    if (left < across.begin) across.begin = left;
+    if (right > across.end) across.end = right;
+  }
+  *rows = reached(plan.rows, down, *rows);
+  *columns = reached(plan.columns, across, *columns);
 }
 
 // 1 / (1 + exp(-x)) for x > 0, to 2e-7: exp(-x) = 2^n p(r), p a Taylor polynomial on half a binary step.
@@ -105,18 +138,22 @@ void run(const Plan& plan, int64_t begin, int64_t end, void* memory) {
   for (int64_t mask = begin; mask < end; ++mask) {
     const float* logits = plan.logits + mask * plan.rows.from * plan.columns.from;
     sums.clear();
-    int64_t top = 0, bottom = plan.rows.to, left = 0, right = width;
+    Range down = {0, plan.rows.to}, across = {0, width};
     if (plan.windows) {
       const int64_t* window = plan.windows + 4 * mask;
-      top = window[0], bottom = window[1], left = window[2], right = window[3];
-      if (plan.inside) __builtin_memset(plan.inside + mask * plan.rows.to * width, 0, plan.rows.to * width);
+      down = {window[0], window[1]}, across = {window[2], window[3]};
+    }
+    shrink(plan, logits, &down, &across);
+    const int64_t top = down.begin, bottom = down.end, left = across.begin, right = across.end;
+    if (plan.inside && (bottom - top < plan.rows.to || right - left < width)) {
+      __builtin_memset(plan.inside + mask * plan.rows.to * width, 0, plan.rows.to * width);
     }
     int64_t next = 0;  // input row that comes into the ring next
     for (int64_t y = top; y < bottom; ++y) {
       const int64_t first = plan.rows.first[y];
       if (next < first) next = first;
       for (; next < first + taps; ++next) {
-        widen_row(plan.columns, logits + next * plan.columns.from, ring + next % taps * width);
+        widen_row(plan.columns, logits + next * plan.columns.from, left, right, ring + next % taps * width);
       }
       for (int64_t k = 0; k < taps; ++k) rows[k] = ring + (first + k) % taps * width;
       bool* inside = plan.inside ? plan.inside + (mask * plan.rows.to + y) * width : nullptr;

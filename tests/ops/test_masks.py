@@ -99,6 +99,30 @@ def test_the_operator_against_pytorch(
     assert found.confidence[:3].tolist() == pytest.approx([0.0, 1.0, 0.0], abs=2e-6)
 
 
+@compiled
+@pytest.mark.parametrize(("small", "canvas", "resized", "image"), SIZES)
+def test_masks_of_a_few_pixels(small: Size, canvas: Size, resized: Size, image: Size, instruction_set: str) -> None:
+    """Of which the operator makes no more than what reaches them: at each place of the map, corners and none too."""
+    height, width = small
+    places = [(y, x) for y in (0, height // 2, height - 1) for x in (0, width // 2, width - 1)]
+    logits = torch.full((len(places) + 2, height, width), -0.5)
+    for row, (y, x) in enumerate(places):
+        logits[row, y, x] = 3.0
+    logits[-2, 0, 0] = logits[-2, -1, -1] = 2.0
+    found = both(logits, canvas, resized, image)
+    full = masks_to_image(logits, canvas=canvas, padded_from=resized, image_size=image)
+    assert found.inside is not None and found.confidence is not None
+    clear = full.abs() > 1e-5
+    assert torch.equal(found.inside[clear], (full > 0)[clear]) and not found.inside[-1].any()
+    torch.testing.assert_close(found.confidence, mask_confidence(full.clone()), atol=1e-4, rtol=0)
+    windows = torch.tensor([[0, image[0] // 2, image[1] // 3, image[1]]]).repeat(len(logits), 1)
+    options = {"canvas": canvas, "padded_from": resized, "image_size": image}
+    cut = image_masks(logits, **options, inside=True, windows=windows)  # type: ignore[arg-type]
+    wanted = found.inside.clone()
+    wanted[:, image[0] // 2 :], wanted[:, :, : image[1] // 3] = False, False
+    assert cut.inside is not None and torch.equal(cut.inside, wanted)
+
+
 @pytest.mark.parametrize("mode", ["auto", "reference"])
 def test_nothing_of_a_mask_lies_outside_of_its_window(mode: str) -> None:
     logits = 4 * torch.randn(5, 8, 24) + 2
