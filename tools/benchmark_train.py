@@ -38,7 +38,8 @@ PARTS = ("data", "forward", "matching", "losses", "backward", "optimiser", "othe
 class Clock:
     """Seconds by part of a step, by wrapping what the trainer calls. Waits for the device at every border."""
 
-    def __init__(self, trainer: Trainer) -> None:
+    def __init__(self, trainer: Trainer, *, processor_time: bool = False) -> None:
+        self._now = time.process_time if processor_time else time.perf_counter
         self.device = trainer.accelerator.device
         self.times: dict[str, float] = defaultdict(float)
         step = trainer.accelerator.unwrap_model(trainer.step)
@@ -63,7 +64,7 @@ class Clock:
     def now(self) -> float:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        return time.perf_counter()
+        return self._now()
 
     def step(self, trainer: Trainer, stream: Iterator[TrainingBatch]) -> dict[str, float]:
         """Milliseconds of one step."""
@@ -108,6 +109,7 @@ def main() -> None:
     parser.add_argument("--precision", default="no", choices=("no", "bf16", "fp16"))
     parser.add_argument("--ops", default="reference,auto", help="comma list; the first is the baseline")
     parser.add_argument("--own-data", action="store_true", help="DATASETS.TRAIN of the config in place of toy scenes")
+    parser.add_argument("--processor-time", action="store_true", help="of the process, where others run beside it")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--output", default="benchmark_train.json")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE")
@@ -120,7 +122,7 @@ def main() -> None:
         alone = loading(cfg, arguments.rounds)
         accelerator = build_accelerator(cfg, cpu=arguments.device == "cpu")
         trainer = build_trainer(cfg, accelerator, lambda step: build_train_loader(cfg, start_step=step))
-        clock = Clock(trainer)
+        clock = Clock(trainer, processor_time=arguments.processor_time)
         stream = iter(build_train_loader(cfg))
         for round_ in range(arguments.rounds + 1):  # the first warms up
             for choice in ops:

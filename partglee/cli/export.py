@@ -66,7 +66,7 @@ def _graph(arguments: argparse.Namespace, kind: str) -> int:
     from partglee.data.images import list_images
     from partglee.export import export_model
     from partglee.export.int8 import check_photos
-    
+
     if arguments.overrides or arguments.remark or arguments.float32:
         raise ValueError(
             "a graph takes no KEY VALUE, --remark or --float32; export to .safetensors with them, then that file"

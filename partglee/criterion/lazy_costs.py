@@ -60,6 +60,8 @@ def solve_lazily(
                 continue
             worth = _cheaper(cost[layer], known[layer], query, target)
             worth[query[unknown]] = True
+            if 2 * worth.sum() > num_queries:  # further rounds would ask for most of the rest
+                worth[:] = True
             wanted[layer] = worth & ~known[layer]
         if not open_sets.any():
             break

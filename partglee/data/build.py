@@ -142,7 +142,7 @@ def _at_size(cfg: CN, size: Size) -> CN:
 
 
 def _shown(cfg: CN, mosaic: float, rows: float) -> CN:
-    """The configuration as one data set has it: its chance of a mosaic, and rows of those up to `rows` (0 = as it is)."""
+    """The configuration of one data set: its chance of a mosaic, and rows of those up to `rows` (0 = as it is)."""
     one = cfg.clone()
     one.defrost()
     one.INPUT.TRAIN.MOSAIC = mosaic

@@ -19,6 +19,7 @@ from partglee.engine.precision import usable_precision
 from partglee.engine.prediction_calls import EncodedImage, OneImage
 from partglee.engine.pretrained import Pretrained, load_pretrained, pretrained_config
 from partglee.modeling import PartGLEE, build_model
+from partglee.modeling.folding import folded
 from partglee.modeling.postprocess import PostprocessOptions
 
 if TYPE_CHECKING:
@@ -97,9 +98,11 @@ class ImagePredictor:
 
     @classmethod
     def _of(cls, pretrained: Pretrained, precision: str) -> Self:
-        cfg = pretrained.cfg
+        model, cfg = pretrained
+        if model.device.type == "cpu":  # the model is ours alone
+            model.backbone = folded(model.backbone).to(memory_format=torch.channels_last)
         return cls(
-            model=pretrained.model,
+            model=model,
             short_side=cfg.INPUT.TEST.SHORT_SIDE,
             max_side=cfg.INPUT.TEST.MAX_SIDE,
             score_threshold=cfg.TEST.SCORE_THRESHOLD,

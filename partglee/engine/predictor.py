@@ -110,8 +110,8 @@ class Predictor(ImagePredictor):
                 None = all.
             part_inside: of equally named parts of one object of which one lies in the other by more than this share of
                 its own area, keep the best; None = all.
-            mask_box: masks end at so many times their box, 1.2 say, where those of neighbours run together; 0 = they lie
-                anywhere, as released; None = as the weights say.
+            mask_box: masks end at so many times their box, 1.2 say, where those of neighbours run together; 0 = they
+                lie anywhere, as released; None = as the weights say.
             masks: False saves their cost.
             multi_label: released evaluation: every name of every query is a candidate, and none of the options above
                 counts but `masks`.

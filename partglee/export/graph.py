@@ -48,8 +48,8 @@ class DetectionGraph(nn.Module):
         model: in evaluation mode, with masks.
         vocabulary: what is looked for; None = embeddings of names are inputs too: `object_names` (Co, D), `part_names`
             (Cp, D) and `allowed` (Co, Cp) bool, the parts that each object has.
-        options: what is kept. `masks`, `max_queries` and `multi_label` must be left alone. With `mask_box` whoever enlarges
-            the masks ends them (`Card.mask_box`), for the graph does not know the image's own pixels.
+        options: what is kept. `masks`, `max_queries` and `multi_label` must be left alone. With `mask_box` whoever
+            enlarges the masks ends them (`Card.mask_box`), for the graph does not know the image's own pixels.
 
     Raises:
         ValueError: for options that a graph has no room for, or a model that reads names of tokens where they are

@@ -126,6 +126,8 @@ class Rows(NamedTuple):
 
     def take(self, keep: Tensor | slice) -> Rows:
         """Some of them, in the order given."""
+        if isinstance(keep, Tensor) and keep.dtype == torch.bool:
+            keep = keep.nonzero()[:, 0]  # once: a device has to be waited for to know how many there are
         return Rows(*(column[keep] for column in self))
 
     @staticmethod
@@ -207,14 +209,17 @@ class ImageQueries:
         """
         vocabulary = names if isinstance(names, Vocabulary) else None
         listed = (names.object_names, names.part_names) if isinstance(names, Vocabulary) else names
-        labels = zip(rows.part.tolist(), rows.label.tolist(), strict=True)
+        parent = torch.full_like(rows.label, -1) if parent is None else parent
+        # Two copies, since each waits for the device.
+        part, label, parent = torch.stack((rows.part.long(), rows.label, parent)).cpu()
+        numbers = torch.cat((self.boxes(rows), rows.score[:, None]), 1).cpu()
         return Prediction(
-            boxes=self.boxes(rows).cpu(),
-            scores=rows.score.cpu(),
-            labels=rows.label.cpu(),
-            names=[listed[part][label] for part, label in labels],
-            level=torch.where(rows.part, int(Level.PART), int(Level.OBJECT)).cpu(),
-            parent=torch.full(rows.query.shape, -1) if parent is None else parent.cpu(),
+            boxes=numbers[:, :4].contiguous(),
+            scores=numbers[:, 4].contiguous(),
+            labels=label,
+            names=[listed[of][name] for of, name in zip(part.tolist(), label.tolist(), strict=True)],
+            level=torch.where(part.bool(), int(Level.PART), int(Level.OBJECT)),
+            parent=parent,
             image_size=self.frame.original,
             masks=masks,
             vocabulary=vocabulary,

@@ -5,6 +5,7 @@ N rows, best first, G groups that do not see each other, P pixels.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import torch
@@ -32,19 +33,27 @@ def best_of_overlapping(
     Returns:
         (M,) row numbers, in order.
     """
-    keep = torch.ones(len(group), dtype=torch.bool, device=group.device)
     if overlap is None and inside is None:
-        return keep.nonzero()[:, 0]
-    names, count = group.unique(return_counts=True)
-    for name in names[count > 1]:
-        rows = (group == name).nonzero()[:, 0]
-        same = lie_together(boxes[rows].float(), masks(rows), overlap=overlap, inside=inside).cpu()
-        stays = torch.ones(len(rows), dtype=torch.bool)
-        for row in range(len(rows)):
-            if stays[row]:
-                stays[row + 1 :] &= ~same[row, row + 1 :]
-        keep[rows] = stays.to(keep.device)
-    return keep.nonzero()[:, 0]
+        return torch.arange(len(group), device=group.device)
+    members: dict[int, list[int]] = {}
+    for row, name in enumerate(group.tolist()):
+        members.setdefault(name, []).append(row)
+    several = [rows for rows in members.values() if len(rows) > 1]
+    # All of it is asked for before any is waited for: groups cost a device no time of its own.
+    asked = []
+    for some in several:
+        rows = torch.tensor(some, device=group.device)
+        asked.append(lie_together(boxes[rows].float(), masks(rows), overlap=overlap, inside=inside).flatten())
+    told = torch.cat(asked).tolist() if asked else []
+    gone: set[int] = set()
+    first = 0
+    for some in several:
+        for place, row in enumerate(some):
+            if row not in gone:
+                lies = told[first + place + 1 : first + len(some)]
+                gone.update(itertools.compress(some[place + 1 :], lies))
+            first += len(some)
+    return torch.tensor([row for row in range(len(group)) if row not in gone], device=group.device, dtype=torch.int64)
 
 
 def lie_together(

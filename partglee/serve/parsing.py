@@ -70,9 +70,7 @@ class Parsing:
         begun = time.monotonic()
         async with request.form(max_files=1, max_fields=len(FIELDS) + self.limits.vocabularies,
                                 max_part_size=_TEXT_BYTES) as form:  # fmt: skip
-            asked = read_form(
-                form, limits=self.limits, defaults=self.predictor.defaults, vocabulary=self.vocabulary
-            )
+            asked = read_form(form, limits=self.limits, defaults=self.predictor.defaults, vocabulary=self.vocabulary)
             if self.batcher.full:  # before anything is decoded
                 raise self.batcher.busy()
             until = time.monotonic() + self.limits.seconds

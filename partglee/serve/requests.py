@@ -35,9 +35,7 @@ class Asked(NamedTuple):
     strict: bool
 
 
-def read_form(
-    form: FormData, *, limits: Limits, defaults: PostprocessOptions, vocabulary: Vocabulary | None
-) -> Asked:
+def read_form(form: FormData, *, limits: Limits, defaults: PostprocessOptions, vocabulary: Vocabulary | None) -> Asked:
     """A form's fields.
 
     Args:

@@ -23,7 +23,6 @@ from partglee.export import Card, ExportedPredictor, Names, export_model
 from partglee.export.card import KEY
 from partglee.export.page import BROWSER, write_page
 from partglee.export.web_runtime import RUNTIME_FILES
-from partglee.modeling.postprocess import PostprocessOptions
 from partglee.structures import Prediction
 from partglee.text.word_forms import FOLDER, meanings, plurals
 from partglee.text.words import WordReader
