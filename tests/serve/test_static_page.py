@@ -88,7 +88,13 @@ def test_everything_is_there(
     assert (out / "engine.js").read_text() == (BROWSER / "engine.js").read_text() != (PAGE / "engine.js").read_text()
     about = json.loads((out / "names.json").read_text())
     assert about["objects"] == KNOWN and about["info"]["remarks"] == {"terms": "for tests alone"}
-    assert about["input"] == {"short_side": 64, "max_side": 128, "divisibility": 32, "pixel_mean": [1, 2, 3], "mask_box": None}
+    assert about["input"] == {
+        "short_side": 64,
+        "max_side": 128,
+        "divisibility": 32,
+        "pixel_mean": [1, 2, 3],
+        "mask_box": None,
+    }
     vectors = np.fromfile(out / "names.bin", "<f4").reshape(len(about["names"]), about["width"])
     wanted = predictor.model.embed(predictor.words({"dog": ["tail"]}).vocabulary)
     for name, vector in (("dog", wanted.objects[0]), ("dog tail", wanted.parts[0])):
