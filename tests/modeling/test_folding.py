@@ -76,7 +76,10 @@ def test_a_norm_that_does_not_belong_is_told_by_the_answers() -> None:
 def test_a_predictor_from_weights_has_no_norms_and_a_model_of_ones_own_keeps_them() -> None:
     model, cfg = load_pretrained("partglee-tiny", device="cpu")
     sizes = {"short_side": cfg.INPUT.TEST.SHORT_SIDE, "max_side": cfg.INPUT.TEST.MAX_SIDE}
-    plain, quick = Predictor(model=model, **sizes), Predictor.from_pretrained("partglee-tiny", device="cpu")
+    plain, quick = (
+        Predictor(model=model, mask_box=cfg.TEST.MASK_BOX, **sizes),
+        Predictor.from_pretrained("partglee-tiny", device="cpu"),
+    )
     assert norms(plain.model.backbone) > 10 and norms(quick.model.backbone) == 0
     photo = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
     ours, theirs = (one(photo, "person: head, hair; dog: tail", score_threshold=0.001) for one in (quick, plain))

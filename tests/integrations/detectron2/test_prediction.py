@@ -21,10 +21,23 @@ from plugin_samples import NAMES
 
 from partglee.engine import Predictor
 from partglee.engine.image_input import ImageInput
+from partglee.engine.pretrained import load_pretrained
 from partglee.integrations.detectron2 import classes_of_metadata, to_instances, to_prediction
 from partglee.structures import ClassList, Prediction, Vocabulary
 
 CLASSES = ClassList.of(Vocabulary.parse(NAMES))
+
+
+def plain_predictor(weights: Path) -> Predictor:
+    """Whose backbone keeps its norms, as it does in detectron2, where it may be trained."""
+    model, cfg = load_pretrained(weights, device="cpu")
+    return Predictor(
+        model=model,
+        short_side=cfg.INPUT.TEST.SHORT_SIDE,
+        max_side=cfg.INPUT.TEST.MAX_SIDE,
+        score_threshold=cfg.TEST.SCORE_THRESHOLD,
+        mask_box=cfg.TEST.MASK_BOX or None,
+    )
 
 
 def model_of(cfg: Any) -> Any:
@@ -49,7 +62,7 @@ def test_default_predictor_is_our_predictor_bit_for_bit(
 ) -> None:
     cfg.INPUT.FORMAT = input_format
     predictor = DefaultPredictor(cfg)
-    ours = Predictor.from_pretrained(tiny_weights, device="cpu")
+    ours = plain_predictor(tiny_weights)
     for pixels in (photo, photo.transpose(1, 0, 2).copy(), photo[:31, :57]):
         expected = ours(pixels, NAMES)
         assert len(expected.parent[expected.parent >= 0]) > 0
@@ -68,7 +81,7 @@ def test_sizes_are_resized_as_ours() -> None:
 
 
 def test_inputs_of_every_kind(cfg: Any, tiny_weights: Path, photo: np.ndarray) -> None:
-    model, ours = model_of(cfg), Predictor.from_pretrained(tiny_weights, device="cpu")
+    model, ours = model_of(cfg), plain_predictor(tiny_weights)
     image = ours.resize(photo)
     expected = ours(photo, NAMES)
     with torch.no_grad():
@@ -130,7 +143,7 @@ def test_names_that_are_no_class_are_left_out(cfg: Any, photo: np.ndarray, tiny_
     MetadataCatalog.get("few").thing_classes = listed
     cfg.DATASETS.TEST = ("few",)
     found = DefaultPredictor(cfg)(photo[:, :, ::-1])["instances"]
-    expected = Predictor.from_pretrained(tiny_weights, device="cpu")(photo, NAMES)
+    expected = plain_predictor(tiny_weights)(photo, NAMES)
     names = [
         f"{expected.names[expected.parent[i]]}:{name}" if expected.parent[i] >= 0 else name
         for i, name in enumerate(expected.names)
@@ -157,7 +170,7 @@ def test_options(cfg: Any, photo: np.ndarray, tiny_weights: Path) -> None:
     from partglee.engine.pretrained import pretrained_config
     from partglee.integrations.detectron2.config import multi_label_of
 
-    ours = Predictor.from_pretrained(tiny_weights, device="cpu")
+    ours = plain_predictor(tiny_weights)
     keys = cfg.MODEL.PARTGLEE
     keys.SCORE_THRESHOLD, keys.PART_SCORE_THRESHOLD, keys.MAX_PARTS_PER_OBJECT = 0.01, 0.03, 1
     keys.RESTRICT_PARTS, keys.PART_OVERLAP, cfg.TEST.DETECTIONS_PER_IMAGE = False, 1.0, 7

@@ -17,7 +17,7 @@ from detectron2.utils.file_io import PathManager
 
 from partglee.checkpoint import read_weights, write_weights
 from partglee.cli import main
-from partglee.engine import Predictor
+from partglee.engine.pretrained import load_pretrained
 from partglee.engine.weights import load_backbone
 from partglee.integrations.detectron2 import add_partglee_config
 from partglee.modeling.backbone import build_timm_backbone
@@ -50,9 +50,9 @@ def test_names_of_the_zoo(name: str, catalogs: None) -> None:
     cfg.MODEL.DEVICE = "cpu"
     model = spoiled(build_model(cfg))
     DetectionCheckpointer(model).load(cfg.MODEL.WEIGHTS)
-    expected = Predictor.from_pretrained("partglee-tiny", device="cpu")
-    assert equal(model, expected.model.state_dict())
-    assert (expected.short_side, expected.max_side) == (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
+    expected, own = load_pretrained("partglee-tiny", device="cpu")
+    assert equal(model, expected.state_dict())
+    assert (own.INPUT.TEST.SHORT_SIDE, own.INPUT.TEST.MAX_SIDE) == (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
 
 
 def test_paths_that_begin_like_a_name_are_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,9 +78,9 @@ def test_saved_loaded_and_converted_back(cfg: Any, tiny_weights: Path, tmp_path:
 
     out = tmp_path / "ours.safetensors"
     assert main(["convert", "--from", "detectron2", str(file), str(out)]) == 0
-    predictor = Predictor.from_pretrained(out, device="cpu")
-    assert predictor.short_side == 96
-    written = predictor.model.state_dict()
+    read, own = load_pretrained(out, device="cpu")
+    assert own.INPUT.TEST.SHORT_SIDE == 96
+    written = read.state_dict()
     assert all(torch.equal(written[key], value) for key, value in model.model.state_dict().items())
 
     wrapped = torch.nn.ModuleDict({"inner": spoiled(build_model(cfg))})
