@@ -22,16 +22,13 @@ from typing import Any, NamedTuple
 
 import torch
 from benchmark_model import commit_here, processor
-from timm.layers import FrozenBatchNormAct2d
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_weights
-from torchvision.ops import FrozenBatchNorm2d
 
 from partglee.basics.arguments import ArgumentParser
 from partglee.config import load_config
 from partglee.layers import FeedForward
-from partglee.modeling import build_model
+from partglee.modeling import build_model, fold_norms
 from partglee.testing import fill_weights
 
 Piece = Callable[[Tensor], Any]
@@ -44,26 +41,6 @@ class Idea(NamedTuple):
     name: str
     predicted: str
     make: Callable[[], Piece]
-
-
-def folded(backbone: nn.Module) -> nn.Module:
-    """A copy whose frozen norms are in the weights of the convolutions before them."""
-    made = copy.deepcopy(backbone)
-    before: nn.Conv2d | None = None
-    for parent in list(made.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, nn.Conv2d):
-                before = child
-            elif isinstance(child, (FrozenBatchNormAct2d, FrozenBatchNorm2d)) and before is not None:
-                weight, bias = fuse_conv_bn_weights(
-                    before.weight, before.bias, child.running_mean, child.running_var, child.eps, child.weight,
-                    child.bias,
-                )  # fmt: skip
-                before.weight, before.bias = nn.Parameter(weight), nn.Parameter(bias)
-                rest = [getattr(child, part) for part in ("drop", "act") if hasattr(child, part)]
-                setattr(parent, name, nn.Sequential(*rest))
-                before = None
-    return made
 
 
 def compiled(module: nn.Module, *, frozen: bool = False) -> Piece:
@@ -100,16 +77,15 @@ def by_openvino(module: nn.Module, example: Tensor) -> Piece:
 
 def packed_feed_forward(module: FeedForward) -> Piece:
     """oneDNN's linear layers with weights packed once, ReLU inside the first."""
-    ops = torch.ops.mkldnn
-    first, second = (
-        ops._reorder_linear_weight(layer.weight.detach(), 1024) for layer in (module.linear1, module.linear2)
-    )
+    # Not public in torch: what its compiler calls.
+    pack, linear = (getattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise"))
+    first, second = (pack(layer.weight.detach(), 1024) for layer in (module.linear1, module.linear2))
 
     def call(x: Tensor) -> Tensor:
         pieces = []
         for rows in x.split(1024):
-            inner = ops._linear_pointwise(rows, first, module.linear1.bias, "relu", [], "")
-            pieces.append(ops._linear_pointwise(inner, second, module.linear2.bias, "none", [], ""))
+            inner = linear(rows, first, module.linear1.bias, "relu", [], "")
+            pieces.append(linear(inner, second, module.linear2.bias, "none", [], ""))
         return torch.cat(pieces)
 
     return call
@@ -137,13 +113,17 @@ def whole_feed_forward(module: FeedForward) -> Piece:
 def pieces(size: tuple[int, int]) -> Iterator[tuple[str, Tensor, Piece, list[Idea]]]:
     """Name, input, the plain piece, and ideas for it."""
     model = fill_weights(build_model(load_config("joint_r50"))).eval()
-    backbone, image = model.backbone.body, torch.randn(1, 3, *(-(-side // 32) * 32 for side in size))
+    whole, backbone, image = (
+        model.backbone,
+        model.backbone.body,
+        torch.randn(1, 3, *(-(-side // 32) * 32 for side in size)),
+    )
     yield "backbone", image, backbone, [
         Idea("the same again", "1.00x", lambda: copy.deepcopy(backbone)),
         Idea("channels last", "1.00x", lambda: copy.deepcopy(backbone).to(memory_format=torch.channels_last)),
-        Idea("frozen norms folded into convolutions", "1.12x", lambda: folded(backbone)),
+        Idea("frozen norms folded into convolutions", "1.12x", lambda: fold_norms(whole).body),
         Idea(
-            "folded, channels last", "1.12x", lambda: folded(backbone).to(memory_format=torch.channels_last)
+            "folded, channels last", "1.12x", lambda: fold_norms(whole).body.to(memory_format=torch.channels_last)
         ),
         Idea("torch.compile", "1.10x", lambda: compiled(backbone)),
         Idea("torch.compile, weights frozen", "1.2x", lambda: compiled(backbone, frozen=True)),

@@ -23,8 +23,7 @@ import torch
 
 from partglee.basics.arguments import ArgumentParser
 from partglee.config import load_config
-from partglee.modeling import PartGLEE, build_model
-from partglee.modeling.folding import folded
+from partglee.modeling import PartGLEE, build_model, fold_norms
 from partglee.modeling.postprocess import PostprocessOptions, postprocess
 from partglee.ops import status, use_ops
 from partglee.structures import Vocabulary
@@ -151,7 +150,7 @@ def main() -> None:
     stages = (model.backbone, model.pixel_decoder, model.object_decoder.decoder, model.part_decoder.decoder)
     # Once for all rounds; the clock's hooks stay outside. The warm-up round compiles, which can take minutes.
     forwards = {stage: (stage.forward, torch.compile(stage.forward, dynamic=False)) for stage in stages}
-    quick = folded(model.backbone) if arguments.folded else model.backbone
+    quick = fold_norms(model.backbone) if arguments.folded else model.backbone
     whole = (model.backbone.forward, quick.forward)
     for round_ in range(arguments.rounds + 1):  # the first warms up
         for key in names:

@@ -19,7 +19,7 @@ from partglee.engine.precision import usable_precision
 from partglee.engine.prediction_calls import EncodedImage, OneImage
 from partglee.engine.pretrained import Pretrained, load_pretrained, pretrained_config
 from partglee.modeling import PartGLEE, build_model
-from partglee.modeling.folding import folded
+from partglee.modeling.folding import fold_norms
 from partglee.modeling.postprocess import PostprocessOptions
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class ImagePredictor:
     def _of(cls, pretrained: Pretrained, precision: str) -> Self:
         model, cfg = pretrained
         if model.device.type == "cpu":  # the model is ours alone
-            model.backbone = folded(model.backbone).to(memory_format=torch.channels_last)
+            model.backbone = fold_norms(model.backbone).to(memory_format=torch.channels_last)
         return cls(
             model=model,
             short_side=cfg.INPUT.TEST.SHORT_SIDE,

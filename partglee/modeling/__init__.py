@@ -1,6 +1,7 @@
 """The model, stage by stage, and what its output means in the pixels of an image."""
 
 from partglee.modeling.build import build_backbone, build_model, build_pixel_decoder
+from partglee.modeling.folding import fold_norms
 from partglee.modeling.frame import Frame
 from partglee.modeling.multi_label import MultiLabel
 from partglee.modeling.part_maps import part_map
@@ -20,6 +21,7 @@ __all__ = [
     "build_model",
     "build_pixel_decoder",
     "build_text_encoder",
+    "fold_norms",
     "part_map",
     "postprocess",
 ]

@@ -18,7 +18,7 @@ _APART = 1e-4  # of the largest value: more, and some norm belongs elsewhere
 _SIDE = 96
 
 
-def folded(backbone: Any) -> Any:
+def fold_norms(backbone: Any) -> Any:
     """A copy in evaluation mode with the same answers up to rounding: batch norms, frozen or not, are in the weights of
     the convolutions before them, which saves a pass over every map.
 

@@ -10,7 +10,7 @@ from torch import nn
 from partglee import Predictor
 from partglee.engine.pretrained import load_pretrained
 from partglee.modeling.backbone import Backbone, build_timm_backbone
-from partglee.modeling.folding import folded
+from partglee.modeling.folding import fold_norms
 
 
 def lively(name: str, *, frozen: bool, **options: object) -> Backbone:
@@ -38,7 +38,7 @@ def norms(backbone: nn.Module) -> int:
 def test_the_same_answers_without_norms(name: str, options: dict[str, object], frozen: bool) -> None:
     backbone = lively(name, frozen=frozen, **options)
     before = {key: value.clone() for key, value in backbone.state_dict().items()}
-    made, image = folded(backbone), torch.randn(2, 3, 64, 96)
+    made, image = fold_norms(backbone), torch.randn(2, 3, 64, 96)
     assert made is not backbone and norms(backbone) > 10 and norms(made) == 0
     with torch.no_grad():
         for ours, theirs in zip(made(image), backbone(image), strict=True):
@@ -50,7 +50,7 @@ def test_the_same_answers_without_norms(name: str, options: dict[str, object], f
 def test_norms_before_their_convolutions(name: str) -> None:
     """Of another layout: whatever can be done, the answers stay."""
     backbone, image = lively(name, frozen=True), torch.randn(1, 3, 64, 64)
-    made = folded(backbone)
+    made = fold_norms(backbone)
     with torch.no_grad():
         for ours, theirs in zip(made(image), backbone(image), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
@@ -58,17 +58,17 @@ def test_norms_before_their_convolutions(name: str) -> None:
 
 def test_without_norms_nothing_is_done() -> None:
     backbone = build_timm_backbone("convnext_femto")
-    assert folded(backbone) is backbone
+    assert fold_norms(backbone) is backbone
 
 
 def test_a_norm_that_does_not_belong_is_told_by_the_answers() -> None:
     backbone = lively("resnet18", frozen=True)
     first, second = backbone.body.layer1[0].bn1, backbone.body.layer1[0].bn2
     backbone.body.layer1[0].bn1, backbone.body.layer1[0].bn2 = nn.Identity(), nn.Sequential(second, nn.ReLU(), first)
-    assert isinstance(folded(backbone), Backbone)
+    assert isinstance(fold_norms(backbone), Backbone)
     with torch.no_grad():
         for ours, theirs in zip(
-            folded(backbone)(torch.ones(1, 3, 64, 64)), backbone(torch.ones(1, 3, 64, 64)), strict=True
+            fold_norms(backbone)(torch.ones(1, 3, 64, 64)), backbone(torch.ones(1, 3, 64, 64)), strict=True
         ):
             torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
 
