@@ -126,6 +126,9 @@ class ImagePredictor:
                 model that ships with the library, or whose weights lie in `$PARTGLEE_WEIGHTS` (default
                 `~/.cache/partglee`) as `NAME.safetensors`.
             device, precision, overrides: as for `from_config`.
+
+        On a processor the predictor's `model` is for prediction alone: norms of its backbone are in the convolutions.
+        `partglee.engine.pretrained.load_pretrained` gives the model as it was trained.
         """
         return cls._of(load_pretrained(name, overrides, device=device), precision)
 

@@ -22,6 +22,7 @@ from partglee.engine.evaluate import evaluate
 from partglee.engine.hooks import best_metric
 from partglee.engine.partglee_answers import partglee_answerer
 from partglee.engine.partglee_recipe import PARTGLEE
+from partglee.engine.pretrained import load_pretrained
 from partglee.evaluation import CocoEvaluator, LvisEvaluator, dataset_evaluator
 from partglee.evaluation.protocols import metric_names
 from partglee.structures import Level, Prediction
@@ -98,9 +99,9 @@ def test_evaluation_while_training(place: Path, tmp_path: Path) -> None:
     assert "loss/total" in tags["scalars"] and "rate/rest" in tags["scalars"]
     assert len([t for t in tags["images"] if t.startswith("toy_evaluate/")]) == 1
     # The final weights know their configuration.
-    final = Predictor.from_pretrained(tmp_path / "model_final.safetensors", device="cpu")
+    final, _ = load_pretrained(tmp_path / "model_final.safetensors", device="cpu")
     ours = trainer.model.state_dict()
-    assert all(torch.equal(ours[k], v) for k, v in final.model.state_dict().items())
+    assert all(torch.equal(ours[k], v) for k, v in final.state_dict().items())
     averaged = read_weights(tmp_path / "model_final_ema.safetensors")
     assert any(not torch.equal(ours[k], averaged[k]) for k in averaged)
 

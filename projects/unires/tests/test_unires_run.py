@@ -18,10 +18,9 @@ from unires.cli import main
 from unires.config import build_criterion
 from unires.start import our_names
 
-from partglee.engine import Predictor as PartGLEEPredictor
 from partglee.engine.recipe import get_recipe
 from partglee.engine.run import run
-from partglee.testing import register_toy_referring
+from partglee.testing import register_toy_referring, tiny_model
 
 SMALL = [
     "MODEL.WEIGHTS", "", "MODEL.EMBED_DIM", 32, "MODEL.FFN_DIM", 32, "MODEL.NUM_HEADS", 4, "MODEL.BACKBONE.NAME",
@@ -222,7 +221,7 @@ def test_weights_of_clip_and_of_partglee() -> None:
 
     with torch.device("meta"):
         toy = unires.build_model(unires.load_config("unires_toy")).state_dict()
-    tiny = our_names(PartGLEEPredictor.from_config("tiny", overrides=["MODEL.TEXT.TABLE.WIDTH", 8]).model.state_dict())
+    tiny = our_names(tiny_model(overrides=["MODEL.TEXT.TABLE.WIDTH", 8]).state_dict())
     shared = {key for key in toy if key.startswith(("image_side.backbone.", "image_side.pixel_decoder."))}
     assert all(key in tiny and tiny[key].shape == toy[key].shape for key in shared)
     assert our_names(toy) == toy
