@@ -49,6 +49,7 @@ X86_FLAGS = {
 OPERATORS = {
     "ms_deform_attn": ("ms_deform_attn/cpu_{}.cpp", "ms_deform_attn/cpu.cpp"),
     "masks": ("masks/masks_{}.cpp", "masks/masks.cpp"),
+    "sampling": ("sampling/sampling_{}.cpp", "sampling/sampling.cpp"),
     "run_lengths": ("", "run_lengths/run_lengths.cpp"),
 }
 

@@ -29,10 +29,12 @@ from partglee.basics.arguments import ArgumentParser
 from partglee.config import load_config
 from partglee.layers import FeedForward
 from partglee.modeling import build_model, fold_norms
+from partglee.ops import use_ops
+from partglee.ops.sampling_points import sampling_points
 from partglee.testing import fill_weights
 
 Piece = Callable[[Tensor], Any]
-WIDTH, INNER = 256, 2048
+WIDTH, INNER, HEADS, POINTS = 256, 2048, 8, 4
 
 
 class Idea(NamedTuple):
@@ -149,6 +151,19 @@ def pieces(size: tuple[int, int]) -> Iterator[tuple[str, Tensor, Piece, list[Ide
 
     yield "offsets and weights", memory, lambda x: (offsets(x), weights(x))[-1].contiguous(), [
         Idea("one product for both", "1.05x", one_product)
+    ]  # fmt: skip
+    shapes = torch.tensor([[image.shape[2] // stride, image.shape[3] // stride] for stride in (8, 16, 32, 64)])
+    centres, logits = torch.rand(1, rows, 1, 2), torch.randn(1, rows, HEADS, 4 * POINTS)
+
+    def places(ops: str) -> Piece:
+        def piece(x: Tensor) -> Any:
+            with use_ops(ops):
+                return sampling_points(x, logits, centres, shapes)
+
+        return piece
+
+    yield "places and weights of samples", torch.randn(1, rows, HEADS, 4, POINTS, 2), places("reference"), [
+        Idea("one compiled pass", "9x", lambda: places("auto"))
     ]  # fmt: skip
 
 

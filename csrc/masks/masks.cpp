@@ -19,14 +19,7 @@ namespace {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-const Kernels& kernels() {
-#if defined(PARTGLEE_X86)
-  const char* name = partglee_cpu_instruction_set();
-  if (!std::strcmp(name, "avx512")) return kAvx512Kernels;
-  if (!std::strcmp(name, "avx2")) return kAvx2Kernels;
-#endif
-  return kBaselineKernels;
-}
+#include "../chosen_kernels.h"
 
 // The kernel reads where `first` points: what lies outside of the map must be refused here.
 Axis axis(const Tensor& first, const Tensor& weight, int64_t from, bool columns, const char* name) {

@@ -4,6 +4,8 @@
 namespace partglee {
 namespace masks {
 namespace {
+#include "../exponential.h"
+
 #include "rows.h"
 }  // namespace
 

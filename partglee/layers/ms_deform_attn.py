@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from partglee.layers.position import at_least_float32
 from partglee.ops import ms_deform_attn
 from partglee.ops.level_shapes import SpatialShapes, level_tensors
+from partglee.ops.sampling_points import sampling_points
 
 
 class MSDeformAttn(nn.Module):
@@ -93,25 +94,10 @@ class MSDeformAttn(nn.Module):
         per_point = (batch, num_queries, self.num_heads, self.num_levels, self.num_points)
         offsets = at_least_float32(self.sampling_offsets(query)).view(*per_point, 2)
         logits = at_least_float32(self.attention_weights(query)).view(*per_point[:3], self.num_levels * self.num_points)
-        weights = logits.softmax(dim=-1).view(per_point)
         shapes, _ = level_tensors(spatial_shapes, level_start_index, memory)
-        locations = self._locations(offsets, reference_points, shapes)
+        locations, weights = sampling_points(offsets, logits, reference_points, shapes)
         if len(memory) == 1 < batch:  # then all are queries of one image
             locations, weights = locations.flatten(0, 1)[None], weights.flatten(0, 1)[None]
         # Integers go on as they are: the reference path needs them, and their tensors are cached.
         out = ms_deform_attn(value, spatial_shapes, level_start_index, locations, weights)
         return self.output_proj(out.view(batch, num_queries, self.embed_dim))
-
-    def _locations(self, offsets: Tensor, reference_points: Tensor, shapes: Tensor) -> Tensor:
-        """(B, Q, M, L, P, 2) places in [0, 1] of each level; ``offsets`` are in pixels or in half box sizes / P."""
-        reference = reference_points.to(offsets.dtype)[:, :, None, :, None]  # (B, Q, 1, L or 1, 1, 2 or 4)
-        if reference.shape[-1] == 2:
-            width_height = shapes.flip(-1).to(offsets.dtype)[:, None]  # (L, 1, 2)
-            return reference + offsets / width_height
-        if reference.shape[-1] == 4:
-            centre, size = reference[..., :2], reference[..., 2:]
-            return centre + offsets * (size * (0.5 / self.num_points))
-        raise ValueError(
-            "reference_points must end in 2 (x, y) or 4 (cx, cy, w, h), "
-            f"got shape {tuple(reference_points.shape)}; pass boxes as cxcywh in [0, 1]"
-        )

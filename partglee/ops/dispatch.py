@@ -92,12 +92,22 @@ def choose(value: Tensor, *, sizes_known: bool) -> str:
 def native_masks(logits: Tensor) -> bool:
     """Whether these mask logits are enlarged by the compiled operator: on a processor, where nobody asks for gradients
     or draws a graph."""
+    return _eager("enlarge_masks", logits) and not (logits.requires_grad and torch.is_grad_enabled())
+
+
+def native_sampling_points(offsets: Tensor, logits: Tensor, reference: Tensor) -> bool:
+    """Whether places and weights of samples come from the compiled operator: float32 on a processor, no graph drawn."""
+    return _eager("sampling_points", offsets) and all(
+        tensor.dtype == torch.float32 and tensor.device.type == "cpu" for tensor in (offsets, logits, reference)
+    )
+
+
+def _eager(operator: str, tensor: Tensor) -> bool:
     return (
         _mode in ("auto", "native")
-        and logits.device.type == "cpu"
+        and tensor.device.type == "cpu"
         and native.CPU.loaded
-        and hasattr(native.OPERATORS, "enlarge_masks")  # a library that was built earlier lacks it
-        and not (logits.requires_grad and torch.is_grad_enabled())
+        and hasattr(native.OPERATORS, operator)  # a library that was built earlier lacks it
         and not torch.compiler.is_compiling()
         and not torch.onnx.is_in_onnx_export()
         and not torch.jit.is_tracing()  # type: ignore[attr-defined]

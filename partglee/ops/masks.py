@@ -77,7 +77,7 @@ def image_masks(
             _taps(*sizes) for sizes in zip(logits.shape[-2:], canvas, padded_from, image_size, strict=True)
         )
         found, sums = native.OPERATORS.enlarge_masks(
-            logits.float().contiguous(), rows.first, rows.weight, columns.first, columns.weight.t().contiguous(),
+            logits.float().contiguous(), rows.first, rows.weight, columns.first, columns.weight_by_tap,
             logits.new_zeros(0, 4, dtype=torch.int64) if windows is None else windows.contiguous(), inside, confidence,
         )  # fmt: skip
         mean = (sums[1] / (sums[0] + 1e-6)).to(logits.dtype) if confidence else None
@@ -111,6 +111,7 @@ class _Taps(NamedTuple):
 
     first: Tensor  # (out,) int32, never falling
     weight: Tensor  # (out, K) float32
+    weight_by_tap: Tensor  # (K, out), the same
 
 
 @lru_cache(maxsize=256)
@@ -126,4 +127,5 @@ def _taps(size: int, canvas: int, padded_from: int, image: int) -> _Taps:
     last = size - 1 - used.flip(1).int().argmax(1)
     count = int((last - first).max()) + 1
     first = first.clamp(max=size - count)
-    return _Taps(first.int(), matrix.gather(1, first[:, None] + torch.arange(count)).contiguous())
+    weight = matrix.gather(1, first[:, None] + torch.arange(count)).contiguous()
+    return _Taps(first.int(), weight, weight.t().contiguous())

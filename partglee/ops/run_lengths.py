@@ -11,11 +11,10 @@ import torch
 from numpy.typing import NDArray
 from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
 
-from partglee.basics.masks import run_length_areas
+from partglee.basics.masks import MASKS_AT_ONCE, run_length_areas
 
 from . import dispatch, native
 
-_AT_ONCE = 250  # pycocotools 2.0.11 fails under numpy 2 for more than 255 masks (it puts the number into a uint8)
 Texts = tuple[bytearray, NDArray[np.int64], NDArray[np.int64]]  # text, (R,) starts, (R,) lengths
 
 
@@ -51,8 +50,8 @@ def mask_ious(
     found = [np.zeros(0)]
     for c in range(len(cells) - 1):
         theirs = slice(other_cells[c], other_cells[c + 1])
-        for begin in range(cells[c], cells[c + 1], _AT_ONCE):
-            mine = slice(begin, min(begin + _AT_ONCE, cells[c + 1]))
+        for begin in range(cells[c], cells[c + 1], MASKS_AT_ONCE):
+            mine = slice(begin, min(begin + MASKS_AT_ONCE, cells[c + 1]))
             found.append(np.asarray(rle.iou(own[mine], beside[theirs], flags[theirs]), np.float64).ravel())
     return np.concatenate(found)
 
