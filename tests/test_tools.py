@@ -16,9 +16,11 @@ import benchmark_photo
 import benchmark_questions
 import benchmark_train
 import demo
+import hold_out_names
 import measure_names
 import numpy as np
 import pytest
+import score_held_out
 import torch
 import write_triples
 import yaml
@@ -233,3 +235,63 @@ def test_triples_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     with pytest.raises(SystemExit):
         write_triples.main(["--dataset", "toy_silent", *asked])
     assert "no sentence" in capsys.readouterr().err and not (tmp_path / "a.jsonl").exists()
+
+
+def test_held_out_names_go_to_the_other_file(tmp_path: Path) -> None:
+    first = {
+        "images": [{"id": 7, "file_name": "a.jpg"}, {"id": 9, "file_name": "b.jpg"}],
+        "categories": [
+            {"id": 3, "name": "cat", "level": "object"},
+            {"id": 4, "name": "cat:head", "level": "part"},
+            {"id": 5, "name": "catfish", "level": "object"},
+        ],
+        "annotations": [
+            {"id": 1, "image_id": 7, "category_id": 3},
+            {"id": 2, "image_id": 7, "category_id": 4, "parent": 1},
+            {"id": 3, "image_id": 9, "category_id": 5},
+        ],
+    }
+    second = {
+        "images": [{"id": 7, "file_name": "c.jpg"}],
+        "categories": [{"id": 1, "name": "catfish", "level": "object"}, {"id": 2, "name": "Cat", "level": "object"}],
+        "annotations": [{"id": 1, "image_id": 7, "category_id": 1}],
+    }
+    sources = [tmp_path / "first.json", tmp_path / "second.json"]
+    for path, document in zip(sources, (first, second), strict=True):
+        path.write_text(json.dumps(document))
+    files = tmp_path / "seen.json", tmp_path / "unseen.json"
+    options = ["--names", "cat", "--seen", str(files[0]), "--unseen", str(files[1])]
+    assert hold_out_names.main([*map(str, sources), *options]) == 0
+    seen, unseen = (json.loads(path.read_text()) for path in files)
+    assert [row["file_name"] for row in seen["images"]] == ["b.jpg", "c.jpg"]
+    assert [row["name"] for row in seen["categories"]] == ["catfish"]
+    (category,) = {row["category_id"] for row in seen["annotations"]}
+    assert category == seen["categories"][0]["id"] and len(seen["annotations"]) == 2
+    assert {row["image_id"] for row in seen["annotations"]} == {row["id"] for row in seen["images"]}
+    assert [row["file_name"] for row in unseen["images"]] == ["a.jpg"]
+    whole, part = unseen["annotations"]
+    assert part["parent"] == whole["id"] and part["image_id"] == whole["image_id"] == unseen["images"][0]["id"]
+
+
+def test_held_out_names_win_boxes_when_they_are_shifted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    box = [10.0, 10.0, 40.0, 40.0]
+    truth = {
+        "images": [{"id": 1, "height": 99, "width": 99}],
+        "categories": [{"id": 5, "name": "cat"}, {"id": 6, "name": "dog"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 5, "bbox": box, "area": 1600.0}],
+    }
+    rows = [
+        {"image_id": 1, "level": "object", "name": name, "bbox": box, "score": score}
+        for name, score in (("dog", 0.4), ("Cat", 0.3))
+    ]
+    files = tmp_path / "found.jsonl", tmp_path / "truth.json"
+    files[0].write_text(json.dumps({"results": rows}))
+    files[1].write_text(json.dumps(truth))
+    assert score_held_out.main([*map(str, files), "--names", "cat", "--shifts", "0", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()[-2:]
+    assert lines == ["| 0 | 100.0 | nan | 0.0 | nan | 1 | 0 |", "| 1 | 100.0 | nan | 100.0 | nan | 1 | 1 |"]
+    assert score_held_out.shifted(rows[:0], {5}, 1.0) == []
+    moved = score_held_out.shifted([{"category_id": 5, "score": 0.3}], {5}, 0.5)[0]["score"]
+    assert moved == pytest.approx(torch.tensor(0.3).logit().add(0.5).sigmoid().item())
+    with pytest.raises(SystemExit):
+        score_held_out.main([str(tmp_path / "none"), str(files[1]), "--names", "cat"])

@@ -6,7 +6,8 @@ not there?
 annotated exhaustively (COCO's), and prints two tables:
 
 - for every annotated name of a photo its best score when it is asked for alone and beside all other names;
-- rows per photo at the default threshold when names are asked for that the photo does not have.
+- rows per photo at the default threshold when names are asked for that the photo does not have: others of the data
+  set, or `--names`, such as those that the weights were not trained with.
 """
 
 from __future__ import annotations
@@ -35,14 +36,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("weights", help="a .safetensors file, or the name of weights")
     parser.add_argument("dataset", help="of the catalog; its objects are annotated exhaustively")
     parser.add_argument("--absent", type=int, default=20, help="names asked for that are not there (default: 20)")
+    parser.add_argument("--names", nargs="+", default=[], help="instead of --absent others of the data set")
     parser.add_argument("--images", type=int, default=0, help="the first so many; 0 = all")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of absent names")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE")
     given = parser.parse_args(arguments)
+    asked = len(given.names) or given.absent
     predictor = Predictor.from_pretrained(given.weights, overrides=given.overrides)
     records = DataSets().records(given.dataset)
     names = list(records.vocabulary.object_names)
-    if len(names) <= given.absent:
+    if not given.names and len(names) <= given.absent:
         raise ValueError(f"{given.dataset} has {len(names)} object names; --absent {given.absent} needs more of them")
     chance, moves, found, photos = random.Random(given.seed), [], [], 0
     for row in tqdm(range(given.images or len(records)), "photos", disable=None):
@@ -53,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in present:
             alone = best_scores(predictor(image, [name], multi_label=EVERYTHING, masks=False))
             moves.append((abs(alone[name] - beside[name]), max(alone[name], beside[name])))
-        absent = chance.sample([name for name in names if name not in present], given.absent)
+        absent = given.names or chance.sample([name for name in names if name not in present], given.absent)
         found += [len(predictor(image, absent))]
         photos += 1
     print(f"{given.weights} on {photos} photos of {given.dataset}\n")
@@ -66,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             over = 100 * sum(move > LIMIT for move in chosen) / len(chosen)
             print(f"| {title} | {len(chosen)} | {statistics.mean(chosen):.3f} | {max(chosen):.3f} | {over:.1f} % |")
     clean = 100 * found.count(0) / photos
-    print(f"\n{given.absent} names that are not there: {statistics.mean(found):.2f} rows per photo at the threshold")
+    print(f"\n{asked} names that are not there: {statistics.mean(found):.2f} rows per photo at the threshold")
     print(f"of {threshold}, none in {clean:.1f} % of the photos")
     return 0
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
 
 RLE = dict[str, Any]  # {"size": [H, W], "counts": bytes}
+MASKS_AT_ONCE = 250  # pycocotools 2.0.11 fails under numpy 2 for more than 255 (it puts the number into a uint8)
 _CHARACTERS = bytes(range(48, 112))
 _MORE = 48 + 32  # characters from here on have another one after them
 _LONGEST = 8  # characters of a number: 40 bits

@@ -46,7 +46,7 @@ def add_parser(commands: Any) -> None:
         "overrides",
         nargs="*",
         metavar="KEY VALUE",
-        help="INPUT.TEST.*, TEST.*, MODEL.OBJECT_DECODER.NUM_PARSED and .SELECTION of the file",
+        help="INPUT.TEST.*, TEST.*, MODEL.OBJECT_DECODER.NUM_PARSED, .SELECTION and .UNSEEN_SHIFT of the file",
     )
     add_import(parser)
     parser.set_defaults(run=run)

@@ -74,6 +74,7 @@ def get_cfg() -> CN:
     # a vocabulary by whose objects queries are selected too in inference, so that scores do not depend on what else is
     # asked for; "" = by those that are asked for alone (released)
     cfg.MODEL.OBJECT_DECODER.SELECTION = ""
+    cfg.MODEL.OBJECT_DECODER.UNSEEN_SHIFT = 0.0  # added in inference to the logits of objects that SELECTION lacks
 
     cfg.MODEL.QFORMER = CN()
     cfg.MODEL.QFORMER.NUM_LAYERS = 6

@@ -23,6 +23,7 @@ _RIDGE = 5e-6  # of the mean square of a column: below it the rounding of half p
 _KEPT_SECTIONS = ("MODEL", "INPUT", "TEST")
 _FREE_KEYS = (  # no weight depends on these
     "INPUT.TEST.", "TEST.", "MODEL.OBJECT_DECODER.NUM_PARSED", "MODEL.OBJECT_DECODER.SELECTION",
+    "MODEL.OBJECT_DECODER.UNSEEN_SHIFT",
 )  # fmt: skip
 
 
@@ -45,7 +46,8 @@ def export_weights(
         half: store float16; loading widens them again.
         remarks: text entries for the file, such as the training data and its terms.
         overrides: configuration keys and values, alternating, that the file shall say in place of those of the
-            training: `INPUT.TEST`, `TEST`, `MODEL.OBJECT_DECODER.NUM_PARSED` and `.SELECTION`.
+            training: `INPUT.TEST`, `TEST`, `MODEL.OBJECT_DECODER.NUM_PARSED`, `.SELECTION` and
+            `.UNSEEN_SHIFT`.
 
     Raises:
         ValueError: when the checkpoint does not say its configuration, its name table is not there, or an override

@@ -12,13 +12,14 @@ from fvcore.common.config import CfgNode as CN
 
 from partglee.basics.files import whole_file
 from partglee.basics.locks import locked_folder
+from partglee.basics.memory import keep_freed_memory
 from partglee.basics.plugins import load_plugins
 from partglee.config import load_config, recipe_in
 from partglee.config.values import check_values
 from partglee.data.catalog import DataSets, register_custom
 from partglee.engine.build import build_accelerator, build_initial_model, build_trainer, evaluation_of
 from partglee.engine.evaluate import check_answers
-from partglee.engine.launch import keep_freed_memory, launch
+from partglee.engine.launch import launch
 from partglee.engine.logging import LOGGER, set_up_logging
 from partglee.engine.preflight import check_config, check_data
 from partglee.engine.recipe import Recipe, get_recipe

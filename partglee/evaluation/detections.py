@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as rle  # type: ignore[import-untyped, unused-ignore]
 
+from partglee.basics.masks import MASKS_AT_ONCE
 from partglee.evaluation.ground_truth import RLE, GroundTruth
 from partglee.evaluation.issues import InputIssues
 from partglee.evaluation.run_lengths import RunLengths
-
-_AT_ONCE = 250  # pycocotools 2.0.11 fails under numpy 2 for more than 255 masks (it puts the number into a uint8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +51,7 @@ class Detections:
 def mask_boxes(masks: RunLengths, size: Sequence[int]) -> NDArray[np.float64]:
     """(N, 4) xywh of masks of one size."""
     entries = [{"size": list(size), "counts": counts} for counts in masks]
-    blocks = [entries[start : start + _AT_ONCE] for start in range(0, len(entries), _AT_ONCE)]
+    blocks = [entries[start : start + MASKS_AT_ONCE] for start in range(0, len(entries), MASKS_AT_ONCE)]
     return np.concatenate([rle.toBbox(block) for block in blocks]).astype(np.float64)
 
 

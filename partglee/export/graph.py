@@ -118,7 +118,12 @@ class DetectionGraph(nn.Module):
         objects, parts = self._held("objects"), self._held("parts")
         assert objects is not None and parts is not None
         return TextEmbeddings(
-            objects, parts, self._held("tokens"), self._held("token_mask"), selection=self._held("selection")
+            objects,
+            parts,
+            self._held("tokens"),
+            self._held("token_mask"),
+            selection=self._held("selection"),
+            object_shift=self._held("object_shift"),
         )
 
     def _detections(self, output: ModelOutput, allowed: Tensor | None, size: tuple[int, int]) -> dict[str, Tensor]:

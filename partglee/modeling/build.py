@@ -66,6 +66,7 @@ def build_model(
         num_parsed_objects=m.OBJECT_DECODER.NUM_PARSED,
         fuse_categories=m.EARLY_FUSION.CATEGORIES,
         selection=Vocabulary.parse(m.OBJECT_DECODER.SELECTION) if m.OBJECT_DECODER.SELECTION else None,
+        unseen_shift=m.OBJECT_DECODER.UNSEEN_SHIFT,
         denoising=_build_denoising(m),
         pixel_mean=m.PIXEL_MEAN,
         pixel_std=m.PIXEL_STD,

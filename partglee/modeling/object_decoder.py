@@ -112,7 +112,7 @@ class ObjectDecoder(nn.Module):
         if text.selection is not None:
             rank_by, active = text.selection, None
         selected = self.selection(pixels, self.heads, rank_by, active)
-        return decode(
+        found = decode(
             selected,
             pixels,
             names,
@@ -124,3 +124,4 @@ class ObjectDecoder(nn.Module):
             detach_content=True,
             every_layer=every_layer,
         )
+        return found.shifted(text.object_shift)

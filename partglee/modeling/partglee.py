@@ -35,6 +35,8 @@ class PartGLEE(PhotoModel):
         num_parsed_objects: K, object queries that are parsed into parts.
         selection: names by which object queries are selected in inference whatever is asked for, so that what else is
             asked for moves no score. None = by those that are asked for alone, as released.
+        unseen_shift: added to the logits of object names that `selection`, which are those of the training then, does
+            not have: they lose against names that were learned (calibrated stacking, arXiv 1605.04253, in logits).
         denoising: builds denoising queries from targets; None = never.
         pixel_mean, pixel_std: three numbers each, in 0..255.
     """
@@ -51,6 +53,7 @@ class PartGLEE(PhotoModel):
         num_parsed_objects: int,
         fuse_categories: bool,
         selection: Vocabulary | None = None,
+        unseen_shift: float = 0.0,
         denoising: DenoisingBuilder | None = None,
         pixel_mean: Sequence[float] = (123.675, 116.28, 103.53),
         pixel_std: Sequence[float] = (58.395, 57.12, 57.375),
@@ -66,6 +69,7 @@ class PartGLEE(PhotoModel):
         self.num_parsed_objects = num_parsed_objects
         self.fuse_categories = fuse_categories
         self.selection = selection
+        self.unseen_shift = unseen_shift
         self.denoising = denoising
 
     def embed(self, vocabulary: Vocabulary) -> TextEmbeddings:
@@ -76,7 +80,12 @@ class PartGLEE(PhotoModel):
         always = self.text_encoder.embed(self.selection, with_tokens=False).objects
         known = set(self.selection.object_prompts)
         further = [row for row, prompt in enumerate(vocabulary.object_prompts) if prompt not in known]
-        return text._replace(selection=torch.cat((always, text.objects[further])))
+        text = text._replace(selection=torch.cat((always, text.objects[further])))
+        if not self.unseen_shift or not further:
+            return text
+        shift = text.objects.new_zeros(len(text.objects))
+        shift[further] = self.unseen_shift
+        return text._replace(object_shift=shift)
 
     def forward(
         self,

@@ -33,6 +33,13 @@ class DecoderOutput(NamedTuple):
     denoising: tuple[LayerPrediction, ...] = ()  # the same layers for the M denoising queries
     denoising_source: Tensor | None = None  # (B, M) target row of each denoising query, -1 = padding
 
+    def shifted(self, shift: Tensor | None) -> DecoderOutput:
+        """With (C,) added to the logits of the last layer; None = as it is."""
+        if shift is None:
+            return self
+        last = self.layers[-1]
+        return self._replace(layers=(*self.layers[:-1], last._replace(logits=last.logits + shift)))
+
 
 class ModelOutput(NamedTuple):
     """Both levels. `parts` and `parent` are None when the vocabulary has no part names."""

@@ -32,4 +32,5 @@ class TextEmbeddings(NamedTuple):
     active: Tensor | None = None  # (B, Co) bool, names scored in each image; None = all
     expressions: bool = False  # True: `tokens` (B, T, E) also take part in the object decoder's self-attention
     selection: Tensor | None = None  # (Cs, E), names by which object queries are selected; None = `objects`
+    object_shift: Tensor | None = None  # (Co,) added to the logits of each name in inference; None = nothing
     distill: tuple[Tensor, Tensor] | None = None  # student and frozen teacher states of the valid tokens, (M, W) each

@@ -85,6 +85,20 @@ def test_names_as_inputs(table: Path) -> None:
     assert assert_same(found, model, photos()[0], options)
 
 
+def test_names_that_training_lacked_are_shifted_in_a_fixed_vocabulary(table: Path) -> None:
+    model = small_model(table)
+    model.selection = Vocabulary(["cat"])
+    options, scores = PostprocessOptions(score_threshold=0.1), []
+    for shift in (0.0, 1.5):
+        model.unseen_shift = shift
+        graph = DetectionGraph(model=ready_for_export(model), vocabulary=VOCABULARY, options=options).eval()
+        with torch.no_grad():
+            found = graph(photos()[0][None])
+            assert assert_same(found, model, photos()[0], options)
+        scores.append(found["scores"].max())
+    assert scores[1] > scores[0]
+
+
 def test_without_parts(table: Path) -> None:
     model, names = small_model(table), Vocabulary(["dog", "cat"])
     options = PostprocessOptions(score_threshold=0.0)

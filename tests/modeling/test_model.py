@@ -11,6 +11,7 @@ from partglee.modeling import PartGLEE
 from partglee.modeling.decoder import DeformableDecoder
 from partglee.modeling.denoising import DenoisingBuilder, denoising_mask
 from partglee.modeling.heads import PredictionHeads
+from partglee.modeling.shared_decoding import SharedDecoding
 from partglee.structures import (
     HierarchicalTargets,
     LevelTargets,
@@ -90,6 +91,29 @@ def test_what_else_is_asked_for_moves_no_score_where_selection_is_by_known_names
         assert output.objects.layers[-1].logits.shape[-1] == 2
     finally:
         tiny.selection = None
+
+
+def test_names_that_training_lacked_are_shifted(tiny: PartGLEE) -> None:
+    picture, asked = image(64, 64), Vocabulary({"dog": ["tail"], "cat": []})
+    tiny.selection = Vocabulary(["person", "cat"])
+    try:
+        assert tiny.embed(asked).object_shift is None
+        plain = run(tiny, picture, vocabulary=asked)
+        tiny.unseen_shift = 0.75
+        assert tiny.embed(Vocabulary(["person", "cat"])).object_shift is None
+        text = tiny.embed(asked)
+        assert text.object_shift is not None and text.object_shift.tolist() == [0.75, 0.0]
+        found = run(tiny, picture, vocabulary=asked)
+        shift = found.objects.layers[-1].logits - plain.objects.layers[-1].logits
+        torch.testing.assert_close(shift, text.object_shift.expand_as(shift), atol=1e-4, rtol=0)
+        with torch.inference_mode():
+            pixels = tiny.pixel_decoder(tiny.backbone(tiny.batch([picture]).tensor))
+            (shared,) = SharedDecoding(model=tiny, pixels=pixels).objects([text])
+        torch.testing.assert_close(
+            shared.objects.layers[-1].logits, found.objects.layers[-1].logits, atol=1e-4, rtol=1e-4
+        )
+    finally:
+        tiny.selection, tiny.unseen_shift = None, 0.0
 
 
 def test_vocabulary_without_parts(tiny: PartGLEE) -> None:
