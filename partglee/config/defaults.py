@@ -75,6 +75,7 @@ def get_cfg() -> CN:
     # asked for; "" = by those that are asked for alone (released)
     cfg.MODEL.OBJECT_DECODER.SELECTION = ""
     cfg.MODEL.OBJECT_DECODER.UNSEEN_SHIFT = 0.0  # added in inference to the logits of objects that SELECTION lacks
+    cfg.MODEL.OBJECT_DECODER.DENSE_HEAD = False  # that INPUT.TRAIN.TEACHER teaches; exported weights do not have it
 
     cfg.MODEL.QFORMER = CN()
     cfg.MODEL.QFORMER.NUM_LAYERS = 6
@@ -110,6 +111,7 @@ def get_cfg() -> CN:
     cfg.CRITERION.WEIGHT.DICE = 5.0
     cfg.CRITERION.WEIGHT.RESTRICTION = 0.1  # the paper says 5
     cfg.CRITERION.WEIGHT.DISTILLATION = 8.0  # released: 4, counted at both levels
+    cfg.CRITERION.WEIGHT.DENSE = 8.0  # of MODEL.OBJECT_DECODER.DENSE_HEAD
     cfg.CRITERION.COST = CN()  # of the matching
     cfg.CRITERION.COST.CLASS = 4.0
     cfg.CRITERION.COST.L1 = 5.0
@@ -174,6 +176,8 @@ def run_defaults() -> CN:
     cfg.INPUT.TRAIN.MOSAIC = 0.0  # chance that an image comes beside others of its data set, each in a cell of SIZE
     cfg.INPUT.TRAIN.MOSAIC_GRIDS = [2]  # rows and columns of a mosaic's cells; one of these is drawn
     cfg.INPUT.TRAIN.COLOR = 0.0  # strength of brightness, contrast and saturation changes; 0 = off (released)
+    # yolox_nano.onnx, whose scores at every place of a training image teach MODEL.OBJECT_DECODER.DENSE_HEAD; "" = none
+    cfg.INPUT.TRAIN.TEACHER = ""
     cfg.INPUT.TRAIN.MAX_INSTANCES = 500  # of an image; the largest objects and their parts stay
     cfg.INPUT.TRAIN.MIN_AREA = 1.0  # pixels of a mask (or box) below which an instance is dropped after the crop
     cfg.INPUT.TRAIN.EXPRESSIONS = 1  # of an image that come together, for models that answer any expression

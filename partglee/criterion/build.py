@@ -40,6 +40,7 @@ def build_criterion(cfg: CN) -> HierarchicalCriterion:
             mask_dice=c.WEIGHT.DICE,
             restriction=c.WEIGHT.RESTRICTION,
             distillation=c.WEIGHT.DISTILLATION,
+            dense=c.WEIGHT.DENSE,
         ),
         part_matching=c.PART_MATCHING,
         restriction_norm=c.RESTRICTION_NORM,

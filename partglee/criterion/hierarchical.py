@@ -15,6 +15,7 @@ from torch import Tensor
 
 from partglee.basics.processes import num_processes, sum_over_processes
 from partglee.criterion import set_criterion as terms
+from partglee.criterion.dense import dense_loss, taught
 from partglee.criterion.losses import RESTRICTION_NORMS, distillation_loss, restriction_loss, restriction_normaliser
 from partglee.criterion.matcher import Matcher, Matches, PendingMatches
 from partglee.criterion.set_criterion import SetCriterion
@@ -28,6 +29,7 @@ from partglee.criterion.stack import (
 )
 from partglee.structures import (
     DecoderOutput,
+    DenseScores,
     HierarchicalTargets,
     LevelSupervision,
     LevelTargets,
@@ -35,7 +37,7 @@ from partglee.structures import (
     Supervision,
 )
 
-RESTRICTION, DISTILLATION = "restriction", "distillation"
+RESTRICTION, DISTILLATION, DENSE = "restriction", "distillation", "dense"
 PART_MATCHING = ("global", "within_parent")
 
 
@@ -50,6 +52,7 @@ class LossWeights:
     mask_dice: float = 5.0
     restriction: float = 0.1
     distillation: float = 8.0
+    dense: float = 8.0
 
     def of(self, term: str) -> float:
         """The factor of a term, by its name in the result."""
@@ -80,6 +83,7 @@ class _Counts(NamedTuple):
     parts: Tensor
     part_copies: Tensor
     images: Tensor
+    taught: Tensor  # of `DenseScores`
 
 
 @dataclass(kw_only=True)
@@ -109,6 +113,7 @@ class HierarchicalCriterion:
         output: ModelOutput,
         targets: Sequence[HierarchicalTargets],
         supervision: Supervision | None = None,
+        dense: DenseScores | None = None,
     ) -> dict[str, Tensor]:
         """Weighted losses; their sum is what to minimise.
 
@@ -117,16 +122,21 @@ class HierarchicalCriterion:
             targets: one for each image.
             supervision: what the annotations leave open. Where its `background` is None, a level counts as fully
                 annotated when any image of the step, over all processes, has a target on it, else as not annotated.
+            dense: what a teacher says of the images, for a model with a dense head.
 
         Returns:
             `level/term/prediction set` -> scalar, such as `part/mask_dice/final` or `object/class/denoising.layer1`.
             What nothing in the batch supervises is left out, so its parameters get no gradient.
         """
         with torch.autocast(output.mask_features.device.type, enabled=False):
-            return self._losses(output, targets, supervision or Supervision())
+            return self._losses(output, targets, supervision or Supervision(), dense)
 
     def _losses(
-        self, output: ModelOutput, targets: Sequence[HierarchicalTargets], supervision: Supervision
+        self,
+        output: ModelOutput,
+        targets: Sequence[HierarchicalTargets],
+        supervision: Supervision,
+        dense: DenseScores | None,
     ) -> dict[str, Tensor]:
         if len(targets) != len(output.mask_features):
             raise ValueError(f"expected targets of {len(output.mask_features)} images, got {len(targets)}")
@@ -139,7 +149,7 @@ class HierarchicalCriterion:
         elif any(len(t.parts) for t in targets):
             raise ValueError("targets hold parts but the model predicted none; does the vocabulary have part names?")
         processes = num_processes()
-        summed = sum_over_processes(_counts(objects, parts, len(targets), device))
+        summed = sum_over_processes(_counts(objects, parts, len(targets), dense, device))
         counts, normalisers = _Counts(*summed.unbind()), _Counts(*(summed / processes).clamp(min=1).unbind())
         objects = _decide_background(objects, counts.objects, processes)
         parts = None if parts is None else _decide_background(parts, counts.parts, processes)
@@ -157,6 +167,8 @@ class HierarchicalCriterion:
             student, teacher = output.text.distill
             loss = distillation_loss(full_precision(student), full_precision(teacher))
             losses[f"text/{DISTILLATION}"] = self.weights.distillation * loss
+        if dense is not None and self.weights.dense:
+            losses[f"object/{DENSE}/memory"] = self.weights.dense * _dense(output, dense) / normalisers.taught
         losses.update(self._denoising(objects, normalisers.object_copies))
         if parts is not None:
             losses.update(self._denoising(parts, normalisers.part_copies))
@@ -306,13 +318,24 @@ def _decide_background(level: _Level, num_targets: Tensor, processes: int) -> _L
     return level._replace(supervision=level.supervision._replace(background=background))
 
 
-def _counts(objects: _Level, parts: _Level | None, num_images: int, device: torch.device) -> Tensor:
-    """(5,) `_Counts` of this process."""
+def _dense(output: ModelOutput, scores: DenseScores) -> Tensor:
+    if output.objects.dense is None:
+        raise ValueError(
+            "the batch has scores of a teacher, which this model has no head for; set MODEL.OBJECT_DECODER.DENSE_HEAD"
+        )
+    return dense_loss(output.objects.dense, scores)
+
+
+def _counts(
+    objects: _Level, parts: _Level | None, num_images: int, dense: DenseScores | None, device: torch.device
+) -> Tensor:
+    """(6,) `_Counts` of this process."""
     counts: list[int | Tensor] = []
     for level in (objects, parts):
         source = None if level is None else level.output.denoising_source
         counts += [0 if level is None else len(level.targets), 0 if source is None else (source >= 0).sum()]
-    return torch.stack([torch.as_tensor(c, dtype=torch.float32).to(device) for c in (*counts, num_images)])
+    counts += [num_images, taught(dense)]
+    return torch.stack([torch.as_tensor(c, dtype=torch.float32).to(device) for c in counts])
 
 
 def _allowed_parts(

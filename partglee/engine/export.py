@@ -13,12 +13,11 @@ from torch import Tensor
 from partglee.checkpoint import read_metadata, read_weights, write_weights
 from partglee.config import config_from_text
 from partglee.config.values import check_values
-from partglee.engine.weight_files import CONFIG_TEXT, TABLE_KEY, TABLE_NAMES, find_table
+from partglee.engine.weight_files import CONFIG_TEXT, TABLE_KEY, TABLE_NAMES, TRAINING_ONLY, find_table
 from partglee.text import TableBackend, backend_kind
 from partglee.text.table import read_table
 
 PROJECTION_KEY = "text_encoder.projection"
-TEACHER = "text_encoder.teacher."  # of training with distillation; nothing else reads it
 _RIDGE = 5e-6  # of the mean square of a column: below it the rounding of half precision is fitted
 _KEPT_SECTIONS = ("MODEL", "INPUT", "TEST")
 _FREE_KEYS = (  # no weight depends on these
@@ -62,7 +61,7 @@ def export_weights(
     cfg = config_from_text(metadata[CONFIG_TEXT], overrides, source=str(file))
     if overrides:
         check_values(cfg)
-    state = {key: value for key, value in read_weights(file).items() if not key.startswith(TEACHER)}
+    state = {key: value for key, value in read_weights(file).items() if not key.startswith(TRAINING_ONLY)}
     told = {key: str(value) for key, value in (remarks or {}).items()}
     if taken := sorted({TABLE_NAMES, CONFIG_TEXT, "format", "trained_steps"} & set(told)):
         raise ValueError(f"the remark {taken[0]!r} is an entry of the file itself; choose another key")
@@ -70,6 +69,8 @@ def export_weights(
         names, state[TABLE_KEY] = _projected_table(cfg, state)
         told[TABLE_NAMES] = "\n".join(names)
     cfg.MODEL.WEIGHTS = cfg.MODEL.BACKBONE.WEIGHTS = ""
+    if "OBJECT_DECODER" in cfg.MODEL:
+        cfg.MODEL.OBJECT_DECODER.DENSE_HEAD, cfg.INPUT.TRAIN.TEACHER = False, ""
     kept = CN({section: cfg[section] for section in _KEPT_SECTIONS})
     told |= {CONFIG_TEXT: kept.dump(), "trained_steps": metadata.get("iteration", "unknown")}
     if half:

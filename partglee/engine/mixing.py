@@ -6,14 +6,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from partglee.checkpoint import read_metadata, read_weights, write_weights
+from partglee.engine.weight_files import TRAINING_ONLY
 
 
 def mix_weights(first: str | Path, second: str | Path, out: str | Path, *, share: float = 0.5) -> Path:
     """Write (1 - share) times the first and share times the second.
 
     Args:
-        first, second: `.safetensors` files with the same keys and shapes. The second's metadata, such as its
-            configuration, go into the new file.
+        first, second: `.safetensors` files with the same keys and shapes, but for those that nothing reads after
+            training, which are taken from the second. So is the metadata, such as the configuration.
         out: a `.safetensors` file.
         share: of the second, 0..1.
 
@@ -23,10 +24,11 @@ def mix_weights(first: str | Path, second: str | Path, out: str | Path, *, share
     if not 0 <= share <= 1:
         raise ValueError(f"share must be from 0 to 1, the second file's part of the mean, got {share!r}")
     ours, theirs = read_weights(first), read_weights(second)
-    if apart := sorted(ours.keys() ^ theirs.keys()):
+    if apart := sorted(key for key in ours.keys() ^ theirs.keys() if not key.startswith(TRAINING_ONLY)):
         where = first if apart[0] in ours else second
         raise ValueError(f"{apart[0]} is only in {where}; expected two files of one architecture")
-    for key, value in ours.items():
+    both = {key: value for key, value in ours.items() if key in theirs}
+    for key, value in both.items():
         if value.shape != theirs[key].shape:
             raise ValueError(
                 f"{key} is {tuple(value.shape)} in {first} and {tuple(theirs[key].shape)} in {second}; expected two "
@@ -36,7 +38,8 @@ def mix_weights(first: str | Path, second: str | Path, out: str | Path, *, share
         key: value.float().lerp(theirs[key].float(), share).to(theirs[key].dtype)
         if value.is_floating_point()
         else theirs[key]
-        for key, value in ours.items()
+        for key, value in both.items()
     }
+    mixed |= {key: value for key, value in theirs.items() if key not in ours}
     write_weights(mixed, out, read_metadata(second))
     return Path(out)

@@ -16,9 +16,10 @@ from partglee.checkpoint.convert import SOURCES
 from partglee.config import config_from_text, get_cfg
 from partglee.criterion import HierarchicalCriterion, build_criterion, summarise, total
 from partglee.data.catalog import DataSets
+from partglee.data.teaching import build_taught_loader
 from partglee.engine.logging import LOGGER
 from partglee.engine.partglee_answers import partglee_answerer
-from partglee.engine.recipe import Recipe, backbone_and_rest, register_recipe
+from partglee.engine.recipe import Recipe, backbone_and_rest, register_recipe, train_batches
 from partglee.engine.step import StepOutput
 from partglee.engine.weight_files import CONFIG_TEXT, TABLE_NAMES, find_table, find_weights
 from partglee.engine.weights import load_initial_weights
@@ -68,10 +69,12 @@ class TrainingStep(nn.Module):
         """
         device = self.model.device
         targets = [target.to(device) for target in batch.targets]
-        supervision = tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, batch.supervision)
+        supervision, dense = tree_map(
+            lambda x: x.to(device) if isinstance(x, Tensor) else x, (batch.supervision, batch.dense)
+        )
         images = self.model.batch(batch.images, batch.canvas)
         output = self.model(images, self.tokens(batch), targets)
-        return self.criterion(output, targets, supervision)
+        return self.criterion(output, targets, supervision, dense)
 
     def tokens(self, batch: TrainingBatch) -> TextTokens:
         """The batch's names or expressions, tokenised; a vocabulary that comes again is looked up."""
@@ -160,6 +163,7 @@ PARTGLEE = register_recipe(
         defaults=get_cfg,
         build_model=build,
         build_step=build_step,
+        train_batches=partial(train_batches, loader=build_taught_loader),
         answerer=partglee_answerer,
         load_weights=load_weights,
         group_of=group_of,

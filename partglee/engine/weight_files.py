@@ -19,6 +19,8 @@ from partglee.config.habits import file_hint
 # Metadata of weight files beside CONFIG_NAME: the text of their configuration; the names of a name table; the tokenizer
 # of a BERT, as `tokenizer.json` has it.
 CONFIG_TEXT, TABLE_NAMES, WORDS = "partglee_config_text", "names", "partglee_words"
+# Beginnings of keys that nothing reads after training: the text tower that one stays near, the head of a dense teacher.
+TRAINING_ONLY = ("text_encoder.teacher.", "object_decoder.dense_head.")
 TABLE_KEY = "embeddings"  # tensor of a name table, in a file of its own or among weights
 _SHIPPED = Path(__file__).resolve().parents[1] / "weights"
 

@@ -11,6 +11,7 @@ from partglee.config import load_config
 from partglee.modeling.backbone import Backbone, build_timm_backbone
 from partglee.modeling.decoder import DeformableDecoder
 from partglee.modeling.denoising import DenoisingBuilder
+from partglee.modeling.dense_head import DenseHead
 from partglee.modeling.early_fusion import EarlyFusion
 from partglee.modeling.heads import PredictionHeads
 from partglee.modeling.object_decoder import ObjectDecoder, QuerySelection
@@ -52,6 +53,7 @@ def build_model(
             selection=QuerySelection(embed_dim=m.EMBED_DIM, num_queries=m.OBJECT_DECODER.NUM_QUERIES),
             decoder=_build_decoder(m, m.OBJECT_DECODER.NUM_LAYERS),
             heads=_build_heads(m),
+            dense_head=DenseHead(embed_dim=m.EMBED_DIM) if m.OBJECT_DECODER.DENSE_HEAD else None,
         ),
         qformer=QFormer(
             embed_dim=m.EMBED_DIM,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from partglee.layers import pixel_centres
 from partglee.modeling.decoder import DeformableDecoder, ProposedQueries, decode
+from partglee.modeling.dense_head import DenseHead
 from partglee.modeling.heads import PredictionHeads
 from partglee.structures import DecoderOutput, DenoisingQueries, PixelFeatures, TextEmbeddings
 
@@ -89,13 +90,25 @@ class QuerySelection(nn.Module):
 
 
 class ObjectDecoder(nn.Module):
-    """Selects object queries from the memory and refines them."""
+    """Selects object queries from the memory and refines them.
 
-    def __init__(self, *, selection: QuerySelection, decoder: DeformableDecoder, heads: PredictionHeads) -> None:
+    Args:
+        dense_head: what a dense teacher trains the memory through; read in training alone, and not for expressions.
+    """
+
+    def __init__(
+        self,
+        *,
+        selection: QuerySelection,
+        decoder: DeformableDecoder,
+        heads: PredictionHeads,
+        dense_head: DenseHead | None = None,
+    ) -> None:
         super().__init__()
         self.selection = selection
         self.decoder = decoder
         self.heads = heads
+        self.dense_head = dense_head
 
     def forward(
         self,
@@ -124,4 +137,6 @@ class ObjectDecoder(nn.Module):
             detach_content=True,
             every_layer=every_layer,
         )
+        if self.dense_head is not None and every_layer and not text.expressions:
+            found = found._replace(dense=self.dense_head(pixels, text.objects))
         return found.shifted(text.object_shift)

@@ -2,6 +2,7 @@
 
 from partglee.structures.batch import BatchNames, TrainingBatch
 from partglee.structures.class_list import ClassList
+from partglee.structures.dense import DenseScores
 from partglee.structures.features import DenoisingQueries, PartQueries, PixelFeatures
 from partglee.structures.grounding import Grounding
 from partglee.structures.images import ImageBatch, batch_images
@@ -24,6 +25,7 @@ __all__ = [
     "ClassList",
     "DecoderOutput",
     "DenoisingQueries",
+    "DenseScores",
     "Grounding",
     "HierarchicalTargets",
     "ImageBatch",

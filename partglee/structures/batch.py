@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from partglee.structures.dense import DenseScores
 from partglee.structures.supervision import Supervision
 from partglee.structures.targets import HierarchicalTargets
 
@@ -35,6 +36,7 @@ class TrainingBatch(NamedTuple):
     expressions: tuple[str, ...] | None = None  # one for each image
     source: str = ""  # data set name, for logs alone
     files: tuple[str, ...] = ()  # of the images, for logs and error messages alone
+    dense: DenseScores | None = None  # of a teacher that knows some of the names
     unreadable: tuple[tuple[str, str], ...] = ()  # (file, reason) of images that others took the place of
 
     def plain(self) -> dict[str, Any]:

@@ -32,6 +32,7 @@ class DecoderOutput(NamedTuple):
     proposals: LayerPrediction | None = None  # query selection, or the part queries before the decoder
     denoising: tuple[LayerPrediction, ...] = ()  # the same layers for the M denoising queries
     denoising_source: Tensor | None = None  # (B, M) target row of each denoising query, -1 = padding
+    dense: tuple[Tensor, ...] | None = None  # (B, C, h, w) logits of the memory, fine to coarse; for `DenseScores`
 
     def shifted(self, shift: Tensor | None) -> DecoderOutput:
         """With (C,) added to the logits of the last layer; None = as it is."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Union
 
@@ -19,10 +19,10 @@ from partglee.structures import vocabulary_files as files
 from partglee.structures.known_parts import known_parts
 from partglee.structures.vocabulary_input import (
     PromptKey,
+    PromptKeys,
     check_format,
     clean_objects,
     clean_prompts,
-    prompt_key,
     render,
     shorten,
     split_text,
@@ -288,6 +288,11 @@ class Vocabulary:
         Raises:
             ValueError: for an unknown name, with the nearest known ones, or a split that it does not have.
         """
+        return cls._builtin(name, split)
+
+    @classmethod
+    @cache  # a vocabulary does not change, and asking by name for each image would parse hundreds of names again
+    def _builtin(cls, name: str, split: str | None) -> Vocabulary:
         fields = files.read_builtin(name)
         if split is not None:
             wanted = files.split_objects(name, split)
@@ -341,6 +346,7 @@ class Vocabulary:
             for part in parts
             if part in fields.display
         }
+        key_of = PromptKeys(known)
         for given, text in fields.prompts.items():
-            prompts[prompt_key(str(given), known)] = text
+            prompts[key_of(str(given))] = text
         return make(prompts=prompts)

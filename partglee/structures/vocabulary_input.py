@@ -11,15 +11,23 @@ from partglee.basics.names import clean_name, clean_names, name_key
 PromptKey = str | tuple[str, str]
 
 
-def prompt_key(given: str, known: Mapping[str, Sequence[str]]) -> PromptKey:
-    """ "object" or "object:part" of a file; the names that it has win, since any of them may hold a `:`."""
-    if name_key(given) in map(name_key, known):
-        return given
-    colons = [place for place, letter in enumerate(given) if letter == ":"]
-    pairs = [(given[:place], given[place + 1 :].strip()) for place in colons]
-    objects = {name_key(name): {name_key(part) for part in parts} for name, parts in known.items()}
-    fits = [pair for pair in pairs if name_key(pair[1]) in objects.get(name_key(pair[0]), ())]
-    return next(iter([*fits, *pairs]), given)
+class PromptKeys:
+    """What "object" or "object:part" of a file means; the names that it has win, since any of them may hold a `:`.
+
+    Args:
+        known: object -> its parts.
+    """
+
+    def __init__(self, known: Mapping[str, Sequence[str]]) -> None:
+        self._objects = {name_key(name): {name_key(part) for part in parts} for name, parts in known.items()}
+
+    def __call__(self, given: str) -> PromptKey:
+        if name_key(given) in self._objects:
+            return given
+        colons = [place for place, letter in enumerate(given) if letter == ":"]
+        pairs = [(given[:place], given[place + 1 :].strip()) for place in colons]
+        fits = [pair for pair in pairs if name_key(pair[1]) in self._objects.get(name_key(pair[0]), ())]
+        return next(iter([*fits, *pairs]), given)
 
 
 def shorten(names: Sequence[str], limit: int = 6) -> str:

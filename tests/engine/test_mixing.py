@@ -39,3 +39,12 @@ def test_files_that_do_not_fit(files: tuple[Path, Path], tmp_path: Path) -> None
     with pytest.raises(ValueError, match=r"n is only in .*first"):
         mix_weights(first, second, out)
     assert not out.exists()
+
+
+def test_what_only_training_reads_comes_from_the_second(files: tuple[Path, Path], tmp_path: Path) -> None:
+    first, second = files
+    write_weights({**read_weights(first), "text_encoder.teacher.x": torch.ones(2)}, first, {})
+    write_weights({**read_weights(second), "object_decoder.dense_head.norm.bias": torch.ones(3)}, second, {})
+    mixed = read_weights(mix_weights(first, second, tmp_path / "mixed.safetensors", share=0.25))
+    assert sorted(mixed) == ["a", "n", "object_decoder.dense_head.norm.bias"]
+    assert mixed["a"].tolist() == [2.0, 4.0] and mixed["object_decoder.dense_head.norm.bias"].tolist() == [1, 1, 1]

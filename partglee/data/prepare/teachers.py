@@ -61,12 +61,7 @@ class YoloxNano:
     def raw(self, pixels: Pixels) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Boxes (3549, 4) xyxy, that there is anything (3549,), what it would be (3549, C)."""
         height, width = pixels.shape[:2]
-        scale = min(self._SIDE / height, self._SIDE / width)
-        size = max(1, int(width * scale)), max(1, int(height * scale))
-        canvas = np.full((self._SIDE, self._SIDE, 3), 114, np.float32)
-        canvas[: size[1], : size[0]] = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
-        (raw,) = self.session.run(None, {"images": canvas[:, :, ::-1].transpose(2, 0, 1)[None].copy()})
-        raw = np.asarray(raw[0], np.float64)
+        raw, scale, _ = self._run(pixels)
         sides = [self._SIDE // stride for stride in self._STRIDES]
         grids = [np.stack(np.meshgrid(np.arange(n), np.arange(n)), -1).reshape(-1, 2) for n in sides]
         stride = np.repeat(self._STRIDES, [n * n for n in sides])[:, None]
@@ -74,6 +69,26 @@ class YoloxNano:
         extent = np.exp(raw[:, 2:4]) * stride
         boxes = np.concatenate([centre - extent / 2, centre + extent / 2], 1) / scale
         return clip_boxes(boxes, height, width), raw[:, 4], raw[:, 5:]
+
+    def score_maps(self, pixels: Pixels) -> list[NDArray[np.float32]]:
+        """(C, h, w) of each of its grids, fine to coarse: the score of each name at each place of the photo."""
+        raw, _, (width, height) = self._run(pixels)
+        scores, maps = (raw[:, 4:5] * raw[:, 5:]).astype(np.float32), []
+        for stride in self._STRIDES:
+            side = self._SIDE // stride
+            grid, scores = scores[: side**2].reshape(side, side, -1), scores[side**2 :]
+            maps.append(grid[: -(-height // stride), : -(-width // stride)].transpose(2, 0, 1))
+        return maps
+
+    def _run(self, pixels: Pixels) -> tuple[NDArray[np.float64], float, tuple[int, int]]:
+        """(3549, 85) as the model gives them, the factor that the photo was resized by, its (width, height) then."""
+        height, width = pixels.shape[:2]
+        scale = min(self._SIDE / height, self._SIDE / width)
+        size = max(1, int(width * scale)), max(1, int(height * scale))
+        canvas = np.full((self._SIDE, self._SIDE, 3), 114, np.float32)
+        canvas[: size[1], : size[0]] = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
+        (raw,) = self.session.run(None, {"images": canvas[:, :, ::-1].transpose(2, 0, 1)[None].copy()})
+        return np.asarray(raw[0], np.float64), scale, size
 
 
 class CenterNet:
