@@ -41,6 +41,9 @@ for config in joint_r50 joint_swinL; do
       --batch "$batch" --precision float32,bfloat16 --rounds 5 --output "$OUT/model_${config}_$batch.json"
   done
 done
+for config in joint_r50 joint_swinL; do
+  step "graphs_$config" "$PYTHON" tools/benchmark_graphs.py --config "$config" --output "$OUT/graphs_$config.json"
+done
 step train_joint_r50 "$PYTHON" tools/benchmark_train.py --config joint_r50 --size 1024x1024 --batch 2 --precision bf16 \
   --device cuda --rounds 10 --output "$OUT/train_joint_r50.json"
 

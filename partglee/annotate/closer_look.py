@@ -179,4 +179,5 @@ def _rows(seen: Prediction, name: str) -> list[tuple[float, list[float], NDArray
     """(score, xyxy, mask) of the parts of a name, best first."""
     rows = [row for row in range(len(seen)) if int(seen.parent[row]) >= 0 and seen.names[row] == name]
     rows.sort(key=lambda row: -float(seen.scores[row]))
+    assert seen.masks is not None  # a predictor makes them unless it is told not to
     return [(float(seen.scores[row]), seen.boxes[row].tolist(), seen.masks[row].numpy()) for row in rows]

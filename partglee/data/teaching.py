@@ -119,7 +119,7 @@ def build_taught_loader(cfg: CN, **options: Any) -> Iterable[TrainingBatch]:
         )
     teacher = OnnxTeacher(_found(Path(file)))
     return build_train_loader(
-        cfg, collate=TeachingCollate(teacher=teacher, names=read_builtin("coco").objects), **options
+        cfg, collate=TeachingCollate(teacher=teacher, names=tuple(read_builtin("coco").objects)), **options
     )
 
 
