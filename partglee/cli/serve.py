@@ -55,6 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
     from partglee.engine import Predictor
     from partglee.engine.weight_files import find_weights
 
+    if not 0 < arguments.max_upload < float("inf"):  # nan is neither
+        raise ValueError(f"--max-upload must be a number of megabytes above 0, got {arguments.max_upload}")
     limits = Limits(
         upload_bytes=int(arguments.max_upload * 1e6),
         pixels=arguments.max_pixels,

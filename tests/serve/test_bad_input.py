@@ -15,6 +15,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from partglee.cli import main
 from partglee.engine import Predictor
 from partglee.serve import Limits, create_app, serve
 
@@ -235,3 +236,9 @@ def test_messages_are_json_of_one_form(client: TestClient) -> None:
 def test_a_port_that_is_none(predictor: Predictor, port: int) -> None:
     with pytest.raises(ValueError, match="from 0 to 65535"):
         serve(predictor, port=port)
+
+
+@pytest.mark.parametrize("limit", ["nan", "inf", "0", "-3"])
+def test_an_upload_limit_that_is_none(limit: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", f"--max-upload={limit}"]) == 2
+    assert "--max-upload must be a number of megabytes above 0, got" in capsys.readouterr().err
