@@ -28,13 +28,15 @@ def main() -> None:
     parser.add_argument("--weights", default="partglee-tiny", help="a .safetensors file, or the name of weights")
     parser.add_argument("--threshold", type=float, default=0.3, help="score above which a part is written down")
     arguments = parser.parse_args()
-    content = read_json(arguments.annotations, "annotation file")
-    look = CloserLook(predictor=Predictor.from_pretrained(arguments.weights), threshold=arguments.threshold)
-    photos = tqdm(content["images"], unit=" photos", disable=not sys.stderr.isatty())
     try:
+        content = read_json(arguments.annotations, "annotation file")
+        look = CloserLook(predictor=Predictor.from_pretrained(arguments.weights), threshold=arguments.threshold)
+        photos = tqdm(content["images"], unit=" photos", disable=not sys.stderr.isatty())
         extended = look.extend(content, arguments.images, photos)
     except (ValueError, OSError) as error:
         parser.error(str(error))
+    except (KeyError, TypeError) as error:
+        parser.error(f"{arguments.annotations} is no hierarchical COCO file: {error!r}")
     write_json(extended, arguments.output)
     added = len(extended["annotations"]) - len(content["annotations"])
     print(f"{arguments.output}: {added} parts more on {len(content['images'])} photos")

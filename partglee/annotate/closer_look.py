@@ -21,6 +21,10 @@ from partglee.engine import Predictor
 from partglee.structures import Prediction
 
 Window = tuple[int, int, int, int]  # x0, y0, x1, y1 pixels of the photo
+Found = tuple[str, float, NDArray[np.bool_]]  # name, score, (h, w) mask
+
+# Portraits end a little above the head; shares of a crop's side, and the score above which a head is looked at closer.
+_ABOVE_HAIR, _ABOVE_HEAD, _HEAD = 0.12, 0.05, 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +56,8 @@ class CloserLook:
         """A hierarchical COCO file with more parts; what it had stays.
 
         Where not all of a name are found with certainty, the file says so (`not_exhaustive_category_ids`, and
-        `neg_category_ids` without the name, as in LVIS): what is not written down is not taught as absent.
+        `neg_category_ids` without the name, as in LVIS): what is not written down is not taught as absent. Lists that
+        a file has of its own names stay; of a file without such lists all its names were looked for.
 
         Args:
             content: of the file.
@@ -60,8 +65,13 @@ class CloserLook:
             photos: the entries of `content["images"]`, one by one, such as behind a progress bar.
 
         Raises:
-            ValueError: for a file without the object or the anchors, or one that has a part already.
+            ValueError: for a file without the object or the anchors, or one that has a part already; for a threshold
+                out of 0..1, and a name that the predictor's name table lacks, which would be read as another.
         """
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"threshold must be a score from 0 to 1, got {self.threshold}")
+        own = {entry["id"] for entry in content["categories"]}
+        federated = any("neg_category_ids" in photo for photo in content["images"])
         categories, ids = self._categories(content["categories"])
         objects: dict[Any, list[dict[str, Any]]] = {}
         anchors: dict[Any, list[dict[str, Any]]] = {}
@@ -78,7 +88,7 @@ class CloserLook:
             pixels, shown, unsure = None, set[str](), set[str]()
             for one in objects.get(photo["id"], ()):
                 at = sorted(anchors.get(one["id"], ()), key=lambda entry: by_rank[entry["category_id"]])
-                found: list[tuple[str, float, NDArray[np.bool_]]] = []
+                found: list[Found] = []
                 if at:
                     pixels = read_image(images / photo["file_name"]) if pixels is None else pixels
                     found = self._look(pixels, one["bbox"], at[0]["bbox"], wanted)
@@ -88,12 +98,14 @@ class CloserLook:
                 names = [name for name, _, _ in found]
                 shown |= set(names)
                 unsure |= {name for name, count in wanted.items() if names.count(name) < count}
-            open_ids = {ids[f"{self.object_name}:{name}"] for name in unsure}
+            certain = {ids[f"{self.object_name}:{name}"] for name in wanted.keys() - unsure}
+            looked_for = set(photo.get("neg_category_ids", ())) if federated else own
+            half = {ids[f"{self.object_name}:{name}"] for name in unsure & shown}
             told.append(
                 {
                     **photo,
-                    "neg_category_ids": [entry["id"] for entry in categories if entry["id"] not in open_ids],
-                    "not_exhaustive_category_ids": sorted(ids[f"{self.object_name}:{name}"] for name in unsure & shown),
+                    "neg_category_ids": sorted(looked_for | certain),
+                    "not_exhaustive_category_ids": sorted(half.union(photo.get("not_exhaustive_category_ids", ()))),
                 }
             )
         return {**content, "images": told, "categories": categories, "annotations": annotations}
@@ -114,25 +126,26 @@ class CloserLook:
 
     def _look(
         self, pixels: NDArray[np.uint8], box: Sequence[float], anchor: Sequence[float], wanted: Mapping[str, int]
-    ) -> list[tuple[str, float, NDArray[np.bool_]]]:
-        """(name, score, (h, w) mask in the photo) of what is found of one object; boxes are xywh."""
-        height = box[3]
-        side = self.first * height
-        middle, top = anchor[0] + anchor[2] / 2, anchor[1] - 0.12 * side
+    ) -> list[Found]:
+        """What is found of one object, masks in the photo; boxes are xywh."""
+        side = self.first * box[3]
+        middle, top = anchor[0] + anchor[2] / 2, anchor[1] - _ABOVE_HAIR * side
         window = _window(middle, top, side, pixels.shape)
         if window is None:
             return []
-        heads = _rows(self._ask(pixels, window, [self.head], 0.2), self.head)
+        seen = self._ask(pixels, window, [self.head], _HEAD)
+        heads = _rows(seen, self.head, _nearest(seen, middle - window[0]))
         if not heads:
             return []
         x0, y0, x1, y1 = heads[0][1]
-        side = min(max(x1 - x0, y1 - y0), self.second * height)
-        window = _window(window[0] + (x0 + x1) / 2, window[1] + y0 - 0.05 * side, side, pixels.shape)
+        side, middle = min(max(x1 - x0, y1 - y0), self.second * box[3]), window[0] + (x0 + x1) / 2
+        window = _window(middle, window[1] + y0 - _ABOVE_HEAD * side, side, pixels.shape)
         if window is None:
             return []
         seen, found = self._ask(pixels, window, list(wanted), self.threshold), []
+        owner = _nearest(seen, middle - window[0])
         for name, count in wanted.items():
-            for score, _, mask in _rows(seen, name)[:count]:
+            for score, _, mask in _rows(seen, name, owner)[:count]:
                 whole = np.zeros(pixels.shape[:2], bool)
                 whole[window[1] : window[3], window[0] : window[2]] = mask
                 if whole.any():
@@ -142,7 +155,7 @@ class CloserLook:
     def _ask(self, pixels: NDArray[np.uint8], window: Window, parts: list[str], threshold: float) -> Prediction:
         x0, y0, x1, y1 = window
         crop = np.ascontiguousarray(pixels[y0:y1, x0:x1])
-        return self.predictor(crop, {self.object_name: parts}, score_threshold=threshold)
+        return self.predictor(crop, {self.object_name: parts}, score_threshold=threshold, strict=True)
 
     def _entry(
         self,
@@ -175,9 +188,20 @@ def _window(middle: float, top: float, side: float, shape: Sequence[int]) -> Win
     return (x0, y0, x1, y1) if min(x1 - x0, y1 - y0) >= 16 else None
 
 
-def _rows(seen: Prediction, name: str) -> list[tuple[float, list[float], NDArray[np.bool_]]]:
-    """(score, xyxy, mask) of the parts of a name, best first."""
-    rows = [row for row in range(len(seen)) if int(seen.parent[row]) >= 0 and seen.names[row] == name]
+def _nearest(seen: Prediction, middle: float) -> int:
+    """Row of the object whose box holds the crop's middle column, the largest of them: a neighbour's parts are not its.
+    -1 where there is none."""
+    objects = [row for row in range(len(seen)) if int(seen.parent[row]) < 0]
+    x0, y0, x1, y1 = seen.boxes.T.tolist() if len(seen) else ((), (), (), ())
+    around = [row for row in objects if x0[row] <= middle <= x1[row]]
+    return max(around, key=lambda row: (x1[row] - x0[row]) * (y1[row] - y0[row]), default=-1)
+
+
+def _rows(seen: Prediction, name: str, owner: int) -> list[tuple[float, list[float], NDArray[np.bool_]]]:
+    """(score, xyxy, mask) of the parts of a name of an object, best first."""
+    rows = [
+        row for row in range(len(seen)) if owner >= 0 and int(seen.parent[row]) == owner and seen.names[row] == name
+    ]
     rows.sort(key=lambda row: -float(seen.scores[row]))
     assert seen.masks is not None  # a predictor makes them unless it is told not to
     return [(float(seen.scores[row]), seen.boxes[row].tolist(), seen.masks[row].numpy()) for row in rows]

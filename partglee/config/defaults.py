@@ -119,6 +119,9 @@ def get_cfg() -> CN:
     cfg.CRITERION.COST.MASK = 5.0
     cfg.CRITERION.COST.DICE = 5.0
 
+    # yolox_nano.onnx, whose scores at every place of a training image teach MODEL.OBJECT_DECODER.DENSE_HEAD; "" = none
+    cfg.INPUT.TRAIN.TEACHER = ""
+
     cfg.TEST.BATCH_SIZE = 0  # images of one padded size that are searched together; 0 = 4 on a GPU, 1 on a processor
     # Evaluation: queries of each level by their best name, then pairs of query and name over both (released: PACO's)
     cfg.TEST.OBJECT_QUERIES = 100
@@ -176,8 +179,6 @@ def run_defaults() -> CN:
     cfg.INPUT.TRAIN.MOSAIC = 0.0  # chance that an image comes beside others of its data set, each in a cell of SIZE
     cfg.INPUT.TRAIN.MOSAIC_GRIDS = [2]  # rows and columns of a mosaic's cells; one of these is drawn
     cfg.INPUT.TRAIN.COLOR = 0.0  # strength of brightness, contrast and saturation changes; 0 = off (released)
-    # yolox_nano.onnx, whose scores at every place of a training image teach MODEL.OBJECT_DECODER.DENSE_HEAD; "" = none
-    cfg.INPUT.TRAIN.TEACHER = ""
     cfg.INPUT.TRAIN.MAX_INSTANCES = 500  # of an image; the largest objects and their parts stay
     cfg.INPUT.TRAIN.MIN_AREA = 1.0  # pixels of a mask (or box) below which an instance is dropped after the crop
     cfg.INPUT.TRAIN.EXPRESSIONS = 1  # of an image that come together, for models that answer any expression

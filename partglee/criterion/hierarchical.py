@@ -15,7 +15,7 @@ from torch import Tensor
 
 from partglee.basics.processes import num_processes, sum_over_processes
 from partglee.criterion import set_criterion as terms
-from partglee.criterion.dense import dense_loss, taught
+from partglee.criterion.dense import dense_loss, on_grids_of, taught
 from partglee.criterion.losses import RESTRICTION_NORMS, distillation_loss, restriction_loss, restriction_normaliser
 from partglee.criterion.matcher import Matcher, Matches, PendingMatches
 from partglee.criterion.set_criterion import SetCriterion
@@ -141,6 +141,7 @@ class HierarchicalCriterion:
         if len(targets) != len(output.mask_features):
             raise ValueError(f"expected targets of {len(output.mask_features)} images, got {len(targets)}")
         device = output.mask_features.device
+        dense = None if dense is None else on_grids_of(_dense_logits(output), dense)
         active = None if output.text.expressions else output.text.active
         objects = _prepare("object", output.objects, [t.objects for t in targets], supervision.objects, active)
         parts = None
@@ -168,7 +169,9 @@ class HierarchicalCriterion:
             loss = distillation_loss(full_precision(student), full_precision(teacher))
             losses[f"text/{DISTILLATION}"] = self.weights.distillation * loss
         if dense is not None and self.weights.dense:
-            losses[f"object/{DENSE}/memory"] = self.weights.dense * _dense(output, dense) / normalisers.taught
+            losses[f"object/{DENSE}/memory"] = (
+                self.weights.dense * dense_loss(_dense_logits(output), dense) / normalisers.taught
+            )
         losses.update(self._denoising(objects, normalisers.object_copies))
         if parts is not None:
             losses.update(self._denoising(parts, normalisers.part_copies))
@@ -318,12 +321,13 @@ def _decide_background(level: _Level, num_targets: Tensor, processes: int) -> _L
     return level._replace(supervision=level.supervision._replace(background=background))
 
 
-def _dense(output: ModelOutput, scores: DenseScores) -> Tensor:
+def _dense_logits(output: ModelOutput) -> tuple[Tensor, ...]:
     if output.objects.dense is None:
         raise ValueError(
-            "the batch has scores of a teacher, which this model has no head for; set MODEL.OBJECT_DECODER.DENSE_HEAD"
+            "the batch has scores of a teacher, which only a model in training mode that was built with "
+            "MODEL.OBJECT_DECODER.DENSE_HEAD True listens to"
         )
-    return dense_loss(output.objects.dense, scores)
+    return output.objects.dense
 
 
 def _counts(

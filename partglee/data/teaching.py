@@ -5,7 +5,7 @@ B images, T names of the batch that the teacher knows, C = 80 names of COCO, H x
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +15,7 @@ import torch
 from fvcore.common.config import CfgNode as CN
 from numpy.typing import NDArray
 
+from partglee.basics.names import humanise, name_key
 from partglee.data.build import build_train_loader
 from partglee.data.collate import collate
 from partglee.data.loader import Collate
@@ -62,7 +63,7 @@ class TeachingCollate:
 
     def __init__(self, *, teacher: DenseTeacher, names: Sequence[str], collate: Collate = collate) -> None:
         self.teacher = teacher
-        self.names = {name: row for row, name in enumerate(names)}
+        self.names = {name_key(name): row for row, name in enumerate(names)}
         self.collate = collate
 
     def __call__(
@@ -80,14 +81,14 @@ class TeachingCollate:
             samples, spec=spec, vocabulary=vocabulary, rng=rng, divisibility=divisibility, min_canvas=min_canvas
         )
         prompts = () if batch.names is None else batch.names.object_prompts
-        shared = [(column, self.names[name]) for column, name in enumerate(prompts) if name in self.names]
+        names = dict(zip(vocabulary.object_prompts, shared_keys(vocabulary), strict=True))
+        shared = [(i, self.names[names[prompt]]) for i, prompt in enumerate(prompts) if names[prompt] in self.names]
         if not shared:
             return batch
         columns, rows = zip(*shared, strict=True)
         seen = [self.teacher.score_maps(self._on_canvas(image, batch.canvas)) for image in batch.images]
         maps = tuple(
-            torch.from_numpy(np.stack([one[list(rows)] for one in grids])).half()  # half: a tenth of a batch's memory
-            for grids in zip(*seen, strict=True)
+            torch.from_numpy(np.stack([one[list(rows)] for one in grids])).half() for grids in zip(*seen, strict=True)
         )
         return batch._replace(dense=DenseScores(torch.tensor(columns), maps))
 
@@ -100,30 +101,53 @@ class TeachingCollate:
         return shown
 
 
-def build_taught_loader(cfg: CN, **options: Any) -> Iterable[TrainingBatch]:
-    """`build_train_loader`, and where the configuration has an `INPUT.TRAIN.TEACHER` its scores in every batch.
+def shared_keys(vocabulary: Vocabulary) -> list[str]:
+    """What object names are compared by with those of a teacher: `stop_sign` and `Stop Sign` are `stop sign`."""
+    return [name_key(humanise(name)) for name in vocabulary.object_names]
+
+
+def check_teacher(cfg: CN, vocabularies: Mapping[str, Vocabulary]) -> None:
+    """What can be known of `INPUT.TRAIN.TEACHER` before a run.
 
     Args:
-        options: as `build_train_loader` takes them.
+        vocabularies: of the data sets of `DATASETS.TRAIN`.
 
     Raises:
-        ValueError: as of `build_train_loader`, and for a teacher that is not there or that no head listens to.
+        ValueError: for a teacher that is not there, cannot be read, that no head listens to, or that knows no name of
+            any data set.
     """
     file = cfg.INPUT.TRAIN.TEACHER
     if not file:
-        return build_train_loader(cfg, **options)
+        return
     if not cfg.MODEL.OBJECT_DECODER.DENSE_HEAD:
         raise ValueError(
             f"INPUT.TRAIN.TEACHER is {file!r}, but the model has no head for it; set MODEL.OBJECT_DECODER.DENSE_HEAD "
             "True, or the teacher to ''"
         )
-    teacher = OnnxTeacher(_found(Path(file)))
-    return build_train_loader(
-        cfg, collate=TeachingCollate(teacher=teacher, names=tuple(read_builtin("coco").objects)), **options
-    )
+    if not Path(file).is_file():
+        raise ValueError(f"INPUT.TRAIN.TEACHER {file!r} is not there; expected the path of yolox_nano.onnx")
+    known = {name_key(name) for name in read_builtin("coco").objects}
+    if not any(known.intersection(shared_keys(vocabulary)) for vocabulary in vocabularies.values()):
+        raise ValueError(
+            f"INPUT.TRAIN.TEACHER knows COCO's 80 names, and {', '.join(vocabularies) or 'no data set'} has none of "
+            "them as an object; set it to ''"
+        )
+    try:
+        OnnxTeacher(Path(file)).score_maps(np.zeros((32, 32, 3), np.uint8))
+    except Exception as error:  # what onnxruntime raises for a damaged file has no common class
+        raise ValueError(f"INPUT.TRAIN.TEACHER {file!r} cannot be read as yolox_nano.onnx: {error}") from error
 
 
-def _found(file: Path) -> Path:
-    if not file.is_file():
-        raise ValueError(f"INPUT.TRAIN.TEACHER {str(file)!r} is not there; expected the path of yolox_nano.onnx")
-    return file
+def build_taught_loader(cfg: CN, **options: Any) -> Iterable[TrainingBatch]:
+    """`build_train_loader`, and where the configuration has an `INPUT.TRAIN.TEACHER` its scores in every batch.
+
+    Args:
+        options: as `build_train_loader` takes them.
+    """
+    if file := cfg.INPUT.TRAIN.TEACHER:
+        options["collate"] = TeachingCollate(
+            teacher=OnnxTeacher(Path(file)),
+            names=tuple(read_builtin("coco").objects),
+            collate=options.get("collate", collate),
+        )
+    return build_train_loader(cfg, **options)

@@ -6,7 +6,8 @@ B images, H x W the canvas.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from torch.utils._pytree import tree_map
 
 from partglee.engine.precision import autocast
 from partglee.modeling import PartGLEE
+from partglee.ops.level_shapes import cached_tensors
 from partglee.structures import ModelOutput, TextEmbeddings
 
 Network = Callable[[Tensor], ModelOutput]
@@ -28,6 +30,7 @@ class Recording(NamedTuple):
     images: Tensor
     output: ModelOutput
     replay: Callable[[], None]
+    held: object = None  # what it reads beside them and its own memory
 
 
 class GraphedNetwork:
@@ -46,6 +49,10 @@ class GraphedNetwork:
         precision: as of `predict_resized`.
         kept: sizes whose graphs are kept; the one that was not asked for longest goes first.
         record: makes a recording of a function and its first images.
+
+    Raises:
+        ValueError: for a model in training mode or not on a GPU, for no size, and in the call for images that are
+            elsewhere than the model.
     """
 
     def __init__(
@@ -73,11 +80,14 @@ class GraphedNetwork:
 
         The output is the caller's: a later call does not change it.
         """
-        key = (tuple(images.shape), images.dtype, images.device)
+        if images.device != self.model.device:
+            raise ValueError(f"expected images on the model's {self.model.device}, got some on {images.device}")
+        key = (tuple(images.shape), images.dtype)
         if key not in self._recordings:
             if len(self._recordings) == self.kept:
                 self._recordings.popitem(last=False)  # its memory is free before another's is taken
-            self._recordings[key] = self._record(self._network, images)
+            with _without_cast_weights():
+                self._recordings[key] = self._record(self._network, images)
         self._recordings.move_to_end(key)
         recording = self._recordings[key]
         recording.images.copy_(images)
@@ -99,13 +109,26 @@ class GraphedNetwork:
 def capture(network: Network, images: Tensor) -> Recording:
     """Warm a network up on a stream of its own, then capture a pass of it (PyTorch's notes on CUDA graphs)."""
     fixed = images.clone()
-    stream = torch.cuda.Stream(images.device)
-    stream.wait_stream(torch.cuda.current_stream(images.device))
-    with torch.cuda.stream(stream):
-        for _ in range(_WARM_UP):
-            network(fixed)
-    torch.cuda.current_stream(images.device).wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        output = network(fixed)
-    return Recording(fixed, output, graph.replay)
+    with torch.cuda.device(images.device):
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(_WARM_UP):
+                network(fixed)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=stream):
+            output = network(fixed)
+    return Recording(fixed, output, graph.replay, held=cached_tensors())
+
+
+@contextmanager
+def _without_cast_weights() -> Iterator[None]:
+    """Autocast keeps no cast weights: a graph that found one would read it after whoever entered autocast freed it."""
+    torch.clear_autocast_cache()
+    enabled = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(enabled)

@@ -69,7 +69,7 @@ def export_weights(
         names, state[TABLE_KEY] = _projected_table(cfg, state)
         told[TABLE_NAMES] = "\n".join(names)
     cfg.MODEL.WEIGHTS = cfg.MODEL.BACKBONE.WEIGHTS = ""
-    if "OBJECT_DECODER" in cfg.MODEL:
+    if "DENSE_HEAD" in cfg.MODEL.get("OBJECT_DECODER", ()):
         cfg.MODEL.OBJECT_DECODER.DENSE_HEAD, cfg.INPUT.TRAIN.TEACHER = False, ""
     kept = CN({section: cfg[section] for section in _KEPT_SECTIONS})
     told |= {CONFIG_TEXT: kept.dump(), "trained_steps": metadata.get("iteration", "unknown")}

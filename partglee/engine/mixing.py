@@ -27,7 +27,7 @@ def mix_weights(first: str | Path, second: str | Path, out: str | Path, *, share
     if apart := sorted(key for key in ours.keys() ^ theirs.keys() if not key.startswith(TRAINING_ONLY)):
         where = first if apart[0] in ours else second
         raise ValueError(f"{apart[0]} is only in {where}; expected two files of one architecture")
-    both = {key: value for key, value in ours.items() if key in theirs}
+    both = {key: value for key, value in ours.items() if not key.startswith(TRAINING_ONLY)}
     for key, value in both.items():
         if value.shape != theirs[key].shape:
             raise ValueError(
@@ -40,6 +40,6 @@ def mix_weights(first: str | Path, second: str | Path, out: str | Path, *, share
         else theirs[key]
         for key, value in both.items()
     }
-    mixed |= {key: value for key, value in theirs.items() if key not in ours}
+    mixed |= {key: value for key, value in theirs.items() if key.startswith(TRAINING_ONLY)}
     write_weights(mixed, out, read_metadata(second))
     return Path(out)

@@ -16,7 +16,7 @@ from partglee.checkpoint.convert import SOURCES
 from partglee.config import config_from_text, get_cfg
 from partglee.criterion import HierarchicalCriterion, build_criterion, summarise, total
 from partglee.data.catalog import DataSets
-from partglee.data.teaching import build_taught_loader
+from partglee.data.teaching import build_taught_loader, check_teacher
 from partglee.engine.logging import LOGGER
 from partglee.engine.partglee_answers import partglee_answerer
 from partglee.engine.recipe import Recipe, backbone_and_rest, register_recipe, train_batches
@@ -120,14 +120,15 @@ def load_weights(cfg: CN, model: PartGLEE, complete: bool = False) -> None:
 
 
 def check_names(cfg: CN, model: PartGLEE, train: bool = True, data: DataSets | None = None) -> None:
-    """Every name of every data set can be encoded.
+    """Every name of every data set can be encoded, and a dense teacher can teach.
 
     Args:
         train: False: only what evaluation needs.
         data: what the run has read.
 
     Raises:
-        ValueError: for a name that the model's table lacks, with the data set and the nearest known names.
+        ValueError: for a name that the model's table lacks, with the data set and the nearest known names; as of
+            `check_teacher`.
     """
     data = data or DataSets()
     for name in dict.fromkeys((*(cfg.DATASETS.TRAIN if train else ()), *cfg.DATASETS.TEST)):
@@ -139,6 +140,8 @@ def check_names(cfg: CN, model: PartGLEE, train: bool = True, data: DataSets | N
                 model.text_encoder.tokenize_expressions(sentences[:1])
         except ValueError as error:
             raise ValueError(f"data set {name!r}: {error}") from error
+    if train:
+        check_teacher(cfg, {name: data.records(name).vocabulary for name in cfg.DATASETS.TRAIN})
 
 
 def _find_names(cfg: CN) -> None:

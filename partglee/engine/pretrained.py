@@ -80,6 +80,8 @@ def pretrained_config(
         cfg.MODEL.TEXT.TABLE.FILE = str(file)  # exported weights carry their names
     if not training:
         cfg.MODEL.TEXT.MODE = "frozen"  # what training adds to the text tower, such as its teacher, is not needed
+        if "DENSE_HEAD" in cfg.MODEL.get("OBJECT_DECODER", ()):
+            cfg.MODEL.OBJECT_DECODER.DENSE_HEAD = False
     if backend_kind(cfg).reads_table and cfg.MODEL.TEXT.TABLE.FILE:
         cfg.MODEL.TEXT.TABLE.FILE = str(find_table(cfg.MODEL.TEXT.TABLE.FILE))
     return cfg

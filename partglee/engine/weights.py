@@ -15,7 +15,7 @@ from partglee.checkpoint.detectron2 import convert_resnet, is_detectron2_resnet
 from partglee.config import DEFAULT_RECIPE
 from partglee.config.habits import file_hint
 from partglee.engine.logging import LOGGER
-from partglee.engine.weight_files import TABLE_KEY, find_weights, recipe_of
+from partglee.engine.weight_files import TABLE_KEY, TRAINING_ONLY, find_weights, recipe_of
 from partglee.modeling.backbone import Backbone
 
 # Behind the last map in timm's classifiers; only keys that the extractor has no place for are compared with these.
@@ -33,7 +33,7 @@ def load_initial_weights(
 
     Args:
         model: any; with `MODEL.BACKBONE.WEIGHTS` its `backbone` is a `Backbone`.
-        complete: every weight must be in `MODEL.WEIGHTS`.
+        complete: every weight that inference needs must be in `MODEL.WEIGHTS`.
         rename: the tensors of that file, which may be of another model, under the names that they have here.
 
     Raises:
@@ -50,7 +50,9 @@ def load_initial_weights(
                 f"start from weights of {cfg.RECIPE!r} or of {DEFAULT_RECIPE!r} (its backbone and pixel decoder)"
             )
         weights = file if rename is None else rename(read_weights(file))
-        report = load_weights(model, weights, allow_missing=not complete, ignore=[TABLE_KEY], verbose=False)
+        report = load_weights(
+            model, weights, allow_missing=TRAINING_ONLY if complete else True, ignore=[TABLE_KEY], verbose=False
+        )
         report = replace(report, source=str(file))
         if not report.loaded:
             raise ValueError(f"{report}\nno tensor of MODEL.WEIGHTS fits this model; is it of another configuration?")

@@ -68,6 +68,12 @@ def start_ints(shapes: Sequence[tuple[int, int]]) -> list[int]:
     return starts[:-1]
 
 
+def cached_tensors() -> tuple[tuple[Tensor, Tensor], ...]:
+    """Every cached pair, for a captured CUDA graph, which must keep what it reads from being freed."""
+    with _cache_lock:
+        return tuple(_cache.values())
+
+
 def clear_cache() -> None:
     """Forget every cached tensor (tests; or to free device memory before a device is reset)."""
     with _cache_lock:

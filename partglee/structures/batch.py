@@ -49,6 +49,7 @@ class TrainingBatch(NamedTuple):
             "objects": None if self.names is None else list(self.names.object_prompts),
             "parts": None if self.names is None else list(self.names.part_prompts),
             "expressions": None if self.expressions is None else list(self.expressions),
+            "dense": None if self.dense is None else [self.dense.columns, *self.dense.maps],
             "targets": [
                 {
                     "objects": [t.objects.labels, t.objects.boxes, t.objects.masks],

@@ -33,7 +33,10 @@ class Colours:
         self.scores = scores
         self.sizes: list[tuple[int, ...]] = []
 
-    def __call__(self, image: NDArray[np.uint8], vocabulary: dict[str, list[str]], *, score_threshold: float) -> Any:
+    def __call__(
+        self, image: NDArray[np.uint8], vocabulary: dict[str, list[str]], *, score_threshold: float, strict: bool
+    ) -> Any:
+        assert strict  # a missing name must not be read as another one
         self.sizes.append(image.shape)
         height, width, _ = image.shape
         rows: list[tuple[str, float, NDArray[np.bool_]]] = [("person", 0.9, np.ones((height, width), bool))]
@@ -130,3 +133,47 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
     nose = {"id": 6, "name": "person:nose", "level": "part"}
     with pytest.raises(ValueError, match="has 'person:nose' already; leave it out"):
         look(tmp_path, {**content, "categories": [*CATEGORIES, nose]})
+
+
+def test_what_the_file_says_of_its_own_names_stays(tmp_path: Path) -> None:
+    """The second photo's lists say that hats were not looked for, and that hair was not labelled in full."""
+    content = photo(tmp_path)
+    told = {**content["images"][0], "neg_category_ids": [1], "not_exhaustive_category_ids": [2]}
+    made, _ = look(tmp_path, {**content, "images": [told]})
+    assert made["images"][0]["neg_category_ids"] == [1, 6, 7, 8]
+    assert made["images"][0]["not_exhaustive_category_ids"] == [2]
+
+
+def test_a_neighbours_parts_are_not_its(tmp_path: Path) -> None:
+    content = photo(tmp_path)
+    asked = Colours({"head": 0.9, "nose": 0.5, "eye": 0.9})
+
+    def two(image: NDArray[np.uint8], vocabulary: dict[str, list[str]], **options: Any) -> Prediction:
+        """The person in the middle, and one at the left edge whose nose has the better score."""
+        own = asked(image, vocabulary, **options)
+        width = image.shape[1]
+        edge = torch.zeros(1, *image.shape[:2], dtype=torch.bool)
+        edge[:, :5, : width // 8] = True
+        box = torch.tensor([[0.0, 0.0, width / 8, 5.0]])
+        number = len(own)
+        return Prediction(
+            boxes=torch.cat((own.boxes, box, box)),
+            masks=torch.cat((torch.as_tensor(own.masks), edge, edge)),
+            scores=torch.cat((own.scores, torch.tensor([0.99, 0.99]))),
+            labels=torch.zeros(number + 2, dtype=torch.long),
+            names=[*own.names, "person", "nose"],
+            level=torch.cat((own.level, torch.tensor([0, 1]))),
+            parent=torch.cat((own.parent, torch.tensor([-1, number]))),
+            image_size=own.image_size,
+        )
+
+    looking = CloserLook(predictor=two, singles=("head", "nose"), pairs=("eye",))  # type: ignore[arg-type]
+    made = looking.extend(content, tmp_path, content["images"])
+    noses = [entry for entry in made["annotations"] if entry["category_id"] == 7]
+    assert [entry["bbox"] for entry in noses] == [[98, 50, 4, 6]] and noses[0]["score"] == 0.5
+
+
+def test_a_threshold_that_is_no_score(tmp_path: Path) -> None:
+    looking = CloserLook(predictor=Colours({}), threshold=30)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="threshold must be a score from 0 to 1, got 30"):
+        looking.extend(photo(tmp_path), tmp_path, [])

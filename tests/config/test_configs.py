@@ -198,7 +198,7 @@ def test_what_every_model_shares() -> None:
     """The keys of a run alone are a part of PartGLEE's, with the same values."""
     shared, all_keys = dict(leaves(run_defaults())), dict(leaves(get_cfg()))
     assert shared.items() <= all_keys.items()
-    assert {key.split(".")[0] for key in all_keys.keys() - shared.keys()} == {"MODEL", "CRITERION", "TEST"}
+    assert {key.split(".")[0] for key in all_keys.keys() - shared.keys()} == {"MODEL", "CRITERION", "TEST", "INPUT"}
 
 
 def test_unknown_key_names_the_nearest() -> None:

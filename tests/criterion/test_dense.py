@@ -10,7 +10,7 @@ from criterion_samples import make_criterion, random_output, random_targets
 from torch import Tensor
 
 from partglee.criterion import LossWeights, summarise
-from partglee.criterion.dense import dense_loss, taught
+from partglee.criterion.dense import dense_loss, on_grids_of, taught
 from partglee.structures import DenseScores, ModelOutput
 
 
@@ -40,15 +40,29 @@ def test_the_loss_by_loops() -> None:
     torch.manual_seed(0)
     logits = [torch.randn(2, 3, 4, 5).double(), torch.randn(2, 3, 2, 3).double()]
     scores = lesson((8, 10), (2, 3))
-    assert float(dense_loss(logits, scores)) == pytest.approx(slow_loss(logits, scores), rel=1e-6)
+    found = dense_loss(logits, on_grids_of(logits, scores))
+    assert float(found) == pytest.approx(slow_loss(logits, scores), rel=1e-6)
 
 
 def test_further_levels_are_not_taught() -> None:
     logits = [torch.randn(2, 3, 4, 4), torch.randn(2, 3, 2, 2, requires_grad=True)]
-    scores = lesson((4, 4))
+    scores = on_grids_of(logits, lesson((4, 4)))
     assert float(dense_loss(logits, scores)) == pytest.approx(slow_loss(logits, scores), rel=1e-5)
-    assert float(dense_loss(logits[:1], lesson((4, 4), (2, 2)))) > 0
     assert not dense_loss(logits, scores).requires_grad
+    more = lesson((4, 4), (2, 2), (1, 1))
+    assert [one.shape[-1] for one in on_grids_of(logits[:1], more).maps] == [4]
+    torch.testing.assert_close(taught(on_grids_of(logits[:1], more)), more.maps[0].amax(1).sum())
+
+
+def test_finer_grids_do_not_weigh_more() -> None:
+    """What the loss is divided by is counted on the grid that it is summed on."""
+    scores = DenseScores(torch.tensor([0]), (torch.full((1, 1, 52, 52), 0.4),))
+    found = []
+    for side in (16, 32, 64, 128):
+        logits = [torch.zeros(1, 1, side, side)]
+        here = on_grids_of(logits, scores)
+        found.append(float(dense_loss(logits, here) / taught(here)))
+    assert found == pytest.approx([found[0]] * 4)
 
 
 def test_other_names_and_a_teacher_who_is_right_teach_nothing() -> None:
@@ -62,8 +76,12 @@ def test_other_names_and_a_teacher_who_is_right_teach_nothing() -> None:
 def test_its_gradient() -> None:
     logits = torch.randn(2, 3, 3, 2, dtype=torch.float64, requires_grad=True)
     scores = DenseScores(torch.tensor([2, 1]), (torch.rand(2, 2, 5, 4),))
+
     # Inputs are widened no further than float32, so a double stays one.
-    assert torch.autograd.gradcheck(lambda x: dense_loss([x], scores).double(), logits, eps=1e-3, atol=1e-2)
+    def loss(x: Tensor) -> Tensor:
+        return dense_loss([x], on_grids_of([x], scores)).double()
+
+    assert torch.autograd.gradcheck(loss, logits, eps=1e-3, atol=1e-2)
 
 
 def output_with(dense: tuple[Tensor, ...] | None) -> ModelOutput:
@@ -73,12 +91,12 @@ def output_with(dense: tuple[Tensor, ...] | None) -> ModelOutput:
 
 def test_its_place_among_the_losses() -> None:
     torch.manual_seed(0)
-    logits, scores = torch.randn(2, 3, 4, 4), lesson((4, 4))
+    logits, scores = torch.randn(2, 3, 4, 4), lesson((8, 8), (4, 4))
     targets = [random_targets(2, 3), random_targets(1, 0)]
     losses = make_criterion(weights=LossWeights(dense=3))(output_with((logits,)), targets, None, scores)
-    best = scores.maps[0].amax(1).sum()
-    torch.testing.assert_close(losses["object/dense/memory"], 3 * dense_loss([logits], scores) / best)
-    torch.testing.assert_close(taught(scores), best)
+    pooled = torch.nn.functional.max_pool2d(scores.maps[0], 2)
+    wanted = 3 * slow_loss([logits], scores) / float(pooled.amax(1).sum())
+    assert float(losses["object/dense/memory"]) == pytest.approx(wanted, rel=1e-5)
     assert "object/dense" in summarise(losses)
     silent = make_criterion(weights=LossWeights(dense=0))(output_with((logits,)), targets, None, scores)
     assert "object/dense/memory" not in silent
@@ -94,5 +112,5 @@ def test_where_the_teacher_sees_nothing_the_loss_is_not_divided_by_it() -> None:
 
 
 def test_a_model_without_the_head() -> None:
-    with pytest.raises(ValueError, match=r"no head for; set MODEL\.OBJECT_DECODER\.DENSE_HEAD"):
+    with pytest.raises(ValueError, match=r"in training mode that was built with MODEL\.OBJECT_DECODER\.DENSE_HEAD"):
         make_criterion()(output_with(None), [random_targets(1, 0)] * 2, None, lesson((4, 4)))

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fvcore.common.config import CfgNode as CN
 from numpy.typing import NDArray
 
 from partglee.config import load_config
 from partglee.data import DatasetSpec
 from partglee.data.annotations.coco_json import read_coco
 from partglee.data.mapper import LevelSample, Sample
-from partglee.data.teaching import OnnxTeacher, TeachingCollate, build_taught_loader
+from partglee.data.teaching import OnnxTeacher, TeachingCollate, check_teacher
 from partglee.structures import TrainingBatch, Vocabulary
 
 
@@ -77,12 +78,33 @@ def test_a_teacher_travels_to_a_worker(tmp_path: Path) -> None:
         copy.score_maps(np.zeros((8, 8, 3), np.uint8))
 
 
-def test_a_teacher_that_nobody_listens_to(tmp_path: Path) -> None:
-    cfg = load_config("tiny", ["INPUT.TRAIN.TEACHER", str(tmp_path / "none.onnx")])
+def test_names_are_compared_as_people_read_them() -> None:
+    """Data sets write `stop_sign` or `Dog`, and a part format or a prompt of their own."""
+    vocabulary = Vocabulary({"Dog": [], "hot_dog": []}, object_format="a photo of a {object}")
+    made = batch(vocabulary, sample(32, 32), teacher=Brightness())
+    assert made.dense is not None and made.dense.columns.tolist() == [0]
+    spec = DatasetSpec(name="test", annotations="", images="", reader=read_coco)
+    teach = TeachingCollate(teacher=Brightness(), names=["stop sign", "dog"])
+    signs = Vocabulary({"person": [], "stop_sign": []})
+    rng = np.random.default_rng(0)
+    made = teach([sample(32, 32)], spec=spec, vocabulary=signs, rng=rng, divisibility=32, min_canvas=(1, 1))
+    assert made.dense is not None and made.dense.columns.tolist() == [1]
+
+
+def configuration(*overrides: Any) -> CN:
+    return load_config("tiny", ["MODEL.OBJECT_DECODER.DENSE_HEAD", True, *overrides])
+
+
+def test_what_is_checked_before_a_run(tmp_path: Path) -> None:
+    file, ours = tmp_path / "yolox_nano.onnx", {"pets": Vocabulary({"Dog": ["tail"]})}
+    check_teacher(load_config("tiny"), {})
     with pytest.raises(ValueError, match=r"set MODEL\.OBJECT_DECODER\.DENSE_HEAD True"):
-        build_taught_loader(cfg)
-    cfg = load_config(
-        "tiny", ["INPUT.TRAIN.TEACHER", str(tmp_path / "none.onnx"), "MODEL.OBJECT_DECODER.DENSE_HEAD", True]
-    )
-    with pytest.raises(ValueError, match=r"none\.onnx' is not there; expected the path of yolox_nano\.onnx"):
-        build_taught_loader(cfg)
+        check_teacher(load_config("tiny", ["INPUT.TRAIN.TEACHER", str(file)]), ours)
+    cfg = configuration("INPUT.TRAIN.TEACHER", str(file))
+    with pytest.raises(ValueError, match=r"is not there; expected the path of yolox_nano\.onnx"):
+        check_teacher(cfg, ours)
+    file.write_bytes(b"not a model")
+    with pytest.raises(ValueError, match=r"gadgets has none of them as an object"):
+        check_teacher(cfg, {"gadgets": Vocabulary({"widget": ["knob"]})})
+    with pytest.raises(ValueError, match=r"cannot be read as yolox_nano\.onnx"):
+        check_teacher(cfg, ours)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves
 
 from partglee.engine.cuda_graphs import GraphedNetwork, Network, Recording
@@ -61,6 +63,36 @@ def test_the_same_as_the_model(model: PartGLEE) -> None:
         assert_alike(first, model(images(0), text))  # the second call left it alone
         assert_alike(second, model(images(1), text))
     assert recorder.captured == [(1, 3, 64, 96)] and first.text is text
+
+
+def test_no_weight_that_autocast_has_cast_is_read_again(model: PartGLEE) -> None:
+    """A graph that found one would go on reading it after the caller's autocast has ended and freed it."""
+    text, casts = model.embed(VOCABULARY), []
+
+    def record(network: Network, images: Tensor) -> Recording:
+        network(images)  # warms up
+        with Casts() as counted:
+            network(images)
+        casts.append(counted.number)
+        return Recorder()(network, images)
+
+    network = GraphedNetwork(model=model, text=text, precision="bfloat16", record=record)
+    network(images(0))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        network(images(0, 96))
+    assert casts[0] == casts[1] > 0 and torch.is_autocast_cache_enabled()
+
+
+class Casts(TorchDispatchMode):
+    """How often something becomes bfloat16."""
+
+    number = 0
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self.number += "_to_copy" in str(function) and (kwargs or {}).get("dtype") == torch.bfloat16
+        return function(*args, **(kwargs or {}))
 
 
 def test_each_size_has_its_own_and_the_oldest_goes(model: PartGLEE) -> None:

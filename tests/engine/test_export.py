@@ -16,6 +16,9 @@ from partglee.config import config_from_text, load_config
 from partglee.engine import Predictor
 from partglee.engine.build import build_initial_model
 from partglee.engine.export import export_weights, unproject_weights
+from partglee.engine.pretrained import load_pretrained
+from partglee.engine.weights import load_initial_weights
+from partglee.modeling import build_model
 from partglee.testing import fill_weights, tiny_model
 
 VOCABULARY = {"dog": ["head", "tail"], "person": ["arm"]}
@@ -86,6 +89,25 @@ def test_a_teacher_of_the_text_tower_stays_out(checkpoint: Path, tmp_path: Path)
     write_weights(taught, tmp_path / "taught.safetensors", read_metadata(checkpoint / "ema.safetensors"))
     found = load_file(export_weights(tmp_path / "taught.safetensors", tmp_path / "mine.safetensors"))
     assert found.keys() == load_file(export_weights(checkpoint, tmp_path / "plain.safetensors")).keys()
+
+
+def test_the_head_of_a_dense_teacher_stays_out(checkpoint: Path, table: Path, tmp_path: Path) -> None:
+    """Of a file, and of what inference and `--eval-only` make of the configuration that it was trained with."""
+    taught = ["MODEL.OBJECT_DECODER.DENSE_HEAD", True]
+    cfg = load_config("tiny", ["MODEL.TEXT.TABLE.FILE", str(table), *SMALL, *taught, "INPUT.TRAIN.TEACHER", "x.onnx"])
+    model = tiny_model(table=table, overrides=taught)
+    trained = tmp_path / "taught.safetensors"
+    write_weights(model.state_dict(), trained, {"partglee_config_text": cfg.dump(), "iteration": "10"})
+    file = export_weights(trained, tmp_path / "mine.safetensors")
+    assert load_file(file).keys() == load_file(export_weights(checkpoint, tmp_path / "plain.safetensors")).keys()
+    told = config_from_text(read_metadata(file)["partglee_config_text"])
+    assert not told.MODEL.OBJECT_DECODER.DENSE_HEAD and told.INPUT.TRAIN.TEACHER == ""
+    for weights, overrides in ((trained, []), (file, taught)):
+        assert load_pretrained(weights, overrides).model.object_decoder.dense_head is None
+    assert load_pretrained(trained, training=True).model.object_decoder.dense_head is not None
+    cfg.MODEL.WEIGHTS, cfg.MODEL.TEXT.TABLE.FILE = str(file), str(file)
+    cfg.MODEL.TEXT.TABLE.PROJECTED, cfg.MODEL.TEXT.TABLE.WIDTH = True, 128
+    load_initial_weights(cfg, build_model(cfg), complete=True)
 
 
 def test_half_precision_is_half_the_size(checkpoint: Path, tmp_path: Path) -> None:

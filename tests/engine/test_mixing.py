@@ -43,7 +43,8 @@ def test_files_that_do_not_fit(files: tuple[Path, Path], tmp_path: Path) -> None
 
 def test_what_only_training_reads_comes_from_the_second(files: tuple[Path, Path], tmp_path: Path) -> None:
     first, second = files
-    write_weights({**read_weights(first), "text_encoder.teacher.x": torch.ones(2)}, first, {})
+    further = {"text_encoder.teacher.x": torch.ones(2), "object_decoder.dense_head.norm.bias": torch.zeros(1)}
+    write_weights({**read_weights(first), **further}, first, {})
     write_weights({**read_weights(second), "object_decoder.dense_head.norm.bias": torch.ones(3)}, second, {})
     mixed = read_weights(mix_weights(first, second, tmp_path / "mixed.safetensors", share=0.25))
     assert sorted(mixed) == ["a", "n", "object_decoder.dense_head.norm.bias"]
