@@ -1,6 +1,6 @@
 """Parts that a model finds in a close photo, for objects that an annotation file shows from afar: self-training.
 
-A model that learned the parts of faces from portraits alone takes the middle of any person for the nose. It does find
+A model that learned the parts of faces from portraits alone looks for the nose in the middle of a person. It does find
 them in a crop that is framed like a portrait. So each object is looked at twice, around a part that is labelled and
 then around the head that is found there, and what is found is written down at its place in the whole photo.
 """
@@ -8,7 +8,7 @@ then around the head that is found there, and what is found is written down at i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from partglee.data.images import read_image
+from partglee.data.prepare.files import to_annotation
 from partglee.data.prepare.regions import region_from_mask
 from partglee.engine import Predictor
 from partglee.structures import Prediction
@@ -94,7 +95,10 @@ class CloserLook:
                     found = self._look(pixels, one["bbox"], at[0]["bbox"], wanted)
                 for name, score, mask in found:
                     last += 1
-                    annotations.append(self._entry(last, photo["id"], one["id"], ids, name, score, mask))
+                    region = replace(region_from_mask(name, mask), extra={"score": round(score, 3)})
+                    category = ids[f"{self.object_name}:{name}"]
+                    entry = to_annotation(region, last, image_id=photo["id"], category_id=category)
+                    annotations.append({**entry, "parent_id": one["id"]})
                 names = [name for name, _, _ in found]
                 shown |= set(names)
                 unsure |= {name for name, count in wanted.items() if names.count(name) < count}
@@ -134,7 +138,7 @@ class CloserLook:
         if window is None:
             return []
         seen = self._ask(pixels, window, [self.head], _HEAD)
-        heads = _rows(seen, self.head, _nearest(seen, middle - window[0]))
+        heads = _rows(seen, self.head, _in_the_middle(seen, middle - window[0]))
         if not heads:
             return []
         x0, y0, x1, y1 = heads[0][1]
@@ -143,7 +147,7 @@ class CloserLook:
         if window is None:
             return []
         seen, found = self._ask(pixels, window, list(wanted), self.threshold), []
-        owner = _nearest(seen, middle - window[0])
+        owner = _in_the_middle(seen, middle - window[0])
         for name, count in wanted.items():
             for score, _, mask in _rows(seen, name, owner)[:count]:
                 whole = np.zeros(pixels.shape[:2], bool)
@@ -157,29 +161,6 @@ class CloserLook:
         crop = np.ascontiguousarray(pixels[y0:y1, x0:x1])
         return self.predictor(crop, {self.object_name: parts}, score_threshold=threshold, strict=True)
 
-    def _entry(
-        self,
-        number: int,
-        image: Any,
-        parent: Any,
-        ids: Mapping[str, int],
-        name: str,
-        score: float,
-        mask: NDArray[np.bool_],
-    ) -> dict[str, Any]:
-        region = region_from_mask(name, mask)
-        return {
-            "id": number,
-            "image_id": image,
-            "category_id": ids[f"{self.object_name}:{name}"],
-            "bbox": [round(value, 2) for value in region.box],
-            "area": round(region.area, 2),
-            "iscrowd": 0,
-            "segmentation": region.segmentation,
-            "score": round(score, 3),
-            "parent_id": parent,
-        }
-
 
 def _window(middle: float, top: float, side: float, shape: Sequence[int]) -> Window | None:
     """A square cut to the photo; None where less than 16 pixels a side are left."""
@@ -188,7 +169,7 @@ def _window(middle: float, top: float, side: float, shape: Sequence[int]) -> Win
     return (x0, y0, x1, y1) if min(x1 - x0, y1 - y0) >= 16 else None
 
 
-def _nearest(seen: Prediction, middle: float) -> int:
+def _in_the_middle(seen: Prediction, middle: float) -> int:
     """Row of the object whose box holds the crop's middle column, the largest of them: a neighbour's parts are not its.
     -1 where there is none."""
     objects = [row for row in range(len(seen)) if int(seen.parent[row]) < 0]

@@ -127,21 +127,11 @@ def to_coco(
     def add(image_id: int, region: Region, parent: int | None) -> int:
         if region.name not in category_ids:
             raise ValueError(f"{region.name!r} is not among the categories {sorted(category_ids)[:8]} ...")
-        link = {} if parent is None else {"parent_id": parent}
-        annotations.append(
-            {
-                "id": len(annotations) + 1,
-                "image_id": image_id,
-                "category_id": category_ids[region.name],
-                "bbox": [round(value, 2) for value in region.box],
-                "area": round(region.area, 2),
-                "iscrowd": int(region.crowd),
-                "segmentation": region.segmentation,
-                **region.extra,
-                **link,
-            }
-        )
-        return len(annotations)
+        number = len(annotations) + 1
+        annotations.append(to_annotation(region, number, image_id=image_id, category_id=category_ids[region.name]))
+        if parent is not None:
+            annotations[-1]["parent_id"] = parent
+        return number
 
     for image_id, image in images:
         for region in image.objects:
@@ -158,6 +148,20 @@ def to_coco(
         ],
         "categories": [dict(entry) for entry in categories],
         "annotations": annotations,
+    }
+
+
+def to_annotation(region: Region, number: int, *, image_id: Any, category_id: Any) -> dict[str, Any]:
+    """A region as the entry `number` of a hierarchical COCO file; a part's `parent_id` is for whoever knows it."""
+    return {
+        "id": number,
+        "image_id": image_id,
+        "category_id": category_id,
+        "bbox": [round(value, 2) for value in region.box],
+        "area": round(region.area, 2),
+        "iscrowd": int(region.crowd),
+        "segmentation": region.segmentation,
+        **region.extra,
     }
 
 
