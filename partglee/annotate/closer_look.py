@@ -7,6 +7,7 @@ then around the head that is found there, and what is found is written down at i
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,6 +61,8 @@ class CloserLook:
         `neg_category_ids` without the name, as in LVIS): what is not written down is not taught as absent. Lists that
         a file has of its own names stay; of a file without such lists all its names were looked for.
 
+        A photo that cannot be read is told by a warning and has nothing found on it.
+
         Args:
             content: of the file.
             images: folder that its file names are relative to.
@@ -68,6 +71,7 @@ class CloserLook:
         Raises:
             ValueError: for a file without the object or the anchors, or one that has a part already; for a threshold
                 out of 0..1, and a name that the predictor's name table lacks, which would be read as another.
+            FileNotFoundError: where a photo is not in the folder.
         """
         if not 0 <= self.threshold <= 1:
             raise ValueError(f"threshold must be a score from 0 to 1, got {self.threshold}")
@@ -91,7 +95,7 @@ class CloserLook:
                 at = sorted(anchors.get(one["id"], ()), key=lambda entry: by_rank[entry["category_id"]])
                 found: list[Found] = []
                 if at:
-                    pixels = read_image(images / photo["file_name"]) if pixels is None else pixels
+                    pixels = _pixels(images / photo["file_name"]) if pixels is None else pixels
                     found = self._look(pixels, one["bbox"], at[0]["bbox"], wanted)
                 for name, score, mask in found:
                     last += 1
@@ -160,6 +164,15 @@ class CloserLook:
         x0, y0, x1, y1 = window
         crop = np.ascontiguousarray(pixels[y0:y1, x0:x1])
         return self.predictor(crop, {self.object_name: parts}, score_threshold=threshold, strict=True)
+
+
+def _pixels(file: Path) -> NDArray[np.uint8]:
+    """Of a photo; none of one that cannot be read, which must not cost what was found on the others."""
+    try:
+        return read_image(file)
+    except ValueError as error:
+        warnings.warn(f"nothing is looked for: {error}", stacklevel=2)
+        return np.zeros((0, 0, 3), np.uint8)
 
 
 def _window(middle: float, top: float, side: float, shape: Sequence[int]) -> Window | None:

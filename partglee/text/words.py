@@ -103,6 +103,7 @@ class WordReader:
         self.owners: Mapping[str, tuple[str, ...]] = {part: tuple(of) for part, of in owners.items()}
         with_owner = {f"{owner} {part}" for part, of in self.owners.items() for owner in of}
         self.own_names = tuple(name for name in self.known if name not in with_owner)
+        self._letters = frozenset("".join(self.known))
 
     def read_object(self, word: str) -> Reading:
         """How an object name is read."""
@@ -154,7 +155,7 @@ class WordReader:
             return Reading(asked, f"{self._most_like(of, self.owners[hit[0]])} {hit[0]}", hit[1])
         if last and (hit := self._spelled(last, under)):
             return Reading(asked, f"{of} {hit[0]}", "kind")
-        if under:
+        if under and self._is_legible(word):
             likeness = self._parts([plain_name(word)])[0, [self._part_row[part] for part in under]]
             reading = self._best(asked, [f"{of} {part}" for part in under], likeness, self.sure_part)
             if reading.text is not None:
@@ -197,8 +198,16 @@ class WordReader:
 
     def _nearest(self, asked: str, word: str) -> Reading:
         """Among the names that are no part of an object."""
+        if not self._is_legible(word):
+            return Reading(asked, None, "unknown")
         rows = [self.known[name] for name in self.own_names]
         return self._best(asked, self.own_names, self._space.nearness([plain_name(word)])[0, rows], self.sure)
+
+    def _is_legible(self, word: str) -> bool:
+        """Whether a word is written with the letters of the names, for the most part. In another script neither
+        spelling nor the sentence encoder knows it, and yet something lies nearest."""
+        written = [sign for sign in plain_name(word) if sign.isalnum()]
+        return 2 * sum(sign.isdecimal() or sign in self._letters for sign in written) > len(written)
 
     @staticmethod
     def _best(asked: str, names: Sequence[str], nearness: Floats, sure: float) -> Reading:

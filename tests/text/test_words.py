@@ -152,6 +152,21 @@ def test_nearest_by_meaning(table: TableBackend) -> None:
     assert reading == Reading("dog: wagger", "dog tail", "nearest", reading.near) and len(reading.near) == 3
 
 
+@pytest.mark.parametrize("word", ["собака", "عين", "自行车", "🐶", "собака dog's"])
+def test_another_script_is_left_out(table: TableBackend, word: str) -> None:
+    reader = WordReader(table, encoder=lambda texts: np.ones((len(texts), 1)))  # everything means the same
+    assert reader.read_object("hound of the night").text is not None, "legible, and as near as can be"
+    assert reader.read_object(word) == Reading(word, None, "unknown")
+    assert reader.read_part("dog", word, owner_as="dog") == Reading(f"dog: {word}", None, "unknown")
+    assert "(nearest: none)" in str(reader.read_object(word))
+
+
+@pytest.mark.parametrize("word", ["écran", "747", "ß-car", "Ampère meter"])
+def test_a_few_signs_of_another_script_do_not_matter(table: TableBackend, word: str) -> None:
+    reader = WordReader(table, encoder=lambda texts: np.ones((len(texts), 1)))
+    assert reader.read_object(word).text is not None
+
+
 def test_a_word_is_read_once_and_forgotten_with_its_table(tmp_path: Path) -> None:
     write_table(NAMES, np.random.default_rng(0).standard_normal((len(NAMES), 8)), tmp_path / "names.npz")
     table = TableBackend(file=tmp_path / "names.npz", width=8)
