@@ -135,14 +135,14 @@ def test_a_photo_that_cannot_be_read(tmp_path: Path) -> None:
         {**hair, "id": 12, "image_id": 2, "parent_id": 10}, {**hair, "id": 13, "image_id": 2, "parent_id": 11},
     ]  # fmt: skip
     (tmp_path / "torn.png").write_bytes((tmp_path / "one.png").read_bytes()[:100])
-    with pytest.warns(UserWarning, match="nothing is looked for: .*torn.png") as told:
+    with pytest.warns(UserWarning, match=r"nothing is looked for: .*torn\.png") as told:
         made, _ = look(tmp_path, content)
     assert len(told) == 1, "once for the photo"
     assert {entry["image_id"] for entry in made["annotations"][6:]} == {3} and len(made["annotations"]) > 8
     torn = next(entry for entry in made["images"] if entry["id"] == 2)
     assert torn["neg_category_ids"] == [1, 2, 5], "what it was labelled with; of the new names nothing is said"
     (tmp_path / "torn.png").unlink()
-    with pytest.raises(FileNotFoundError, match="torn.png"):
+    with pytest.raises(FileNotFoundError, match=r"torn\.png"):
         look(tmp_path, content)
 
 

@@ -55,11 +55,12 @@ def generate(
         raise ValueError("text is streamed for one conversation at a time")
     streamer = None if on_token is None else _Streamer(on_token)
     sampling = {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
+    one_each = {"num_beams": 1, "num_return_sequences": 1}  # whatever a checkpoint says: each state has its token
     start = mask.shape[1]
     with states_read_by(lmm.get_output_embeddings()) as read:
         ids = lmm.generate(
             **chat.inputs, max_new_tokens=max_tokens, eos_token_id=list(stop), pad_token_id=pad, use_cache=True,
-            streamer=streamer, **sampling,
+            streamer=streamer, **one_each, **sampling,
         )  # fmt: skip
     new = ids[:, start:]
     states = torch.stack(read[: new.shape[1]], 1)  # (B, S, h)

@@ -5,6 +5,7 @@ N masks of one answer, H x W the image.
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -100,10 +101,13 @@ class SegCap:
         Args:
             image: a path, PIL image, array (H, W, 3) uint8 RGB or tensor (3, H, W).
             history: answers about the same image before this one.
+            max_tokens: of the answer; None = `TEST.MAX_TOKENS`.
+            temperature: 0 = the most likely token each time.
             on_text: told pieces of text as they come.
 
         Raises:
-            ValueError: for an image that cannot be read, a question without words, or a conversation that is too long.
+            ValueError: for an image that cannot be read, a question without words, a conversation that is too long,
+                a limit below one token, or a temperature below 0.
         """
         pixels = read_image(image)
         one = self._conversation(pixels, question, history)
@@ -170,8 +174,12 @@ class SegCap:
     def _answer(
         self, said: Sequence[Conversation], max_tokens: int | None, temperature: float, stream: TextStream | None
     ) -> list[Answer]:
+        if max_tokens is not None and max_tokens < 1:
+            raise ValueError(f"max_tokens must be at least 1, got {max_tokens}; None = what the configuration says")
+        if not 0 <= temperature < math.inf:
+            raise ValueError(f"temperature must be 0 (the most likely token each time) or more, got {temperature}")
         batch = self.chat.encode(said, side="left").to(self.model.device)
-        limit = max_tokens or self.max_tokens
+        limit = self.max_tokens if max_tokens is None else max_tokens
         if self.model.context is not None:
             limit = min(limit, self.model.context - int(batch.inputs["input_ids"].shape[1]))
         if limit < 1:

@@ -162,6 +162,16 @@ def test_batches_answer_as_one_does():
         generate(model.lmm, chat.encode(asked), **options)
 
 
+def test_a_checkpoint_that_would_search_by_beams():
+    """Its own settings must not bring rows that belong to no answer."""
+    model, chat = helpers.whole()
+    ask = chat.encode(waiting("Describe the car in detail.", "What?"), side="left")
+    options = {"stop": chat.stop_ids(), "pad": 0, "max_tokens": 8}
+    plain = generate(model.lmm, ask, **options)
+    model.lmm.generation_config.num_beams = 3
+    assert [one.ids for one in generate(model.lmm, ask, **options)] == [one.ids for one in plain]
+
+
 def test_an_answer_ends():
     """A stop id ends it and is not part of it; without one it is cut off and says so."""
     model, chat = helpers.whole()

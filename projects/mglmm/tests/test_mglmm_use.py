@@ -157,6 +157,10 @@ def _ask_everything(model: SegCap, picture: np.ndarray) -> None:
         model(picture, "?!")
     with pytest.raises(ValueError, match="more than the"):
         model(picture, "what " * 2000)
+    for wrong in ({"max_tokens": 0}, {"max_tokens": -3}, {"temperature": -0.5}, {"temperature": float("nan")}):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
+            model(picture, "What is it?", **wrong)
+    assert model(picture, "What is it?", max_tokens=1).whole is False
 
 
 def _toy():
