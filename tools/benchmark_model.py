@@ -26,6 +26,7 @@ from partglee.config import load_config
 from partglee.modeling import PartGLEE, build_model, fold_norms
 from partglee.modeling.postprocess import PostprocessOptions, postprocess
 from partglee.ops import status, use_ops
+from partglee.ops.native import use_cpu_instruction_set
 from partglee.structures import Vocabulary
 from partglee.testing import fill_weights, write_name_table
 from partglee.text import backend_kind
@@ -129,10 +130,18 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="add candidates with a compiled backbone and decoders")
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--folded", action="store_true", help="but for the baseline: norms in the convolutions")
+    parser.add_argument(
+        "--instruction-set",
+        help="hold our operators to avx2 or baseline; ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 hold PyTorch's",
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", default="benchmark_model.json")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE")
     arguments = parser.parse_args()
+    if arguments.instruction_set and not use_cpu_instruction_set(arguments.instruction_set):
+        parser.error(
+            f"--instruction-set {arguments.instruction_set}: neither known to the operators nor to this processor"
+        )
     device = torch.device(arguments.device)
     height, width = (int(v) for v in arguments.size.split("x"))
     generator = torch.Generator().manual_seed(0)
