@@ -26,9 +26,8 @@ from partglee.config import load_config
 from partglee.modeling import PartGLEE, build_model, fold_norms
 from partglee.modeling.postprocess import PostprocessOptions, postprocess
 from partglee.ops import status, use_ops
-from partglee.ops.native import use_cpu_instruction_set
 from partglee.structures import Vocabulary
-from partglee.testing import fill_weights, write_name_table
+from partglee.testing import fill_weights, use_cpu_instruction_set, write_name_table
 from partglee.text import backend_kind
 
 STAGES = ("text", "backbone", "fusion", "encoder", "object decoder", "qformer", "part decoder", "masks + post")

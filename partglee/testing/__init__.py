@@ -1,5 +1,6 @@
 """Test aids that ship: name tables, tiny models, filled weights, toy scenes."""
 
+from partglee.ops.native import use_cpu_instruction_set
 from partglee.testing.tiny import fill_weights, tiny_model, tiny_predictor, write_name_table
 from partglee.testing.toy import TOY_VOCABULARY, ToyRecords, register_toy, write_toy_dataset
 from partglee.testing.toy_referring import referring_scene, register_toy_referring
@@ -15,6 +16,7 @@ __all__ = [
     "tiny_model",
     "tiny_predictor",
     "toy_scene",
+    "use_cpu_instruction_set",
     "write_name_table",
     "write_toy_dataset",
 ]

@@ -114,10 +114,14 @@ def test_a_predictors_batches(predictor: Predictor, tmp_path: Path, workers: int
 
 def same(ours: Prediction, expected: Prediction) -> None:
     assert ours.names == expected.names and ours.image_size == expected.image_size
-    torch.testing.assert_close(ours.scores, expected.scores, atol=1e-4, rtol=0)
     torch.testing.assert_close(ours.boxes, expected.boxes, atol=1e-2, rtol=0)  # pixels
     assert ours.masks is not None and expected.masks is not None
-    assert (ours.masks != expected.masks).float().mean() < 1e-3
+    other = (ours.masks != expected.masks).flatten(1)
+    assert other.float().mean() < 1e-3
+    # A score is a probability times the mean of its mask's pixels, all at least 0.5. A pixel that rounding moves across
+    # the mask's edge moves that mean by half of its share at most; on some processors another batch does that.
+    moved = 0.5 * other.sum(1) / expected.masks.flatten(1).sum(1).clamp(min=1)
+    assert bool(((ours.scores - expected.scores).abs() <= 1e-4 + moved).all()), (ours.scores, expected.scores)
 
 
 # ---------------------------------------------------------------- evaluation
