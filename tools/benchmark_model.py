@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import json
 import os
 import platform
@@ -23,7 +24,7 @@ import torch
 
 from partglee.basics.arguments import ArgumentParser
 from partglee.config import load_config
-from partglee.modeling import PartGLEE, build_model, fold_norms
+from partglee.modeling import PartGLEE, build_model, fold_norms, fuse_convolutions
 from partglee.modeling.postprocess import PostprocessOptions, postprocess
 from partglee.ops import status, use_ops
 from partglee.structures import Vocabulary
@@ -128,7 +129,7 @@ def main() -> None:
     parser.add_argument("--precision", default="float32", help="comma list of float32, bfloat16")
     parser.add_argument("--compile", action="store_true", help="add candidates with a compiled backbone and decoders")
     parser.add_argument("--channels-last", action="store_true")
-    parser.add_argument("--folded", action="store_true", help="but for the baseline: norms in the convolutions")
+    parser.add_argument("--folded", action="store_true", help="but for the baseline: convolutions as in a predictor")
     parser.add_argument(
         "--instruction-set",
         help="hold our operators to avx2 or baseline; ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 hold PyTorch's",
@@ -146,6 +147,12 @@ def main() -> None:
     generator = torch.Generator().manual_seed(0)
     images = list(torch.randint(0, 256, (arguments.batch, 3, height, width), generator=generator, dtype=torch.uint8))
     model, vocabulary = make_model(arguments, device)
+    quick = fold_norms(model.backbone) if arguments.folded else model.backbone
+    if arguments.channels_last:
+        quick = quick.to(memory_format=torch.channels_last)
+    fused = model.pixel_decoder
+    if arguments.folded and device.type == "cpu":  # as a predictor does it
+        fused = fuse_convolutions(copy.deepcopy(model.pixel_decoder))
     clock = StageClock(model, device)
     with torch.inference_mode():
         start = clock.now()
@@ -158,15 +165,14 @@ def main() -> None:
     stages = (model.backbone, model.pixel_decoder, model.object_decoder.decoder, model.part_decoder.decoder)
     # Once for all rounds; the clock's hooks stay outside. The warm-up round compiles, which can take minutes.
     forwards = {stage: (stage.forward, torch.compile(stage.forward, dynamic=False)) for stage in stages}
-    quick = fold_norms(model.backbone) if arguments.folded else model.backbone
-    whole = (model.backbone.forward, quick.forward)
+    whole = (model.backbone.forward, model.pixel_decoder.forward), (quick.forward, fused.forward)
     for round_ in range(arguments.rounds + 1):  # the first warms up
         for key in names:
             ops, precision, compiled = key
             for stage, (plain, fast) in forwards.items():
                 stage.forward = fast if compiled else plain
             if not compiled:
-                model.backbone.forward = whole[key != names[0]]
+                model.backbone.forward, model.pixel_decoder.forward = whole[key != names[0]]
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(device)
             sample = one_batch(model, clock, vocabulary, images, candidate(ops, precision, device))

@@ -66,6 +66,8 @@ def get_cfg() -> CN:
 
     cfg.MODEL.ENCODER = CN()
     cfg.MODEL.ENCODER.NUM_LAYERS = 6
+    cfg.MODEL.ENCODER.FFN_DIM = 0  # feed-forward width of the encoder; 0 = MODEL.FFN_DIM
+    cfg.MODEL.ENCODER.SEPARABLE = False  # the step to the finest map by a convolution of each channel and one over them
 
     cfg.MODEL.OBJECT_DECODER = CN()
     cfg.MODEL.OBJECT_DECODER.NUM_LAYERS = 9
@@ -83,6 +85,9 @@ def get_cfg() -> CN:
 
     cfg.MODEL.PART_DECODER = CN()
     cfg.MODEL.PART_DECODER.NUM_LAYERS = 9
+    # part queries attend to those of their own object alone: parts do not depend on what else is parsed, so that in
+    # inference only objects that are kept need be parsed; False: to all of the image (released)
+    cfg.MODEL.PART_DECODER.WITHIN_OBJECTS = False
 
     cfg.MODEL.DENOISING = CN()
     cfg.MODEL.DENOISING.NUM_QUERIES = 100  # 0 = no denoising

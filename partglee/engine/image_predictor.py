@@ -20,6 +20,7 @@ from partglee.engine.prediction_calls import EncodedImage, OneImage
 from partglee.engine.pretrained import Pretrained, load_pretrained, pretrained_config
 from partglee.modeling import PartGLEE, build_model
 from partglee.modeling.folding import fold_norms
+from partglee.modeling.fused_convolution import fuse_convolutions
 from partglee.modeling.postprocess import PostprocessOptions
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ class ImagePredictor:
         model, cfg = pretrained
         if model.device.type == "cpu":  # the model is ours alone
             model.backbone = fold_norms(model.backbone).to(memory_format=torch.channels_last)
+            fuse_convolutions(model.pixel_decoder)
         return cls(
             model=model,
             short_side=cfg.INPUT.TEST.SHORT_SIDE,

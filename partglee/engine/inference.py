@@ -16,7 +16,7 @@ from partglee.engine.precision import autocast
 from partglee.modeling import PartGLEE
 from partglee.modeling.frame import Frame
 from partglee.modeling.pixel_decoder import ProjectedMaps
-from partglee.modeling.postprocess import PostprocessOptions, kept_objects, postprocess_image
+from partglee.modeling.postprocess import PostprocessOptions, kept_objects, postprocess_image, whole_ones
 from partglee.modeling.shared_decoding import SharedDecoding
 from partglee.structures import ImageBatch, ModelOutput, PixelFeatures, Prediction, TextEmbeddings, Vocabulary
 
@@ -153,9 +153,10 @@ def detect(
         pixels = _pixels(model, encoded, text)
         output = model.decode_objects(pixels, text)
     kept = [kept_objects(output, i, frame, options) for i, frame in enumerate(frames)]
-    if len(text.parts) and any(rows is None or len(rows.query) for rows in kept):
+    wanted = [whole_ones(rows, vocabulary, options) for rows in kept if rows is not None]
+    if len(text.parts) and (not wanted or any(map(len, wanted))):
         with autocast(model.device, precision):
-            output = model.decode_parts(output, pixels)
+            output = model.decode_parts(output, pixels, wanted=wanted or None)
     for i, (frame, rows) in enumerate(zip(frames, kept, strict=True)):
         yield postprocess_image(output, i, vocabulary, frame, options, rows)
 
@@ -185,9 +186,11 @@ def detect_vocabularies(
                 encoded.shared = None if fused else shared
             outputs = shared.objects([text for text, _ in some])
         kept = [kept_objects(output, 0, frame, options) for output in outputs]
-        there = [i for i, rows in enumerate(kept) if rows is None or len(rows.query)]
+        wanted = [whole_ones(rows, v, options) for rows, (_, v) in zip(kept, some, strict=True) if rows is not None]
+        there = [i for i in range(len(some)) if not wanted or len(wanted[i])]
         with autocast(model.device, precision):
-            for i, output in zip(there, shared.parts([outputs[i] for i in there]), strict=True):
-                outputs[i] = output
+            parsed = shared.parts([outputs[i] for i in there], [wanted[i] for i in there] if wanted else None)
+        for i, output in zip(there, parsed, strict=True):
+            outputs[i] = output
         for output, (_, vocabulary), rows in zip(outputs, some, kept, strict=True):
             yield postprocess_image(output, 0, vocabulary, frame, options, rows)

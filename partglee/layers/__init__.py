@@ -1,6 +1,6 @@
 """Building blocks without knowledge of the task."""
 
-from partglee.layers.blocks import MLP, ConvNorm, FeedForward, MultiheadAttention
+from partglee.layers.blocks import MLP, ConvNorm, FeedForward, MultiheadAttention, SeparableConvNorm
 from partglee.layers.ms_deform_attn import MSDeformAttn
 from partglee.layers.position import (
     at_least_float32,
@@ -16,6 +16,7 @@ __all__ = [
     "FeedForward",
     "MSDeformAttn",
     "MultiheadAttention",
+    "SeparableConvNorm",
     "at_least_float32",
     "inverse_sigmoid",
     "pixel_centres",

@@ -40,7 +40,22 @@ class ConvNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.norm(self.conv(x))
-        return F.relu(x) if self.relu else x
+        return _relu(x) if self.relu else x
+
+
+class SeparableConvNorm(nn.Module):
+    """A 3x3 convolution of each channel, one of 1x1 over them, group norm, ReLU: a ninth of the work of a full one."""
+
+    def __init__(self, *, channels: int, num_groups: int = 32) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
+        self.conv = nn.Conv2d(channels, channels, 1, bias=False)
+        self.norm = nn.GroupNorm(num_groups, channels)
+        for conv in (self.depthwise, self.conv):
+            nn.init.xavier_uniform_(conv.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _relu(self.norm(self.conv(self.depthwise(x))))
 
 
 class MLP(nn.Module):
@@ -130,6 +145,11 @@ class MultiheadAttention(nn.Module):
         """
         e = self.embed_dim
         return self.out_proj(F.linear(value, self.in_proj_weight[2 * e :], self.in_proj_bias[2 * e :]))
+
+
+def _relu(x: Tensor) -> Tensor:
+    """Of numbers that nobody else holds: without gradients in place."""
+    return F.relu(x, inplace=not torch.is_grad_enabled())
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None) -> Tensor:

@@ -14,10 +14,9 @@ _TEMPERATURE = 10000.0
 
 def _encode(position: Tensor, num_features: int) -> Tensor:
     """(...,) angles in radians -> (..., num_features), sine and cosine interleaved; computed in float32."""
-    index = torch.arange(num_features, dtype=torch.float32, device=position.device)
-    frequency = _TEMPERATURE ** (2 * index.div(2, rounding_mode="floor") / num_features)
-    angle = position.float().unsqueeze(-1) / frequency
-    return torch.stack((angle[..., 0::2].sin(), angle[..., 1::2].cos()), dim=-1).flatten(-2)
+    pairs = torch.arange(0, num_features, 2, dtype=torch.float32, device=position.device)
+    angle = position.float().unsqueeze(-1) / _TEMPERATURE ** (pairs / num_features)
+    return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(-2)
 
 
 def sine_position_map(height: int, width: int, embed_dim: int, *, device: torch.device) -> Tensor:
@@ -34,8 +33,7 @@ def sine_position_map(height: int, width: int, embed_dim: int, *, device: torch.
 def sine_position_boxes(boxes: Tensor, embed_dim: int) -> Tensor:
     """(..., 4) cxcywh in [0, 1] -> (..., 2 * embed_dim), half a width for each of y, x, w, h, in that order."""
     x, y, w, h = boxes.float().mul(2 * math.pi).unbind(-1)
-    num_features = embed_dim // 2
-    return torch.cat([_encode(value, num_features) for value in (y, x, w, h)], dim=-1)
+    return _encode(torch.stack((y, x, w, h), dim=-1), embed_dim // 2).flatten(-2)
 
 
 def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:

@@ -3,6 +3,7 @@
 from partglee.modeling.build import build_backbone, build_model, build_pixel_decoder
 from partglee.modeling.folding import fold_norms
 from partglee.modeling.frame import Frame
+from partglee.modeling.fused_convolution import fuse_convolutions
 from partglee.modeling.multi_label import MultiLabel
 from partglee.modeling.part_maps import part_map
 from partglee.modeling.partglee import PartGLEE
@@ -22,6 +23,7 @@ __all__ = [
     "build_pixel_decoder",
     "build_text_encoder",
     "fold_norms",
+    "fuse_convolutions",
     "part_map",
     "postprocess",
 ]

@@ -63,7 +63,10 @@ def build_model(
             ffn_dim=m.FFN_DIM,
         ),
         part_decoder=PartDecoder(
-            embed_dim=m.EMBED_DIM, decoder=_build_decoder(m, m.PART_DECODER.NUM_LAYERS), heads=_build_heads(m)
+            embed_dim=m.EMBED_DIM,
+            decoder=_build_decoder(m, m.PART_DECODER.NUM_LAYERS),
+            heads=_build_heads(m),
+            run=m.QFORMER.NUM_QUERIES if m.PART_DECODER.WITHIN_OBJECTS else None,
         ),
         num_parsed_objects=m.OBJECT_DECODER.NUM_PARSED,
         fuse_categories=m.EARLY_FUSION.CATEGORIES,
@@ -102,7 +105,8 @@ def build_pixel_decoder(m: CN, in_channels: tuple[int, ...], *, fusion: EarlyFus
         num_layers=m.ENCODER.NUM_LAYERS,
         fusion=fusion,
         checkpoint_layers=m.ACTIVATION_CHECKPOINTING,
-        **_transformer(m),
+        separable=m.ENCODER.SEPARABLE,
+        **{**_transformer(m), "ffn_dim": m.ENCODER.FFN_DIM or m.FFN_DIM},
     )
 
 

@@ -39,16 +39,21 @@ class DecoderLayer(nn.Module):
         pixels: PixelFeatures,
         attn_mask: Tensor | None,
         tokens: Tensor | None,
+        run: int | None = None,
     ) -> Tensor:
-        """queries, position (B, Q, E); reference (B, Q, 4) cxcywh; attn_mask True = blocked; tokens (B, T, E)."""
+        """queries, position (B, Q, E); reference (B, Q, 4) cxcywh; attn_mask True = blocked; tokens (B, T, E); `run`:
+        see the decoder."""
         query = key = queries + position
         value = queries
+        if run is not None:
+            query = key = query.reshape(-1, run, query.shape[-1])
+            value = value.reshape(query.shape)
         if tokens is not None:
             # A token is its own position, without gradient, as released. Only the queries' rows are kept,
             # so what the tokens would attend to need not be computed.
             key = torch.cat((key, tokens + tokens.detach()), dim=1)
             value = torch.cat((value, tokens), dim=1)
-        queries = self.self_norm(queries + self.self_attn(query, key, value, attn_mask))
+        queries = self.self_norm(queries + self.self_attn(query, key, value, attn_mask).reshape(queries.shape))
         attended = self.cross_attn(queries + position, reference.unsqueeze(2), pixels.memory, pixels.level_sizes)
         queries = self.cross_norm(queries + attended)
         return self.ffn_norm(queries + self.ffn(queries))
@@ -93,6 +98,7 @@ class DeformableDecoder(nn.Module):
         *,
         attn_mask: Tensor | None = None,
         tokens: Tensor | None = None,
+        run: int | None = None,
         every_layer: bool = False,
     ) -> DecoderStates:
         """Refine (B, Q, E) content and (B, Q, 4) reference boxes.
@@ -100,6 +106,7 @@ class DeformableDecoder(nn.Module):
         Args:
             attn_mask: (Q, Q + T) or (B, Q, Q + T) bool, True = blocked.
             tokens: (B, T, E) expression tokens that join the self-attention.
+            run: queries attend among runs of so many alone, whose states depend on no other; without mask and tokens.
             every_layer: return the states before and after every layer, for deep supervision; else the last alone.
         """
         queries, undetached = content, reference
@@ -109,7 +116,7 @@ class DeformableDecoder(nn.Module):
             encoded = sine_position_boxes(reference, self.embed_dim)
             with torch.autocast(queries.device.type, enabled=False):
                 position = self.position_mlp(encoded.to(next(self.position_mlp.parameters()).dtype))
-            queries = layer(queries, position, reference, pixels, attn_mask, tokens)
+            queries = layer(queries, position, reference, pixels, attn_mask, tokens, run)
             last = i + 1 == len(self.layers)
             if every_layer or last:
                 normalised = heads.norm(queries)
@@ -141,6 +148,7 @@ def decode(
     tokens: Tensor | None = None,
     token_mask: Tensor | None = None,
     detach_content: bool = False,
+    run: int | None = None,
     every_layer: bool = False,
 ) -> DecoderOutput:
     """One level, from its proposed queries to its predictions.
@@ -151,6 +159,7 @@ def decode(
         tokens: (B, T, E) expression tokens that join the self-attention.
         token_mask: (B, T) bool, True = valid; None = all.
         detach_content: no gradient from the layers to the proposed content.
+        run: proposed queries attend among runs of so many alone; None = among all. Not with tokens.
         every_layer: also what deep supervision needs.
     """
     content = proposed.content.detach() if detach_content else proposed.content
@@ -158,12 +167,15 @@ def decode(
     num_noised, attn_mask = 0, None
     if denoising is not None:
         num_noised = denoising.content.shape[1]
-        attn_mask = denoising_mask(denoising.group, content.shape[1])
+        attn_mask = denoising_mask(denoising.group, content.shape[1], run)
+        run = None  # the mask says it
         content = torch.cat((denoising.content.to(content.dtype), content), dim=1)
         reference = torch.cat((denoising.boxes, reference), dim=1)
     if tokens is not None:
         attn_mask = _hide_padding(attn_mask, token_mask, content.shape[1])
-    states = decoder(content, reference, pixels, heads, attn_mask=attn_mask, tokens=tokens, every_layer=every_layer)
+    states = decoder(
+        content, reference, pixels, heads, attn_mask=attn_mask, tokens=tokens, run=run, every_layer=every_layer
+    )
     queries, noised = slice(num_noised, None), slice(num_noised)
     layers = _predict_layers(states, heads, names, rows=queries)
     if not every_layer:

@@ -97,7 +97,15 @@ class DenoisingBuilder:
         return (boxes + sign * amount * reach * self.box_noise).clamp(0, 1)
 
 
-def denoising_mask(group: Tensor, num_matching: int) -> Tensor:
-    """(M,) group numbers -> (M + Q, M + Q) bool, True = blocked."""
+def denoising_mask(group: Tensor, num_matching: int, run: int | None = None) -> Tensor:
+    """(M,) group numbers -> (M + Q, M + Q) bool, True = blocked.
+
+    Args:
+        run: matching queries see runs of so many alone; None = all of them. Denoising queries see all.
+    """
     everyone = torch.cat((group, group.new_full((num_matching,), -1)))
-    return (everyone[None] >= 0) & (everyone[:, None] != everyone[None])
+    blocked = (everyone[None] >= 0) & (everyone[:, None] != everyone[None])
+    if run is not None:
+        own = torch.arange(num_matching, device=group.device) // run
+        blocked[len(group) :, len(group) :] |= own[:, None] != own
+    return blocked

@@ -7,20 +7,28 @@ from typing import Any
 
 import torch
 from timm.layers import BatchNormAct2d, FrozenBatchNormAct2d
+from timm.models.resnet import BasicBlock, Bottleneck
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.ops import FrozenBatchNorm2d
 
 from partglee.modeling.backbone import Backbone
+from partglee.modeling.fused_convolution import FusedConv, can_fuse
 
 _NORMS = (FrozenBatchNorm2d, FrozenBatchNormAct2d, BatchNormAct2d, nn.BatchNorm2d)
+# Convolution, norm and activation of blocks in which nothing else lies between them.
+_IN_A_ROW: dict[type[nn.Module], tuple[tuple[str, str, str], ...]] = {
+    BasicBlock: (("conv1", "bn1", "act1"),),
+    Bottleneck: (("conv1", "bn1", "act1"), ("conv2", "bn2", "act2")),
+}
 _APART = 1e-4  # of the largest value: more, and some norm belongs elsewhere
 _SIDE = 96
 
 
 def fold_norms(backbone: Any) -> Any:
     """A copy in evaluation mode with the same answers up to rounding: batch norms, frozen or not, are in the weights of
-    the convolutions before them, which saves a pass over every map.
+    the convolutions before them, and activations right after a norm are applied with them, which saves passes over
+    every map.
 
     A backbone of another class, or without such norms, comes back as it is; so does one whose norms are not of the
     convolution that was registered before them, which a small image tells.
@@ -29,23 +37,50 @@ def fold_norms(backbone: Any) -> Any:
         return backbone
     made = copy.deepcopy(backbone).eval().requires_grad_(False)
     before: nn.Conv2d | None = None
+    place: tuple[nn.Module, str] | None = None  # of that convolution
     for parent in list(made.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.Conv2d):
-                before = child
-            elif isinstance(child, _NORMS) and before is not None and _belong(before, child):
+                before, place = child, (parent, name)
+            elif isinstance(child, _NORMS) and before is not None and place is not None and _belong(before, child):
                 _fold(before, child)
-                setattr(
-                    parent,
-                    name,
-                    nn.Sequential(*(getattr(child, rest) for rest in ("drop", "act") if hasattr(child, rest))),
-                )
+                after = _activation(child)
+                if can_fuse(before, after):
+                    setattr(*place, FusedConv(conv=before, activation=after))
+                    after = nn.Identity()
+                setattr(parent, name, after)
                 before = None
+    for parent in list(made.modules()):
+        for conv, norm, activation in _IN_A_ROW.get(type(parent), ()):
+            _take_along(parent, conv, norm, activation)
+    _take_along(made.body, "conv1", "bn1", "act1")  # a stem
     return made if _alike(backbone, made) else backbone
+
+
+def _take_along(parent: Any, conv: str, norm: str, activation: str) -> None:
+    """The activation becomes part of the convolution where only a norm lay between, which is part of it by now."""
+    fused, after = getattr(parent, conv, None), getattr(parent, activation, None)
+    between = (getattr(parent, norm, None), getattr(parent, "drop_block", nn.Identity()))
+    if (
+        isinstance(fused, FusedConv)
+        and isinstance(fused.activation, nn.Identity)
+        and all(isinstance(module, nn.Identity) for module in between)
+        and isinstance(after, nn.Module)
+        and can_fuse(None, after)
+    ):
+        fused.activation = after
+        setattr(parent, activation, nn.Identity())
 
 
 def _belong(conv: nn.Conv2d, norm: Any) -> bool:
     return isinstance(norm.running_mean, torch.Tensor) and len(norm.running_mean) == conv.out_channels
+
+
+def _activation(norm: nn.Module) -> nn.Module:
+    """What a norm of timm does after it."""
+    rest = [getattr(norm, name) for name in ("drop", "act") if hasattr(norm, name)]
+    rest = [module for module in rest if not isinstance(module, nn.Identity)]
+    return nn.Sequential(*rest) if len(rest) > 1 else rest[0] if rest else nn.Identity()
 
 
 def _fold(conv: nn.Conv2d, norm: Any) -> None:

@@ -85,11 +85,15 @@ class Frame:
 
     def masks(self, embed: Tensor, features: Tensor, windows: Tensor | None = None) -> Tensor:
         """(N, E), (E, h, w) -> (N, H, W) bool masks on the CPU."""
-        masks = torch.zeros(len(embed), *self.original, dtype=torch.bool)
+        masks: Tensor | None = None
         for rows, found in self.image_masks(embed, features, inside=True, windows=windows):
             assert found.inside is not None
+            if rows == slice(0, len(embed)):
+                return found.inside.cpu()
+            if masks is None:
+                masks = torch.empty(len(embed), *self.original, dtype=torch.bool)
             masks[rows] = found.inside.cpu()
-        return masks
+        return torch.zeros(0, *self.original, dtype=torch.bool) if masks is None else masks
 
 
 def mask_windows(boxes: Tensor, size: float, *, limit: Tensor) -> Tensor:

@@ -6,10 +6,12 @@ N rows, best first, G groups that do not see each other, P pixels.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
+
+_ROWS_TOGETHER = 32
 
 
 def best_of_overlapping(
@@ -41,9 +43,12 @@ def best_of_overlapping(
     several = [rows for rows in members.values() if len(rows) > 1]
     # All of it is asked for before any is waited for: groups cost a device no time of its own.
     asked = []
-    for some in several:
-        rows = torch.tensor(some, device=group.device)
-        asked.append(lie_together(boxes[rows].float(), masks(rows), overlap=overlap, inside=inside).flatten())
+    for groups in _few_rows(several):
+        rows = torch.tensor(list(itertools.chain(*groups)), device=group.device)
+        found, sizes = masks(rows), [len(some) for some in groups]
+        of_each = [None] * len(groups) if found is None else found.split(sizes)
+        for some, pixels in zip(boxes[rows].float().split(sizes), of_each, strict=True):
+            asked.append(lie_together(some, pixels, overlap=overlap, inside=inside).flatten())
     told = torch.cat(asked).tolist() if asked else []
     gone: set[int] = set()
     first = 0
@@ -54,6 +59,18 @@ def best_of_overlapping(
                 gone.update(itertools.compress(some[place + 1 :], lies))
             first += len(some)
     return torch.tensor([row for row in range(len(group)) if row not in gone], device=group.device, dtype=torch.int64)
+
+
+def _few_rows(groups: list[list[int]]) -> Iterator[list[list[int]]]:
+    """Groups whose masks are made together."""
+    some: list[list[int]] = []
+    for group in groups:
+        if some and sum(map(len, some)) + len(group) > _ROWS_TOGETHER:
+            yield some
+            some = []
+        some.append(group)
+    if some:
+        yield some
 
 
 def lie_together(

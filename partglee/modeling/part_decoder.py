@@ -72,10 +72,18 @@ class QFormer(nn.Module):
 
 
 class PartDecoder(nn.Module):
-    """Refines part queries. Their first boxes come from the queries alone: no anchor, no parent box."""
+    """Refines part queries. Their first boxes come from the queries alone: no anchor, no parent box.
 
-    def __init__(self, *, embed_dim: int, decoder: DeformableDecoder, heads: PredictionHeads) -> None:
+    Args:
+        run: part queries of one object, L, attend to each other alone, so that what is parsed beside an object changes
+            nothing about its parts; None = all part queries of an image attend to each other (released).
+    """
+
+    def __init__(
+        self, *, embed_dim: int, decoder: DeformableDecoder, heads: PredictionHeads, run: int | None = None
+    ) -> None:
         super().__init__()
+        self.run = run
         self.proj = nn.Linear(embed_dim, embed_dim)
         self.norm = nn.LayerNorm(embed_dim)
         self.decoder = decoder
@@ -98,6 +106,7 @@ class PartDecoder(nn.Module):
             decoder=self.decoder,
             heads=self.heads,
             denoising=denoising,
+            run=self.run,
             every_layer=every_layer,
         )
 

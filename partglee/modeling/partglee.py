@@ -132,11 +132,25 @@ class PartGLEE(PhotoModel):
         return ModelOutput(objects, None, None, text, pixels.mask_features)
 
     def decode_parts(
-        self, output: ModelOutput, pixels: PixelFeatures, targets: Sequence[HierarchicalTargets] | None = None
+        self,
+        output: ModelOutput,
+        pixels: PixelFeatures,
+        targets: Sequence[HierarchicalTargets] | None = None,
+        wanted: Sequence[Tensor] | None = None,
     ) -> ModelOutput:
-        """What `decode_objects` gave, with the parts."""
+        """What `decode_objects` gave, with the parts.
+
+        Args:
+            wanted: of each image the rows of the object queries whose parts are asked for: where parts of an object
+                depend on it alone, others are parsed only to fill the batch. None = all that the model parses.
+        """
         objects, text = output.objects, output.text
-        parsed = self.qformer(objects.queries, self.objects_to_parse(objects.layers[-1].logits, text.active))
+        rows = self.objects_to_parse(objects.layers[-1].logits, text.active)
+        if wanted is not None and self.part_decoder.run is not None:
+            asked = torch.stack([torch.isin(those, rows_of) for those, rows_of in zip(rows, wanted, strict=True)])
+            most = max(1, int(asked.sum(1).max()))
+            rows = rows.gather(1, asked.int().argsort(dim=1, descending=True, stable=True)[:, :most])
+        parsed = self.qformer(objects.queries, rows)
         noised = None
         if self.training and self.denoising is not None and targets is not None:
             noised = self.denoising.parts(targets, text, self.part_decoder.heads)

@@ -14,7 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from partglee.layers import ConvNorm, FeedForward, MSDeformAttn, pixel_centres, sine_position_map
+from partglee.layers import (
+    ConvNorm,
+    FeedForward,
+    MSDeformAttn,
+    SeparableConvNorm,
+    pixel_centres,
+    sine_position_map,
+)
 from partglee.modeling.early_fusion import EarlyFusion
 from partglee.structures import PixelFeatures
 
@@ -59,6 +66,8 @@ class PixelDecoder(nn.Module):
         num_levels: levels of the encoder; every one beyond the backbone's halves the coarsest map again.
         fusion: joins image memory and text tokens; None = the text plays no role here.
         norm_groups: of all group norms; must divide `embed_dim`.
+        separable: the 3x3 convolution of the finest map, a fourth of a small model's work, is one of each channel and
+            one of 1x1 over them; False = a full one (released).
     """
 
     def __init__(
@@ -74,6 +83,7 @@ class PixelDecoder(nn.Module):
         fusion: EarlyFusion | None = None,
         norm_groups: int = 32,
         checkpoint_layers: bool = False,
+        separable: bool = False,
     ) -> None:
         super().__init__()
         if len(in_channels) < 2:
@@ -98,7 +108,11 @@ class PixelDecoder(nn.Module):
             for _ in range(num_layers)
         )
         self.lateral = to_width(in_channels=in_channels[0], kernel_size=1)
-        self.output = to_width(in_channels=embed_dim, kernel_size=3, relu=True)
+        self.output = (
+            SeparableConvNorm(channels=embed_dim, num_groups=norm_groups)
+            if separable
+            else to_width(in_channels=embed_dim, kernel_size=3, relu=True)
+        )
         self.mask_features = nn.Conv2d(embed_dim, embed_dim, 1)
         nn.init.xavier_uniform_(self.mask_features.weight)
         nn.init.constant_(self.mask_features.get_parameter("bias"), 0)
@@ -152,7 +166,9 @@ class PixelDecoder(nn.Module):
 
     def upsample(self, finest: Tensor, size: tuple[int, int], lateral: Tensor) -> Tensor:
         """The finest encoded level joined with the projected map of stride 4 -> mask features (B, E, H/4, W/4)."""
-        top = finest.transpose(1, 2).unflatten(2, size)
+        top = finest.unflatten(1, size).permute(0, 3, 1, 2)  # channels last, as it lies in memory
+        if not lateral.is_contiguous(memory_format=torch.channels_last):
+            top = top.contiguous()  # a sum of two layouts takes longer than the copy
         top = F.interpolate(top, size=lateral.shape[-2:], mode="bilinear", align_corners=False)
         return self.mask_features(self.output(lateral + top))
 

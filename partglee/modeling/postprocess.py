@@ -115,6 +115,13 @@ def kept_objects(output: ModelOutput, i: int, frame: Frame, options: Postprocess
     )
 
 
+def whole_ones(objects: Rows, vocabulary: Vocabulary, options: PostprocessOptions) -> Tensor:
+    """(n,) object queries of kept rows under which a part could be kept."""
+    if not options.restrict_parts:
+        return objects.query
+    return objects.query[vocabulary.allowed.any(dim=1).to(objects.query.device)[objects.label]]
+
+
 def ground(
     output: ModelOutput, i: int, expression: str, frame: Frame, *, union: bool, score_threshold: float
 ) -> Grounding:

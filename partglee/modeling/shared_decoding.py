@@ -39,6 +39,11 @@ class QueryStates(NamedTuple):
         logits = heads.classify(self.queries, names).float()
         return DecoderOutput(self.queries, (LayerPrediction(logits, self.boxes, self.mask_embed),))
 
+    @staticmethod
+    def join(some: Sequence[QueryStates]) -> QueryStates:
+        """Q of one after Q of the other."""
+        return QueryStates(*(torch.cat(column, dim=1) for column in zip(*some, strict=True)))
+
 
 class _ChosenObjects(NamedTuple):
     names: Tensor  # (C, E) that chose
@@ -66,6 +71,8 @@ class SharedDecoding:
         self._memory: MemoryTokens | None = None
         self._objects: list[_ChosenObjects] = []
         self._parts: list[_ChosenParts] = []
+        self._parts_of: dict[tuple[int, int], QueryStates] = {}  # of an object query: its tensor and row
+        self._asked_about: list[Tensor] = []
 
     def objects(self, texts: Sequence[TextEmbeddings]) -> list[ModelOutput]:
         """The objects of each vocabulary; parts are None."""
@@ -91,38 +98,64 @@ class SharedDecoding:
             outputs.append(ModelOutput(objects, None, None, text, self.pixels.mask_features))
         return outputs
 
-    def parts(self, outputs: Sequence[ModelOutput]) -> list[ModelOutput]:
-        """What `objects` gave, with the parts; unchanged for vocabularies without."""
-        decoder, qformer = self.model.part_decoder, self.model.qformer
+    def parts(self, outputs: Sequence[ModelOutput], wanted: Sequence[Tensor] | None = None) -> list[ModelOutput]:
+        """What `objects` gave, with the parts; unchanged for vocabularies without.
+
+        Args:
+            wanted: of each vocabulary the rows of the object queries whose parts are asked for. The others are not
+                parsed where parts of an object depend on it alone. None = all that the model parses.
+        """
         rows = [self.model.objects_to_parse(output.objects.layers[-1].logits, None) for output in outputs]
-        asked = [i for i, output in enumerate(outputs) if len(output.text.parts)]
-        new: list[tuple[Tensor, Tensor]] = []
-        for i in asked:
-            key = outputs[i].objects.queries, rows[i]
+        if self.model.part_decoder.run is not None and wanted is not None:
+            rows = [those[:, torch.isin(those[0], asked)] for those, asked in zip(rows, wanted, strict=True)]
+        asked = [i for i, output in enumerate(outputs) if len(output.text.parts) and rows[i].shape[1]]
+        keys = [(outputs[i].objects.queries, rows[i]) for i in asked]
+        parse = self._parse_together if self.model.part_decoder.run is None else self._parse_each
+        whole, heads = list(outputs), self.model.part_decoder.heads
+        for i, states in zip(asked, parse(keys), strict=True):
+            length = states.queries.shape[1] // rows[i].shape[1]
+            parts = states.scored(heads, outputs[i].text.parts)
+            whole[i] = outputs[i]._replace(parts=parts, parent=rows[i].repeat_interleave(length, dim=1))
+        return whole
+
+    def _parse_together(self, keys: Sequence[tuple[Tensor, Tensor]]) -> list[QueryStates]:
+        """Parts of each choice of objects; a part depends on all of its choice."""
+        decoder, new = self.model.part_decoder, list[tuple[Tensor, Tensor]]()
+        for key in keys:
             if self._known_parts(*key) is None and not any(_same_choice(key, other) for other in new):
                 new.append(key)
         if new:
-            content = qformer.parse(torch.cat([queries[0, chosen[0]] for queries, chosen in new]))
+            content = self.model.qformer.parse(torch.cat([queries[0, chosen[0]] for queries, chosen in new]))
             proposed = decoder.propose(content.reshape(len(new), -1, content.shape[-1]))
             states = self._decode(proposed, decoder.decoder, decoder.heads)
             found = [_ChosenParts(*key, one) for key, one in zip(new, states, strict=True)]
             self._parts = [*self._parts[-_KEPT:], *found]
-        whole = list(outputs)
-        for i in asked:
-            known = self._known_parts(outputs[i].objects.queries, rows[i])
-            assert known is not None
-            length = known.queries.shape[1] // rows[i].shape[1]
-            parts = known.scored(decoder.heads, outputs[i].text.parts)
-            whole[i] = outputs[i]._replace(parts=parts, parent=rows[i].repeat_interleave(length, dim=1))
-        return whole
+        known = [self._known_parts(*key) for key in keys]
+        return [states for states in known if states is not None]
+
+    def _parse_each(self, keys: Sequence[tuple[Tensor, Tensor]]) -> list[QueryStates]:
+        """Parts of each choice of objects; those of an object depend on it alone, so it is parsed once."""
+        decoder = self.model.part_decoder
+        if len(self._asked_about) > _KEPT:
+            self._asked_about, self._parts_of = [], {}
+        asked = [(queries, [(id(queries), row) for row in rows[0].tolist()]) for queries, rows in keys]
+        new = {key: queries[0, key[1]] for queries, those in asked for key in those if key not in self._parts_of}
+        if new:
+            content = self.model.qformer.parse(torch.stack(tuple(new.values())))
+            proposed = decoder.propose(content.reshape(1, -1, content.shape[-1]))
+            (states,) = self._decode(proposed, decoder.decoder, decoder.heads, decoder.run)
+            of_each = zip(*(x.split(content.shape[1], dim=1) for x in states), strict=True)
+            self._parts_of.update(zip(new, (QueryStates(*one) for one in of_each), strict=True))
+            self._asked_about += [queries for queries, _ in asked]  # an id is a tensor's as long as it is there
+        return [QueryStates.join([self._parts_of[key] for key in those]) for _, those in asked]
 
     def _decode(
-        self, proposed: ProposedQueries, decoder: DeformableDecoder, heads: PredictionHeads
+        self, proposed: ProposedQueries, decoder: DeformableDecoder, heads: PredictionHeads, run: int | None = None
     ) -> list[QueryStates]:
         """One for each row."""
         found: list[QueryStates] = []
         for content, boxes in zip(proposed.content.split(_PER_PASS), proposed.boxes.split(_PER_PASS), strict=True):
-            states = decoder(content, boxes, self.pixels, heads)
+            states = decoder(content, boxes, self.pixels, heads, run=run)
             last = QueryStates(states.queries[-1], states.boxes[-1], heads.mask_embed(states.queries[-1]))
             found += [QueryStates(*(x[i : i + 1] for x in last)) for i in range(len(content))]
         return found

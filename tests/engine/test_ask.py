@@ -61,17 +61,19 @@ def counted(module: nn.Module, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return rows
 
 
-def make(table: Path, *, selection: bool = False, fused: bool = False) -> Predictor:
-    model = tiny_model(table=table, overrides=["MODEL.EARLY_FUSION.CATEGORIES", fused])
+def make(table: Path, *, selection: bool = False, fused: bool = False, separate: bool = False) -> Predictor:
+    overrides = ["MODEL.EARLY_FUSION.CATEGORIES", fused, "MODEL.PART_DECODER.WITHIN_OBJECTS", separate]
+    model = tiny_model(table=table, overrides=overrides)
     if selection:
         model.selection = Vocabulary(["person", "cat", "dog"])
     return Predictor(model=model, short_side=96, max_side=160)
 
 
+@pytest.mark.parametrize("separate", [False, True])
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("selection", [False, True])
-def test_many_vocabularies_as_one_by_one(table: Path, selection: bool, fused: bool) -> None:
-    predictor = make(table, selection=selection, fused=fused)
+def test_many_vocabularies_as_one_by_one(table: Path, selection: bool, fused: bool, separate: bool) -> None:
+    predictor = make(table, selection=selection, fused=fused, separate=separate)
     options: list[dict[str, Any]] = [LOOSE, {**LOOSE, "masks": False}, {"multi_label": MultiLabel(detections=30)}]
     for chosen in options:
         expected = [plain(predictor, names, **chosen) for names in VOCABULARIES]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
+from timm.layers import Conv2dSame
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from partglee import Predictor
 from partglee.engine.pretrained import load_pretrained
 from partglee.modeling.backbone import Backbone, build_timm_backbone
 from partglee.modeling.folding import fold_norms
+from partglee.modeling.fused_convolution import FusedConv, can_fuse, fuse_convolutions
 
 
 def lively(name: str, *, frozen: bool, **options: object) -> Backbone:
@@ -86,3 +91,96 @@ def test_a_predictor_from_weights_has_no_norms_and_a_model_of_ones_own_keeps_the
     assert ours.names == theirs.names and len(ours) > 0
     torch.testing.assert_close(ours.boxes, theirs.boxes, rtol=0, atol=0.01)
     torch.testing.assert_close(ours.scores, theirs.scores, rtol=0, atol=1e-4)
+
+
+class CountsFused(TorchDispatchMode):
+    """How many convolutions took their activation along."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        self.count += "convolution_pointwise" in str(func)
+        return func(*args, **(kwargs or {}))
+
+
+def convolution(*, kernel: int, stride: int, groups: int, same: bool, dilation: int = 1) -> nn.Conv2d:
+    made = (Conv2dSame if same else nn.Conv2d)(
+        8, 16, kernel, stride=stride, groups=groups, padding=0 if same else kernel // 2, dilation=dilation
+    )
+    assert isinstance(made, nn.Conv2d)
+    return made
+
+
+@pytest.mark.parametrize("size", [(16, 24), (15, 23), (16, 23), (1, 1)])
+@pytest.mark.parametrize("same", [True, False])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "groups"), [(3, 1, 1), (3, 2, 8), (5, 2, 1), (1, 1, 1), (1, 2, 2), (2, 2, 1)]
+)
+def test_convolution_and_activation_in_one(
+    size: tuple[int, int], same: bool, kernel: int, stride: int, groups: int
+) -> None:
+    torch.manual_seed(0)
+    conv, image = convolution(kernel=kernel, stride=stride, groups=groups, same=same), 3 * torch.randn(2, 8, *size)
+    for activation in (nn.Identity(), nn.ReLU(), nn.ReLU6(), nn.SiLU(), nn.Hardswish()):
+        fused = FusedConv(conv=conv, activation=activation)
+        assert can_fuse(conv, activation) and set(fused.state_dict()) == {"weight", "bias"}
+        wanted = activation(conv(image))
+        for layout in (torch.contiguous_format, torch.channels_last):
+            with torch.no_grad():
+                torch.testing.assert_close(fused(image.contiguous(memory_format=layout)), wanted, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(fused(image), wanted)  # with gradients
+
+
+def test_when_it_is_done_in_one() -> None:
+    fused, image = FusedConv(conv=convolution(kernel=3, stride=2, groups=1, same=True)), torch.randn(1, 8, 16, 16)
+    with CountsFused() as mode, torch.no_grad():
+        fused(image)
+        assert mode.count == 1
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert fused(image).dtype == torch.bfloat16
+        copy.deepcopy(fused).double()(image.double())
+        fused(image[..., :15])  # no padding below and two columns beside it: neither kernel fits
+    with mode:
+        fused(image).sum().backward()
+    assert mode.count == 1 and fused.weight.grad is not None
+
+
+def test_what_cannot_be_done_in_one() -> None:
+    plain, activation = convolution(kernel=3, stride=1, groups=1, same=False), nn.ReLU()
+    assert can_fuse(plain, activation) and not can_fuse(plain, nn.GELU()) and not can_fuse(nn.Linear(2, 2), activation)
+    assert not can_fuse(nn.Conv2d(2, 2, 3, padding_mode="reflect"), activation)
+    assert not can_fuse(nn.Conv2d(2, 2, 3, padding="same"), activation)
+    assert not can_fuse(nn.ConvTranspose2d(2, 2, 3), activation)
+    assert not can_fuse(convolution(kernel=3, stride=1, groups=1, same=True, dilation=2), activation)
+
+
+def test_a_folded_mobilenet_is_one_operator_a_layer() -> None:
+    made, image = fold_norms(lively("mobilenetv2_050", frozen=True, pad_type="same")), torch.randn(1, 3, 64, 96)
+    layers = sum(isinstance(module, FusedConv) for module in made.modules())
+    with CountsFused() as mode, torch.no_grad():
+        made(image)
+    assert mode.count == layers > 40
+
+
+@pytest.mark.parametrize(("name", "taken"), [("resnet18", 1 + 8), ("resnet50", 1 + 2 * 16)])
+def test_a_residual_block_takes_along_what_is_not_a_sum(name: str, taken: int) -> None:
+    backbone, image = lively(name, frozen=True), torch.randn(1, 3, 64, 96)
+    made = fold_norms(backbone)
+    activations = [module.activation for module in made.modules() if isinstance(module, FusedConv)]
+    assert sum(isinstance(activation, nn.ReLU) for activation in activations) == taken
+    assert isinstance(made.body.layer1[0].act2 if name == "resnet18" else made.body.layer1[0].act3, nn.ReLU)
+    with torch.no_grad():
+        for ours, theirs in zip(made(image), backbone(image), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4 * float(theirs.abs().max()))
+
+
+def test_convolutions_of_a_module_keep_their_names() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.GroupNorm(2, 8), nn.Conv2d(8, 4, 1, bias=False))
+    before, image = {key: value.clone() for key, value in module.state_dict().items()}, torch.randn(1, 3, 9, 7)
+    with torch.no_grad():
+        wanted = module(image)
+        assert fuse_convolutions(module) is module and isinstance(module[0], FusedConv)
+        torch.testing.assert_close(module(image), wanted, atol=1e-5, rtol=1e-4)
+    assert {key: value.tolist() for key, value in module.state_dict().items()} == {
+        key: value.tolist() for key, value in before.items()
+    }

@@ -64,3 +64,22 @@ def test_nothing_and_one() -> None:
     for count in (0, 1):
         none = torch.zeros(count, dtype=torch.long)
         assert best_of_overlapping(torch.zeros(count, 4), none, lambda rows: None, overlap=0.5).tolist() == [0] * count
+
+
+def test_masks_of_many_small_groups_are_made_a_few_at_a_time() -> None:
+    """More rows than are compared together, in groups of all sizes, one larger than that."""
+    generator = torch.Generator().manual_seed(3)
+    group = torch.randint(0, 12, (150,), generator=generator)
+    group[torch.randperm(150, generator=generator)[:50]] = 20
+    masks = torch.rand(150, 30, generator=generator) < torch.rand(150, 1, generator=generator)
+    corner = torch.rand(150, 2, generator=generator)
+    boxes = torch.cat((corner, corner + 1), 1)
+    asked: list[int] = []
+
+    def made(rows: Tensor) -> Tensor:
+        asked.append(len(rows))
+        return masks[rows]
+
+    kept = best_of_overlapping(boxes, group, made, overlap=0.5)
+    assert kept.tolist() == oracle(boxes, group, masks, 0.5, None)
+    assert 3 <= len(asked) <= 8 and max(asked) == 50 and sum(asked) == 150
