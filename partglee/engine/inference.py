@@ -14,7 +14,7 @@ from torch import Tensor
 from partglee.engine.batches import rows_of_a_canvas
 from partglee.engine.precision import autocast
 from partglee.modeling import PartGLEE
-from partglee.modeling.frame import Frame
+from partglee.modeling.frame import Frame, Rows
 from partglee.modeling.pixel_decoder import ProjectedMaps
 from partglee.modeling.postprocess import PostprocessOptions, kept_objects, postprocess_image, whole_ones
 from partglee.modeling.shared_decoding import SharedDecoding
@@ -127,6 +127,12 @@ def _pixels(model: PartGLEE, encoded: EncodedBatch, text: TextEmbeddings) -> Pix
     return encoded.pixels
 
 
+def _to_parse(model: PartGLEE, kept: Rows, vocabulary: Vocabulary, options: PostprocessOptions) -> Tensor:
+    """Object queries whose parts are asked for. Which of the kept ones may have some is worth a device's waiting only
+    where it saves work."""
+    return kept.query if model.part_decoder.run is None else whole_ones(kept, vocabulary, options)
+
+
 @torch.no_grad()
 def detect(
     model: PartGLEE,
@@ -153,7 +159,7 @@ def detect(
         pixels = _pixels(model, encoded, text)
         output = model.decode_objects(pixels, text)
     kept = [kept_objects(output, i, frame, options) for i, frame in enumerate(frames)]
-    wanted = [whole_ones(rows, vocabulary, options) for rows in kept if rows is not None]
+    wanted = [_to_parse(model, rows, vocabulary, options) for rows in kept if rows is not None]
     if len(text.parts) and (not wanted or any(map(len, wanted))):
         with autocast(model.device, precision):
             output = model.decode_parts(output, pixels, wanted=wanted or None)
@@ -186,7 +192,11 @@ def detect_vocabularies(
                 encoded.shared = None if fused else shared
             outputs = shared.objects([text for text, _ in some])
         kept = [kept_objects(output, 0, frame, options) for output in outputs]
-        wanted = [whole_ones(rows, v, options) for rows, (_, v) in zip(kept, some, strict=True) if rows is not None]
+        wanted = [
+            _to_parse(model, rows, vocabulary, options)
+            for rows, (_, vocabulary) in zip(kept, some, strict=True)
+            if rows is not None
+        ]
         there = [i for i in range(len(some)) if not wanted or len(wanted[i])]
         with autocast(model.device, precision):
             parsed = shared.parts([outputs[i] for i in there], [wanted[i] for i in there] if wanted else None)
