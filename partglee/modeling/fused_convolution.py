@@ -37,9 +37,6 @@ class FusedConv(nn.Module):
         self.activation = nn.Identity() if activation is None else activation
         self.stride, self.padding, self.dilation, self.groups = conv.stride, conv.padding, conv.dilation, conv.groups
         self.same = isinstance(conv, Conv2dSame)
-        self._uneven: Tensor  # the kernel with its row and column of zeros
-        if self.same:
-            self.register_buffer("_uneven", F.pad(conv.weight.detach(), (1, 0, 1, 0)), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         if not _at_hand(x):
@@ -48,7 +45,7 @@ class FusedConv(nn.Module):
         if self.same:
             (top, bottom), (left, right) = (self._same_padding(axis, x.shape[2 + axis]) for axis in (0, 1))
             if (bottom, right) == (top + 1, left + 1):
-                weight, padding = self._uneven, [bottom, right]
+                weight, padding = F.pad(weight, (1, 0, 1, 0)), [bottom, right]
             elif (bottom, right) == (top, left):
                 padding = [top, left]
             else:
