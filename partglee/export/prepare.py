@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from partglee.modeling import PartGLEE
+from partglee.modeling.fused_convolution import FusedConv
 
 
 class _PaddedConv2d(nn.Module):
@@ -17,13 +18,13 @@ class _PaddedConv2d(nn.Module):
     simplify; for such inputs it is always kernel - stride.
     """
 
-    def __init__(self, conv: nn.Conv2d) -> None:
+    def __init__(self, conv: nn.Conv2d | FusedConv) -> None:
         super().__init__()
         self.weight, self.bias = conv.weight, conv.bias
         self.stride, self.dilation, self.groups = conv.stride, conv.dilation, conv.groups
         pads = [
             max(dilation * (kernel - 1) + 1 - stride, 0)
-            for kernel, stride, dilation in zip(conv.kernel_size, conv.stride, conv.dilation, strict=True)
+            for kernel, stride, dilation in zip(conv.weight.shape[2:], conv.stride, conv.dilation, strict=True)
         ]
         top, left = pads[0] // 2, pads[1] // 2
         self.pads = (left, pads[1] - left, top, pads[0] - top)
@@ -39,4 +40,6 @@ def ready_for_export(model: PartGLEE) -> PartGLEE:
         for name, child in list(module.named_children()):
             if isinstance(child, nn.Conv2d) and type(child).__name__ == "Conv2dSame":
                 setattr(module, name, _PaddedConv2d(child))
+            elif isinstance(child, FusedConv) and child.same:
+                setattr(module, name, nn.Sequential(_PaddedConv2d(child), child.activation))
     return ready

@@ -166,9 +166,10 @@ class PixelDecoder(nn.Module):
 
     def upsample(self, finest: Tensor, size: tuple[int, int], lateral: Tensor) -> Tensor:
         """The finest encoded level joined with the projected map of stride 4 -> mask features (B, E, H/4, W/4)."""
-        top = finest.unflatten(1, size).permute(0, 3, 1, 2)  # channels last, as it lies in memory
-        if not lateral.is_contiguous(memory_format=torch.channels_last):
-            top = top.contiguous()  # a sum of two layouts takes longer than the copy
+        if torch.compiler.is_compiling() or not lateral.is_contiguous(memory_format=torch.channels_last):
+            top = finest.transpose(1, 2).unflatten(2, size).contiguous()  # a sum of two layouts takes longer
+        else:
+            top = finest.unflatten(1, size).permute(0, 3, 1, 2)  # channels last, as it lies in memory
         top = F.interpolate(top, size=lateral.shape[-2:], mode="bilinear", align_corners=False)
         return self.mask_features(self.output(lateral + top))
 
