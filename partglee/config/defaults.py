@@ -156,6 +156,7 @@ def run_defaults() -> CN:
     cfg.DATASETS.TRAIN = []  # names of registered data sets
     cfg.DATASETS.RATIOS = []  # how often each is drawn, relative to the others; [] = all equally
     cfg.DATASETS.MOSAIC = []  # INPUT.TRAIN.MOSAIC of each; [] = the same for all
+    cfg.DATASETS.COPY_PASTE = []  # INPUT.TRAIN.COPY_PASTE of each; [] = the same for all
     cfg.DATASETS.MOSAIC_ROWS = []  # mosaics of each have 2 rows up to so many; [] = INPUT.TRAIN.MOSAIC_GRIDS for all
     cfg.DATASETS.REPEAT_THRESHOLDS = []  # 0..1 each: names rarer than this share of images repeat; [] or 0 = off
     cfg.DATASETS.SHARE = 1.0  # of the images of each training set, in file order
@@ -183,6 +184,10 @@ def run_defaults() -> CN:
     cfg.INPUT.TRAIN.FLIP = 0.5  # chance of a horizontal flip
     cfg.INPUT.TRAIN.MOSAIC = 0.0  # chance that an image comes beside others of its data set, each in a cell of SIZE
     cfg.INPUT.TRAIN.MOSAIC_GRIDS = [2]  # rows and columns of a mosaic's cells; one of these is drawn
+    cfg.INPUT.TRAIN.COPY_PASTE = (
+        0.0  # chance that objects of another image of the data set, with their parts, lie over it
+    )
+    cfg.INPUT.TRAIN.PASTE_FACTORS = []  # pasted objects come from an image at SIZE times one of these; [] = at SIZE
     cfg.INPUT.TRAIN.COLOR = 0.0  # strength of brightness, contrast and saturation changes; 0 = off (released)
     cfg.INPUT.TRAIN.MAX_INSTANCES = 500  # of an image; the largest objects and their parts stay
     cfg.INPUT.TRAIN.MIN_AREA = 1.0  # pixels of a mask (or box) below which an instance is dropped after the crop

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from partglee.data.augmentation import Augmentation, build_augmentation
 from partglee.data.catalog import DataSets, get_dataset, register_custom
 from partglee.data.collate import collate
+from partglee.data.copy_paste import CopyPasteMapper
 from partglee.data.expression_views import first_share, single_target_view
 from partglee.data.loader import BatchMaker, Collate, Mapping, OneOf, Source, TestLoader, TrainingLoader
 from partglee.data.mapper import Mapper
@@ -85,6 +86,7 @@ def build_train_loader(
         raise ValueError(f"INPUT.TRAIN.SIZE_FACTORS needs a mode with a SIZE, and {cfg.INPUT.TRAIN.MODE!r} has none")
     mosaics = _per_dataset(cfg.DATASETS.MOSAIC, names, "MOSAIC", default=float(cfg.INPUT.TRAIN.MOSAIC))
     rows = _per_dataset(cfg.DATASETS.MOSAIC_ROWS, names, "MOSAIC_ROWS", default=0)
+    pasted = _per_dataset(cfg.DATASETS.COPY_PASTE, names, "COPY_PASTE", default=float(cfg.INPUT.TRAIN.COPY_PASTE))
     seed = int(cfg.SOLVER.SEED)
     streams = [
         ImageStream(
@@ -109,7 +111,7 @@ def build_train_loader(
         BatchMaker(
             [
                 Source(spec, records, (mapper or partial(_mapper, _shown(one, *shown)))(spec, records, augmentation))
-                for (spec, records), *shown in zip(read, mosaics, rows, strict=True)
+                for (spec, records), *shown in zip(read, mosaics, rows, pasted, strict=True)
             ],
             collate=collate,
             seed=seed,
@@ -141,11 +143,11 @@ def _at_size(cfg: CN, size: Size) -> CN:
     return one
 
 
-def _shown(cfg: CN, mosaic: float, rows: float) -> CN:
-    """The configuration of one data set: its chance of a mosaic, and rows of those up to `rows` (0 = as it is)."""
+def _shown(cfg: CN, mosaic: float, rows: float, pasted: float) -> CN:
+    """The configuration of one data set: chances of a paste and of a mosaic of up to `rows` rows (0 = as it is)."""
     one = cfg.clone()
     one.defrost()
-    one.INPUT.TRAIN.MOSAIC = mosaic
+    one.INPUT.TRAIN.MOSAIC, one.INPUT.TRAIN.COPY_PASTE = mosaic, pasted
     if rows:
         one.INPUT.TRAIN.MOSAIC_GRIDS = list(range(2, int(rows) + 1))
     return one
@@ -165,7 +167,17 @@ def _mapper(cfg: CN, spec: DatasetSpec, records: Records, augmentation: Augmenta
         boxes_from_masks=spec.boxes_from_masks,
         left_right=spec.left_right,
     )
-    single = made(augmentation=augmentation, max_instances=train.MAX_INSTANCES)
+    single: Mapping = made(augmentation=augmentation, max_instances=train.MAX_INSTANCES)
+    if train.COPY_PASTE:
+        single = CopyPasteMapper(
+            records,
+            single=single,
+            donors=_donors(cfg, single, made, augmentation),
+            chance=train.COPY_PASTE,
+            max_instances=train.MAX_INSTANCES,
+            min_area=train.MIN_AREA,
+            boxes_from_masks=spec.boxes_from_masks,
+        )
     if not train.MOSAIC:
         return single
     if augmentation.canvas is None:
@@ -186,6 +198,23 @@ def _mapper(cfg: CN, spec: DatasetSpec, records: Records, augmentation: Augmenta
         canvas=augmentation.canvas,
         fill=cfg.MODEL.PIXEL_MEAN,
     )
+
+
+def _donors(cfg: CN, single: Mapping, made: Callable[..., Mapping], augmentation: Augmentation) -> list[Mapping]:
+    """What makes the samples that pasted objects are taken from, at each of their sizes."""
+    train = cfg.INPUT.TRAIN
+    factors = list(train.PASTE_FACTORS) or [1.0]
+    if factors == [1.0]:
+        return [single]
+    if augmentation.canvas is None:
+        raise ValueError(
+            f"INPUT.TRAIN.PASTE_FACTORS needs a mode with a SIZE, and {train.MODE!r} has none; set it to []"
+        )
+    height, width = augmentation.canvas
+    sizes = [(max(1, round(height * factor)), max(1, round(width * factor))) for factor in factors]
+    return [
+        made(augmentation=build_augmentation(_at_size(cfg, size)), max_instances=train.MAX_INSTANCES) for size in sizes
+    ]
 
 
 def _per_dataset(values: list[float], names: list[str], key: str, *, default: float) -> list[float]:

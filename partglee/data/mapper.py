@@ -130,7 +130,7 @@ class Mapper:
                 mask = geometry.mask(instance.segmentation)
                 area = float(np.count_nonzero(mask))
                 if area and self.boxes_from_masks:
-                    boxes[place] = _box_around(mask)
+                    boxes[place] = box_around(mask)
             if area > 0 and area >= self.min_area:
                 kept.append(place)
                 masks.append(mask)
@@ -229,7 +229,7 @@ def _largest(
     return sorted(kept), sorted(kept_parts)
 
 
-def _box_around(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+def box_around(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
     columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 

@@ -114,11 +114,11 @@ def _together(levels: Sequence[LevelSample], corners: Sequence[tuple[int, int]],
                 count, height, width = level.masks.shape
                 masks[row : row + count, top : top + height, left : left + width] = level.masks
             row += len(level.labels)
-    negative, not_exhaustive = _looked_for(levels, set(labels.tolist()))
+    negative, not_exhaustive = looked_for(levels, set(labels.tolist()))
     return LevelSample(labels, np.concatenate(boxes), masks, negative, not_exhaustive)
 
 
-def _looked_for(levels: Sequence[LevelSample], shown: set[int]) -> tuple[frozenset[int] | None, frozenset[int]]:
+def looked_for(levels: Sequence[LevelSample], shown: set[int]) -> tuple[frozenset[int] | None, frozenset[int]]:
     """(negative, not exhaustive) of the whole: a name is annotated in full where it is so in each of them."""
     if all(level.negative is None for level in levels):
         return None, frozenset[int]().union(*(level.not_exhaustive for level in levels))

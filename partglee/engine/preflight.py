@@ -76,7 +76,7 @@ def _check_training(cfg: CN, world_size: int) -> None:
         raise ValueError("SOLVER.EMA_DECAY cannot follow weights that SOLVER.SHARDED spreads; set one of them to 0")
     if not cfg.DATASETS.TRAIN:
         raise ValueError("DATASETS.TRAIN is empty; name registered data sets, or describe your own in DATASETS.CUSTOM")
-    for key in ("RATIOS", "REPEAT_THRESHOLDS", "MOSAIC", "MOSAIC_ROWS"):
+    for key in ("RATIOS", "REPEAT_THRESHOLDS", "MOSAIC", "MOSAIC_ROWS", "COPY_PASTE"):
         values = cfg.DATASETS[key]
         if values and len(values) != len(cfg.DATASETS.TRAIN):
             raise ValueError(

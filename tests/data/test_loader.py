@@ -358,3 +358,30 @@ def test_mosaics_of_one_data_set_alone(cfg: CfgNode) -> None:
     cfg.DATASETS.MOSAIC_ROWS = [2]
     with pytest.raises(ValueError, match="MOSAIC_ROWS has 1 numbers for 2 data sets"):
         first(cfg, 1)
+
+
+def test_pasted_objects_by_the_configuration(cfg: CfgNode) -> None:
+    """The second data set's images have an object of another one over them, at half of their size or as large."""
+    cfg.INPUT.TRAIN.SCALE = [1.0, 1.0]
+    plain = first(cfg, 24)
+    cfg.INPUT.TRAIN.PASTE_FACTORS = [0.5]
+    cfg.DATASETS.COPY_PASTE = [0.0, 1.0]
+    counts: dict[str, list[int]] = {"first": [], "second": []}
+    batches = first(cfg, 24)
+    for batch, before in zip(batches, plain, strict=True):
+        counts[batch.source] += [len(target.objects) for target in batch.targets]
+        assert batch.source == before.source and batch.canvas == before.canvas
+        assert batch.source == "second" or same(batch, before)
+        for target, old in zip(batch.targets, before.targets, strict=True):
+            for row in range(len(old.objects), len(target.objects)):
+                assert (target.objects.boxes[row, 2:] * torch.tensor([64, 32]) <= torch.tensor([24, 16])).all()
+    assert set(counts["first"]) == {1} and 2 in counts["second"]
+    assert all(same(a, b) for a, b in zip(first(cfg, 24), batches, strict=True))
+    cfg.DATASETS.COPY_PASTE = [1.0]
+    with pytest.raises(ValueError, match="COPY_PASTE has 1 numbers for 2 data sets"):
+        first(cfg, 1)
+    cfg.DATASETS.COPY_PASTE, cfg.INPUT.TRAIN.MODE = [1.0, 1.0], "resize"
+    with pytest.raises(ValueError, match=r"PASTE_FACTORS needs a mode with a SIZE, and 'resize' has none"):
+        first(cfg, 1)
+    cfg.INPUT.TRAIN.PASTE_FACTORS = []
+    assert max(len(target.objects) for batch in first(cfg, 8) for target in batch.targets) == 2
