@@ -19,8 +19,7 @@ from partglee.engine.precision import usable_precision
 from partglee.engine.prediction_calls import EncodedImage, OneImage
 from partglee.engine.pretrained import Pretrained, load_pretrained, pretrained_config
 from partglee.modeling import PartGLEE, build_model
-from partglee.modeling.folding import fold_norms
-from partglee.modeling.fused_convolution import fuse_convolutions
+from partglee.modeling.folding import ready_for_prediction
 from partglee.modeling.postprocess import PostprocessOptions
 
 if TYPE_CHECKING:
@@ -100,11 +99,8 @@ class ImagePredictor:
     @classmethod
     def _of(cls, pretrained: Pretrained, precision: str) -> Self:
         model, cfg = pretrained
-        if model.device.type == "cpu":  # the model is ours alone
-            model.backbone = fold_norms(model.backbone).to(memory_format=torch.channels_last)
-            fuse_convolutions(model.pixel_decoder)
         return cls(
-            model=model,
+            model=ready_for_prediction(model),  # it is ours alone
             short_side=cfg.INPUT.TEST.SHORT_SIDE,
             max_side=cfg.INPUT.TEST.MAX_SIDE,
             score_threshold=cfg.TEST.SCORE_THRESHOLD,

@@ -23,6 +23,7 @@ from partglee.engine.launch import launch
 from partglee.engine.logging import LOGGER, set_up_logging
 from partglee.engine.preflight import check_config, check_data
 from partglee.engine.recipe import Recipe, get_recipe
+from partglee.modeling.folding import ready_for_prediction
 
 
 def run(
@@ -92,7 +93,8 @@ def _run(recipe: Recipe, cfg: CN, accelerator: Accelerator, *, resume: bool, eva
     if recipe.answerer is not None:
         check_answers(cfg, model, answerer=recipe.answerer, data=data)
     if eval_only:
-        evaluation_of(recipe, cfg, model.to(accelerator.device), accelerator, data)(output / "predictions", 0)
+        ready = ready_for_prediction(model.to(accelerator.device))
+        evaluation_of(recipe, cfg, ready, accelerator, data)(output / "predictions", 0)
         return 0
     trainer = build_trainer(cfg, accelerator, recipe=recipe, model=model, resume=resume, data=data)
     if accelerator.is_main_process:  # not before: what an earlier run wrote stays until this one may go on

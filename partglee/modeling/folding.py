@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from timm.layers import BatchNormAct2d, FrozenBatchNormAct2d
@@ -13,8 +13,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.ops import FrozenBatchNorm2d
 
 from partglee.modeling.backbone import Backbone
-from partglee.modeling.fused_convolution import FusedConv, can_fuse
+from partglee.modeling.fused_convolution import FusedConv, can_fuse, fuse_convolutions
 
+_Model = TypeVar("_Model", bound=nn.Module)
 _NORMS = (FrozenBatchNorm2d, FrozenBatchNormAct2d, BatchNormAct2d, nn.BatchNorm2d)
 # Convolution, norm and activation of blocks in which nothing else lies between them.
 _IN_A_ROW: dict[type[nn.Module], tuple[tuple[str, str, str], ...]] = {
@@ -23,6 +24,23 @@ _IN_A_ROW: dict[type[nn.Module], tuple[tuple[str, str, str], ...]] = {
 }
 _APART = 1e-4  # of the largest value: more, and some norm belongs elsewhere
 _SIDE = 96
+
+
+def ready_for_prediction(model: _Model) -> _Model:
+    """The model itself, from now on for prediction alone, with the same answers up to rounding, sooner.
+
+    On a processor norms of its `backbone` are folded, maps are channels last, and its `pixel_decoder` takes activations
+    along with its convolutions. On another device, or without these two, nothing changes.
+
+    Its weights have other names and places then: nothing of it can be trained or saved.
+    """
+    parts: Any = model
+    if all(parameter.device.type == "cpu" for parameter in model.parameters()):
+        if isinstance(getattr(model, "backbone", None), Backbone):
+            parts.backbone = fold_norms(parts.backbone).to(memory_format=torch.channels_last)
+        if isinstance(getattr(model, "pixel_decoder", None), nn.Module):
+            fuse_convolutions(parts.pixel_decoder)
+    return model
 
 
 def fold_norms(backbone: Any) -> Any:

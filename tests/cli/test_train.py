@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
 from partglee.cli import main
+from partglee.engine import run
+from partglee.modeling.folding import ready_for_prediction
+from partglee.modeling.fused_convolution import FusedConv
 from partglee.testing import TOY_VOCABULARY, write_name_table, write_toy_dataset
 
 SMALL = [
@@ -67,7 +71,11 @@ def test_train_resume_evaluate(place: Path, tmp_path: Path, capsys: pytest.Captu
     assert [s["iteration"] for s in steps(two)] == [3, 4]
     # Weights alone.
     weights = ["MODEL.WEIGHTS", one / "model_final.safetensors"]
-    assert train(place, tmp_path / "eval", *weights, options=["--eval-only"]) == 0
+    answering: list[nn.Module] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "ready_for_prediction", lambda model: answering.append(model) or ready_for_prediction(model))
+        assert train(place, tmp_path / "eval", *weights, options=["--eval-only"]) == 0
+    assert any(isinstance(module, FusedConv) for model in answering for module in model.modules())
     assert "object/box" in capsys.readouterr().out
     lines = (tmp_path / "eval" / "predictions" / "my_parts_val.jsonl").read_text().splitlines()
     assert len(lines) == 2

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from partglee import Predictor
 from partglee.engine.pretrained import load_pretrained
 from partglee.modeling.backbone import Backbone, build_timm_backbone
-from partglee.modeling.folding import fold_norms
+from partglee.modeling.folding import fold_norms, ready_for_prediction
 from partglee.modeling.fused_convolution import FusedConv, can_fuse, fuse_convolutions
 
 
@@ -184,3 +184,19 @@ def test_convolutions_of_a_module_keep_their_names() -> None:
     assert {key: value.tolist() for key, value in module.state_dict().items()} == {
         key: value.tolist() for key, value in before.items()
     }
+
+
+def test_ready_for_prediction_whatever_a_model_has() -> None:
+    """On a processor its backbone and pixel decoder; a model without them, or elsewhere, is left as it is."""
+    model = load_pretrained("partglee-tiny", device="cpu").model
+    plain = copy.deepcopy(model)
+    assert ready_for_prediction(model) is model
+    assert norms(model.backbone) == 0 and norms(plain.backbone) > 10
+    kinds = [type(module) for module in model.pixel_decoder.modules()]
+    assert FusedConv in kinds and FusedConv not in [type(module) for module in plain.pixel_decoder.modules()]
+    other = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    other.backbone = nn.Identity()
+    before = list(other.modules())
+    assert ready_for_prediction(other) is other and list(other.modules()) == before
+    elsewhere = plain.to("meta")
+    assert norms(ready_for_prediction(elsewhere).backbone) > 10
