@@ -25,6 +25,7 @@ Place = tuple[int, int]  # row and column of the top left pixel, negative where 
 
 _COMES_ALONG = 0.5  # share of an instance that a cut-out shows from which on it is a target of the whole
 _HIDDEN = 0.9  # share of an instance that is pasted over from which on it is none
+_MOST = 0.5  # of an image that may be pasted over: with more it would be the other image
 
 
 class Piece(NamedTuple):
@@ -38,14 +39,16 @@ class CopyPasteMapper:
     """Samples of single images, and with a chance with objects of another image over them.
 
     Args:
-        records: that the others are drawn from.
+        records: that the others are drawn from, now and then the same image.
         single: a record to a sample.
         donors: a record to a sample that objects are taken from, at one size each; one of them is drawn.
         chance: that something is pasted, 0..1. A record with referring expressions is always shown as it is, and
-            nothing is taken from one: they speak of one image.
+            nothing is taken from one: they speak of one image. Nor is anything pasted where the other image has no
+            object with a mask, or where it would hide more than half.
         max_instances: objects and parts; what would have more stays without the piece.
         min_area: pixels of a mask (or box) below which an instance is dropped.
         boxes_from_masks: an instance that is hidden in part gets the box around the rest; False = it keeps its own.
+            What is pasted has the box around its mask in any case.
     """
 
     def __init__(
@@ -81,7 +84,7 @@ class CopyPasteMapper:
         if record.expressions or rng.random() >= self.chance:
             return sample
         other = self.records[int(rng.integers(len(self.records)))]
-        if other.expressions:
+        if other.expressions or not any(one.segmentation is not None and not one.crowd for one in other.objects):
             return sample
         donor = self.donors[int(rng.integers(len(self.donors)))](other, rng)
         rows = _some(donor.objects, rng)
@@ -92,11 +95,15 @@ class CopyPasteMapper:
         place = _somewhere(piece.seen.shape[0], height, rng), _somewhere(piece.seen.shape[1], width, rng)
         if sum(len(level.labels) for one in (sample, piece.sample) for level in one[1:3]) > self.max_instances:
             return sample
+        if _placed(piece.seen, (height, width), place).mean() > _MOST:
+            return sample
         return paste(sample, piece, place, min_area=self.min_area, boxes_from_masks=self.boxes_from_masks)
 
 
 def cut_out(sample: Sample, rows: NDArray[np.int64]) -> Piece:
     """Some objects of a sample, with all that is seen with them: their parts, and what else lies at least half in them.
+
+    Other objects that reach into them are left out of what is seen: shown without their name they would count as none.
 
     Args:
         rows: of objects, each with a mask.
@@ -108,11 +115,15 @@ def cut_out(sample: Sample, rows: NDArray[np.int64]) -> Piece:
     if not len(rows) or masks is None or not masks[rows].any((1, 2)).all():
         raise ValueError(f"objects are cut out along their masks, and not all of the rows {rows.tolist()} have one")
     seen: NDArray[np.bool_] = np.logical_or.reduce(masks[rows], axis=0)
+    along = share_in(sample.objects, seen) >= _COMES_ALONG
+    alone = seen & ~np.logical_or.reduce(masks[~along], axis=0)
+    seen = alone if alone.any() else seen
+    kept, objects = _cut(sample.objects, along, seen)
+    kept_parts, parts = _cut(sample.parts, share_in(sample.parts, seen) >= _COMES_ALONG, seen)
     x0, y0, x1, y1 = box_around(seen)
-    kept, objects = _moved(sample.objects, share_in(sample.objects, seen) >= _COMES_ALONG, seen, (y0, x0), (y1, x1))
-    kept_parts, parts = _moved(sample.parts, share_in(sample.parts, seen) >= _COMES_ALONG, seen, (y0, x0), (y1, x1))
-    parent = _renumbered(sample.parent[kept_parts], kept)
-    small = Sample(sample.image[:, y0:y1, x0:x1], objects, parts, parent, sample.file)
+    small = Sample(
+        sample.image[:, y0:y1, x0:x1], objects, parts, _renumbered(sample.parent[kept_parts], kept), sample.file
+    )
     return Piece(small, seen[y0:y1, x0:x1])
 
 
@@ -168,15 +179,20 @@ def _somewhere(length: int, room: int, rng: np.random.Generator) -> int:
     return int(rng.integers(low, high + 1))
 
 
-def _moved(
-    level: LevelSample, keep: NDArray[np.bool_], seen: NDArray[np.bool_], low: Place, high: Place
-) -> tuple[NDArray[np.int64], LevelSample]:
-    """(rows that stay, what is seen of them between two corners)."""
-    rows = np.flatnonzero(keep)
-    (top, left), (bottom, right) = low, high
-    masks = None if level.masks is None else (level.masks[rows] & seen)[:, top:bottom, left:right]
-    boxes = level.boxes[rows].clip([left, top] * 2, [right, bottom] * 2) - [left, top] * 2
-    return rows, LevelSample(level.labels[rows], boxes, masks)
+def _cut(level: LevelSample, keep: NDArray[np.bool_], seen: NDArray[np.bool_]) -> tuple[NDArray[np.int64], LevelSample]:
+    """(rows that stay, what is seen of them, from the corner of all that is seen on)."""
+    x0, y0, x1, y1 = box_around(seen)
+    masks = level.masks
+    if masks is not None:
+        keep = keep & ((masks & seen).any((1, 2)) | ~masks.any((1, 2)))
+        masks = (masks[keep] & seen)[:, y0:y1, x0:x1]
+    boxes = level.boxes[keep].clip([x0, y0] * 2, [x1, y1] * 2) - [x0, y0] * 2
+    for row, mask in enumerate(() if masks is None else masks):
+        if mask.any():
+            boxes[row] = box_around(mask)
+    labels = level.labels[keep]
+    negative, not_exhaustive = looked_for([level], set(labels.tolist()))
+    return np.flatnonzero(keep), LevelSample(labels, boxes, masks, negative, not_exhaustive)
 
 
 def _below_and_above(
@@ -199,9 +215,11 @@ def _below_and_above(
     if below.masks is not None or above.masks is not None:
         masks = np.zeros((len(labels), height, width), bool)
         if below.masks is not None:
-            masks[:count] = below.masks & ~hidden
+            masks[:count] = below.masks
+            masks[np.flatnonzero(lost)] &= ~hidden
         if above.masks is not None:
             masks[count:] = _placed(above.masks, (height, width), place)
+            area[count:][above.masks.any((1, 2))] = 0  # unless some of it lies in the image, see below
         for row in np.flatnonzero(masks.any((1, 2))):
             area[row] = np.count_nonzero(masks[row])
             if row >= count or (boxes_from_masks and lost[row] > 0):
@@ -209,7 +227,7 @@ def _below_and_above(
     kept = (area > 0) & (area >= min_area)
     kept[:count] &= lost < _HIDDEN
     rows = np.flatnonzero(kept)
-    negative, not_exhaustive = looked_for([below], set(labels[rows].tolist()))
+    negative, not_exhaustive = looked_for([below, above], set(labels[rows].tolist()))
     return LevelSample(
         labels[rows], boxes[rows], None if masks is None else masks[rows], negative, not_exhaustive
     ), rows

@@ -14,6 +14,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from partglee.modeling.backbone import Backbone
 from partglee.modeling.fused_convolution import FusedConv, can_fuse, fuse_convolutions
+from partglee.modeling.pixel_decoder import PixelDecoder
 
 _Model = TypeVar("_Model", bound=nn.Module)
 _NORMS = (FrozenBatchNorm2d, FrozenBatchNormAct2d, BatchNormAct2d, nn.BatchNorm2d)
@@ -29,17 +30,22 @@ _SIDE = 96
 def ready_for_prediction(model: _Model) -> _Model:
     """The model itself, from now on for prediction alone, with the same answers up to rounding, sooner.
 
-    On a processor norms of its `backbone` are folded, maps are channels last, and its `pixel_decoder` takes activations
-    along with its convolutions. On another device, or without these two, nothing changes.
+    On a processor norms of every `Backbone` in it are folded, maps are channels last, and every `PixelDecoder` takes
+    activations along with its convolutions. On another device, or without these two, nothing changes.
 
     Its weights have other names and places then: nothing of it can be trained or saved.
     """
-    parts: Any = model
-    if all(parameter.device.type == "cpu" for parameter in model.parameters()):
-        if isinstance(getattr(model, "backbone", None), Backbone):
-            parts.backbone = fold_norms(parts.backbone).to(memory_format=torch.channels_last)
-        if isinstance(getattr(model, "pixel_decoder", None), nn.Module):
-            fuse_convolutions(parts.pixel_decoder)
+    if any(parameter.device.type != "cpu" for parameter in model.parameters()):
+        return model
+    folded: dict[Backbone, Any] = {}
+    for owner in list(model.modules()):
+        for name, child in list(owner._modules.items()):
+            if isinstance(child, Backbone):
+                if child not in folded:
+                    folded[child] = fold_norms(child).to(memory_format=torch.channels_last)
+                owner._modules[name] = folded[child]
+            elif isinstance(child, PixelDecoder):
+                fuse_convolutions(child)
     return model
 
 

@@ -44,6 +44,12 @@ def test_it_is_the_pixels_moved_one_by_one(place: tuple[int, int]) -> None:
     assert donor.objects.masks is not None and below.objects.masks is not None
     cut = cut_out(donor, np.array([1, 3]))
     seen = points(donor.objects.masks[1]) | points(donor.objects.masks[3])
+    along = {
+        row for row in range(4) if len(points(donor.objects.masks[row]) & seen) >= donor.objects.masks[row].sum() / 2
+    }
+    assert along >= {1, 3}
+    for row in set(range(4)) - along:  # others that reach into them
+        seen -= points(donor.objects.masks[row])
     top, left = min(y for y, _ in seen), min(x for _, x in seen)
     assert points(cut.seen) == {(y - top, x - left) for y, x in seen}
     whole = paste(below, cut, place)
@@ -61,8 +67,8 @@ def test_it_is_the_pixels_moved_one_by_one(place: tuple[int, int]) -> None:
             rest = points(mask) - set(moved)
             if rest and len(rest) / mask.sum() > 0.1:
                 expected[name].append((label, rest))
-        for label, mask in zip(taken.labels, taken.masks, strict=True):
-            if len(points(mask) & seen) >= mask.sum() / 2:
+        for row, (label, mask) in enumerate(zip(taken.labels, taken.masks, strict=True)):
+            if row in along if name == "objects" else len(points(mask) & seen) >= mask.sum() / 2:
                 shown = {spot for spot, source in moved.items() if source in points(mask)}
                 shown = {(y, x) for y, x in shown if 0 <= y < 18 and 0 <= x < 28}
                 if shown:
@@ -109,7 +115,7 @@ def test_what_is_seen_through_the_cut_out_comes_along() -> None:
     cut = cut_out(donor, np.array([0]))
     assert cut.sample.objects.labels.tolist() == [0, 1] and cut.sample.parent.tolist() == [1, -1]
     assert cut.sample.objects.boxes.tolist() == [[0, 0, 10, 20], [1, 0, 7, 4]]
-    assert cut.sample.image.shape == (3, 20, 10) and cut.seen.all()
+    assert cut.sample.image.shape == (3, 20, 10) and (~cut.seen).sum() == 7  # of the third object
 
 
 def test_boxes_alone() -> None:
@@ -138,17 +144,47 @@ def test_share_in_a_region() -> None:
     assert share_in(bare, region).tolist() == [0.25, 0.0]
 
 
-def test_names_that_nobody_looked_for_below_stay_so() -> None:
+def test_names_count_as_looked_for_where_both_looked() -> None:
+    """As in a mosaic of both: a hat on a pasted person is no mistake where nobody looked for hats on it."""
     below = sample(level((0, 0, 9, 9), (20, 0, 29, 9), labels=[0, 1]), level(), [])
-    below = below._replace(objects=below.objects._replace(negative=frozenset({3}), not_exhaustive=frozenset({1})))
-    donor = sample(level((0, 0, 9, 9), (10, 0, 19, 9), labels=[2, 3]), level(), [])
-    whole = paste(below, cut_out(donor, np.array([0, 1])), (11, 0)).objects
+    below = below._replace(objects=below.objects._replace(negative=frozenset({3, 4}), not_exhaustive=frozenset({1})))
+    donor = sample(level((0, 0, 9, 9), (10, 0, 19, 9), (20, 0, 29, 9), labels=[2, 3, 0]), level(), [])
+    looked = donor._replace(objects=donor.objects._replace(negative=frozenset({1})))
+    whole = paste(below, cut_out(looked, np.array([0, 1])), (11, 0)).objects
     assert whole.labels.tolist() == [0, 1, 2, 3]
-    assert whole.negative == frozenset() and whole.not_exhaustive == {1, 2}  # 3 was looked for, and all of it is known
-    hidden = paste(below, cut_out(donor, np.array([0])), (0, 0)).objects
+    assert whole.negative == frozenset() and whole.not_exhaustive == {1, 2}  # 0 and 3 are known in both, 4 is not
+    hidden = paste(below, cut_out(looked, np.array([0])), (0, 0)).objects
     assert hidden.labels.tolist() == [1, 2] and hidden.negative == {0, 3} and hidden.not_exhaustive == {1, 2}
-    everything = paste(sample(level((0, 0, 9, 9)), level(), []), cut_out(donor, np.array([0])), (0, 15)).objects
-    assert everything.negative is None and everything.not_exhaustive == frozenset()
+    partly = donor._replace(objects=donor.objects._replace(not_exhaustive=frozenset({3})))
+    everything = paste(sample(level((0, 0, 9, 9)), level(), []), cut_out(partly, np.array([0])), (0, 15)).objects
+    assert everything.negative is None and everything.not_exhaustive == {3}
+
+
+def test_others_that_reach_into_a_cut_out_are_left_out_of_it() -> None:
+    """Shown without their name they would count as none."""
+    donor = sample(level((0, 0, 10, 10), (8, 0, 30, 10)), level((7, 0, 11, 10), (0, 0, 3, 3)), [1, 0])
+    cut = cut_out(donor, np.array([0]))
+    assert cut.seen.shape == (10, 8) and cut.seen.all() and cut.sample.objects.boxes.tolist() == [[0, 0, 8, 10]]
+    assert cut.sample.parts.boxes.tolist() == [[0, 0, 3, 3]] and cut.sample.parent.tolist() == [0]
+    inside = cut_out(sample(level((3, 3, 6, 6), (0, 0, 20, 10)), level(), []), np.array([0]))
+    assert inside.seen.shape == (3, 3)  # nothing of it would be left: it stays
+
+
+def test_what_falls_outside_is_no_target() -> None:
+    """A piece that is larger than the image may have an object there alone: its box would reach into the image."""
+    masks = np.zeros((2, 12, 12), bool)
+    masks[0, :4], masks[1, 2:, 10:], masks[1, 11] = True, True, True
+    boxes = np.array([[0.0, 0.0, 12.0, 4.0], [0.0, 2.0, 12.0, 12.0]])
+    donor = Sample(
+        torch.zeros(3, 12, 12, dtype=torch.uint8),
+        LevelSample(np.array([0, 1]), boxes, masks),
+        level(size=(12, 12)),
+        np.zeros(0, np.int64),
+        "",
+    )
+    small = sample(level(size=(8, 8)), level(size=(8, 8)), [])
+    whole = paste(small, cut_out(donor, np.array([0, 1])), (0, 0))
+    assert whole.objects.labels.tolist() == [0] and whole.objects.boxes.tolist() == [[0, 0, 8, 4]]
 
 
 def mapper(listed: Listed, chance: float, **options: object) -> CopyPasteMapper:
@@ -189,6 +225,12 @@ def test_what_is_never_pasted() -> None:
     nothing = Listed(replace(one, objects=(), parts=()) for one in listed)
     assert len(mapper(nothing, 1.0)(listed[0], np.random.default_rng(0)).objects.labels) == 1
     assert len(always(nothing[0], np.random.default_rng(0)).objects.labels) == 1  # over an empty image
+    crowds = Listed(replace(one, objects=tuple(replace(i, crowd=True) for i in one.objects)) for one in listed)
+    assert len(mapper(crowds, 1.0)(listed[0], np.random.default_rng(0)).objects.labels) == 1
+    large = CopyPasteMapper(listed, single=always.single, donors=[always.single], chance=1.0)
+    shown = [large(listed[0], np.random.default_rng(seed)) for seed in range(60)]  # 0.5 to 0.8 of the canvas
+    counts = {len(one.objects.labels) for one in shown}
+    assert counts == {1, 2}  # some pieces would hide more than half of the image
     assert len(mapper(listed, 1.0, max_instances=3)(listed[0], np.random.default_rng(0)).objects.labels) == 1
     with pytest.raises(ValueError, match="expected one mapper at least"):
         CopyPasteMapper(listed, single=always, donors=[], chance=1.0)

@@ -187,13 +187,16 @@ def test_convolutions_of_a_module_keep_their_names() -> None:
 
 
 def test_ready_for_prediction_whatever_a_model_has() -> None:
-    """On a processor its backbone and pixel decoder; a model without them, or elsewhere, is left as it is."""
+    """On a processor its backbones and pixel decoders; a model without them, or elsewhere, is left as it is."""
     model = load_pretrained("partglee-tiny", device="cpu").model
     plain = copy.deepcopy(model)
     assert ready_for_prediction(model) is model
     assert norms(model.backbone) == 0 and norms(plain.backbone) > 10
     kinds = [type(module) for module in model.pixel_decoder.modules()]
     assert FusedConv in kinds and FusedConv not in [type(module) for module in plain.pixel_decoder.modules()]
+    shared = copy.deepcopy(plain.backbone)
+    twice = ready_for_prediction(nn.ModuleDict({"one": shared, "inside": nn.ModuleList([shared])}))
+    assert norms(twice) == 0 and twice["one"] is twice["inside"][0]  # type: ignore[index]
     other = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     other.backbone = nn.Identity()
     before = list(other.modules())

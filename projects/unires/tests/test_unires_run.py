@@ -20,6 +20,8 @@ from unires.start import our_names
 
 from partglee.engine.recipe import get_recipe
 from partglee.engine.run import run
+from partglee.modeling.folding import ready_for_prediction
+from partglee.modeling.fused_convolution import FusedConv
 from partglee.testing import register_toy_referring, tiny_model
 
 SMALL = [
@@ -257,3 +259,26 @@ def test_export_predict_and_eval(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert (out / "answers.jsonl").read_text() == answers
     assert main(["export", str(tmp_path / "none.safetensors"), str(tmp_path / "x.safetensors")]) == 2
     assert "no weights file" in capsys.readouterr().err
+
+
+def fused(model: torch.nn.Module) -> int:
+    return sum(isinstance(module, FusedConv) for module in model.modules())
+
+
+@torch.no_grad()
+def test_made_ready_for_prediction() -> None:
+    """The backbone and pixel decoder of the image side, wherever they hang; CLIP's image side has none."""
+    torch.manual_seed(0)
+    maps = unires.build_model(small_config()).eval()
+    seen = torch.randn(1, 3, 64, 64)
+    before, tensors = maps.encode_image(seen), len(maps.state_dict())
+    names = [name for name, _ in maps.named_children()]
+    assert ready_for_prediction(maps) is maps and fused(maps.image_side) > 10
+    assert [name for name, _ in maps.named_children()] == names
+    assert len(maps.state_dict()) < tensors  # norms are gone, nothing came beside them
+    after = maps.encode_image(seen)
+    for ours, theirs in zip(after.groups.values(), before.groups.values(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+    clip = unires.build_model(unires.load_config("unires_toy_vit", ["MODEL.WEIGHTS", ""]))
+    kept = set(clip.state_dict())
+    assert ready_for_prediction(clip) is clip and set(clip.state_dict()) == kept
