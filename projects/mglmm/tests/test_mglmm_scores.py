@@ -46,6 +46,12 @@ def test_the_last_answer_is_scored():
     assert [found[f"strict/{name}"] for name in ("recall", "mIoU", "AP50")] == pytest.approx([100] * 3)
 
 
+def test_nothing_is_asked():
+    for protocol in (grounded_captions, referring, reasoning, captions):
+        with pytest.raises(ValueError, match="no record is asked about"):
+            protocol([])
+
+
 def test_earlier_turns_are_history(tmp_path):
     told = []
 

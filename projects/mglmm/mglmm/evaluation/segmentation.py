@@ -24,6 +24,9 @@ def referring(pairs: Iterable[Pair]) -> dict[str, float]:
     image; and the same as LISA-like code prints them (`lisa/...`).
 
     "No target" is an answer without masks; a record that nobody answered is a miss.
+
+    Raises:
+        ValueError: for no record.
     """
     evaluator = ReferringEvaluator()
     counts = []
@@ -36,11 +39,11 @@ def referring(pairs: Iterable[Pair]) -> dict[str, float]:
         shown = said.union(record.size)
         evaluator.process((number, 0), shown, truth, says_no_target=said.no_target)
         counts.append((int((shown & truth).sum()), int((shown | truth).sum())))
+    if not counts:
+        raise ValueError("no record is asked about")
     results = {name: float(value) for name, value in evaluator.evaluate().items() if isinstance(value, (int, float))}
-    if counts:
-        printed = lisa_meters(counts)
-        results |= {f"lisa/{name}": 100 * float(printed[name]) for name in ("gIoU", "cIoU")}
-    return results
+    printed = lisa_meters(counts)
+    return results | {f"lisa/{name}": 100 * float(printed[name]) for name in ("gIoU", "cIoU")}
 
 
 def reasoning(pairs: Iterable[Pair], ignored: Mapping[str, NDArray[np.bool_]] | None = None) -> dict[str, float]:
