@@ -16,6 +16,7 @@ from tqdm import tqdm
 from mglmm.data.loader import SourceRecords, pixels_of
 from mglmm.data.record import Record
 from mglmm.evaluation import PROTOCOLS, metric_names, questions, score, table, write_predictions
+from mglmm.evaluation.asking import ask
 from mglmm.segcap import SegCap
 from partglee.data.catalog import DataSets, get_dataset
 from partglee.data.records import Records
@@ -100,7 +101,7 @@ def _answers(
     shown: dict[str, Any] = {}
     try:
         for record in tqdm(asked, title, unit=" answers", disable=None):
-            answer = talk(pixels_of(record, images), record.turns[-2].text)
+            answer = ask(talk, record, pixels_of(record, images))
             lines.append((record.name, answer.to_dict()))
             if len(shown) < pictures:
                 shown[record.name] = np.asarray(answer.draw())

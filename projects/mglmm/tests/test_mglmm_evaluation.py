@@ -166,7 +166,10 @@ def line(**changes):
         ([line(), line()], "line 2 .*record 'a' was answered before"),
         ([line(phrases=[{"span": [0, 1], "segmentation": {"size": [4, 4], "counts": "@"}}])], "record 'a': .*phrase 0"),
         ([line(phrases=[{"span": [0, 1], "segmentation": encode(np.ones((2, 2), bool))}])], "mask of size"),
-        ([line(phrases=[{"span": [0, 1], "segmentation": encode(FOUND[0]), "score": float("nan")}])], "the score nan"),
+        (
+            [line(phrases=[{"span": [0, 1], "segmentation": encode(FOUND[0]), "score": float("nan")}])],
+            "the score of phrase 0 .*nan",
+        ),
         ([line(phrases=[{"span": [0, 1]}])], "segmentation"),
     ],
 )

@@ -59,9 +59,8 @@ def _look_at(record: Record, report: Report, wordings: Wordings) -> None:
                 wordings.of(turn.wording)
             except ValueError as error:
                 report.error("an unknown wording", f"record {record.name!r}: {error}")
-    unsaid = set(range(len(record.masks))) - set(record.announced())
-    if unsaid:
-        report.warn("a mask that no phrase means", f"record {record.name!r}: mask {min(unsaid)}")
+    if unsaid := record.unsaid():
+        report.warn("a mask that no phrase means", f"record {record.name!r}: mask {unsaid[0]}")
     empty = [row for row, mask in enumerate(record.masks) if not decode(mask.segmentation, *record.size).any()]
     if empty:
         report.warn("an empty mask", f"record {record.name!r}: mask {empty[0]}")

@@ -54,7 +54,8 @@ class Dialogues:
 
 
 def joined(records: Sequence[Record]) -> Record:
-    """One conversation of all turns, in order; each keeps its masks.
+    """One conversation of all turns, in order; each keeps its masks. What is ignored is that of the last answer, which
+    alone is scored.
 
     Raises:
         ValueError: for none, or records of different images.
@@ -71,4 +72,4 @@ def joined(records: Sequence[Record]) -> Record:
         masks += [
             replace(mask, parent=mask.parent + before if mask.parent >= 0 else mask.parent) for mask in record.masks
         ]
-    return replace(records[0], turns=tuple(turns), masks=tuple(masks))
+    return replace(records[0], turns=tuple(turns), masks=tuple(masks), ignored=records[-1].ignored)

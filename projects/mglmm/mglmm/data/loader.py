@@ -129,14 +129,19 @@ def pixels_of(record: Record, images: Path | None) -> NDArray[np.uint8]:
     return pixels
 
 
-def true_masks(record: Record) -> NDArray[np.bool_]:
-    """(n, H, W), one for each [SEG] of the record's answers."""
-    decoded: dict[int, NDArray[np.bool_]] = {}
-    for row in record.announced():
-        if row not in decoded:
-            decoded[row] = record.masks[row].decoded(record.size, f"record {record.name!r}, mask {row}")
-    rows = [decoded[row] for row in record.announced()]
-    return np.stack(rows) if rows else np.zeros((0, *record.size), bool)
+def true_masks(record: Record, *, last: bool = False) -> NDArray[np.bool_]:
+    """(n, H, W), one for each [SEG] of the record's answers.
+
+    Args:
+        last: of the last answer alone.
+    """
+    return masks_of(record, record.announced(last=last))
+
+
+def masks_of(record: Record, rows: Sequence[int]) -> NDArray[np.bool_]:
+    """(n, H, W) of some rows of a record's masks."""
+    decoded = {row: record.masks[row].decoded(record.size, f"record {record.name!r}, mask {row}") for row in set(rows)}
+    return np.stack([decoded[row] for row in rows]) if rows else np.zeros((0, *record.size), bool)
 
 
 class DrawConversation:

@@ -7,11 +7,12 @@ A file is JSON Lines (`.uscdf.jsonl`), one record a line:
      "masks": [{"size": [60, 100], "counts": "...", "label": "dog", "parent": -1}]}
 
 A user's turn has a `text`, or a `wording` (a key of the wordings, with what it is `about`), which is drawn anew each
-time. Several spans may mean one mask. H x W the image.
+time. Several spans may mean one mask. Run lengths under `ignored` are pixels that no score counts. H x W the image.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mglmm.data import values
 from mglmm.data.marked import Span, with_marks
 from mglmm.tokens import MARKS
 from partglee.basics.files import read_json_lines, whole_file
@@ -71,6 +73,7 @@ class Record:
     task: str
     turns: tuple[Said, ...]
     masks: tuple[RegionMask, ...] = ()
+    ignored: Any = None  # run lengths or polygons of pixels that ReasonSeg's scores leave out
     pixels: NDArray[np.uint8] | None = field(default=None, compare=False, repr=False)  # of an image without file
 
     def check(self) -> Record:
@@ -78,9 +81,13 @@ class Record:
 
         Raises:
             ValueError: for turns that do not alternate, spans outside of their text or over each other, a span without
-                a mask, text with marks in it, or a mask that cannot be read; the message names the record.
+                a mask, text with marks in it, something that is no text, masks that are parents of each other, or a
+                mask that cannot be read; the message names the record.
         """
         what = f"record {self.name!r}"
+        for key in ("name", "image"):
+            values.text(getattr(self, key), f"{what}: its {key}")
+        values.size(self.size, f"{what}: its size")
         if self.task not in TASKS:
             raise ValueError(f"{what}: unknown task {self.task!r}; there are {', '.join(TASKS)}")
         if not self.turns or len(self.turns) % 2:
@@ -88,15 +95,26 @@ class Record:
         for place, turn in enumerate(self.turns):
             if turn.role != ("user", "assistant")[place % 2]:
                 raise ValueError(f"{what}: turn {place} is of {turn.role!r}; users and assistants alternate")
+            for key in ("text", "wording", "about"):
+                values.text(getattr(turn, key), f"{what}: {key} of turn {place}")
             if not turn.text.strip() and not (turn.role == "user" and turn.wording):
                 raise ValueError(f"{what}: turn {place} says nothing")
             if found := [mark for mark in MARKS if mark in turn.text]:
                 raise ValueError(f"{what}: turn {place} holds {found[0]}; marks are made of the spans")
             self._check_spans(turn, f"{what}, turn {place}")
         for row, mask in enumerate(self.masks):
+            values.text(mask.label, f"{what}: label of mask {row}")
             encode_segmentation(mask.segmentation, self.size, what=f"{what}, mask {row} {mask.label!r}")
             if not -1 <= mask.parent < len(self.masks) or mask.parent == row:
                 raise ValueError(f"{what}: mask {row} has parent {mask.parent} of {len(self.masks)} masks")
+        for row in range(len(self.masks)):
+            above, steps = row, 0
+            while above >= 0 and steps <= len(self.masks):
+                above, steps = self.masks[above].parent, steps + 1
+            if above >= 0:
+                raise ValueError(f"{what}: mask {row} belongs to itself by its parents; one of them must have -1")
+        if self.ignored is not None:
+            encode_segmentation(self.ignored, self.size, what=f"{what}, what is ignored")
         return self
 
     def _check_spans(self, turn: Said, what: str) -> None:
@@ -112,9 +130,22 @@ class Record:
                 raise ValueError(f"{what}: span {tuple(span)} means mask {span.mask}, there are {len(self.masks)}")
             end = span.end
 
-    def announced(self) -> list[int]:
-        """Rows of the masks, one for each [SEG], in the order in which answers announce them."""
-        return [span.mask for turn in self.turns for span in sorted(turn.spans)]
+    def announced(self, *, last: bool = False) -> list[int]:
+        """Rows of the masks, one for each [SEG], in the order in which answers announce them.
+
+        Args:
+            last: of the last answer alone, which is what an evaluation asks for.
+        """
+        return [span.mask for turn in (self.turns[-1:] if last else self.turns) for span in sorted(turn.spans)]
+
+    def unsaid(self) -> list[int]:
+        """Rows of the masks that no answer announces."""
+        said = set(self.announced())
+        return [row for row in range(len(self.masks)) if row not in said]
+
+    def ignored_pixels(self) -> NDArray[np.bool_] | None:
+        """(H, W) that count for nobody; None where all do."""
+        return None if self.ignored is None else RegionMask(self.ignored).decoded(self.size, f"record {self.name!r}")
 
 
 def run_lengths(segmentation: Any, size: tuple[int, int], what: str) -> dict[str, Any]:
@@ -139,10 +170,13 @@ def record_to_json(record: Record) -> dict[str, Any]:
     for mask in record.masks:
         encoded = run_lengths(mask.segmentation, record.size, f"record {record.name!r}")
         masks.append({**encoded, "label": mask.label, "parent": mask.parent})
-    return {
+    line: dict[str, Any] = {
         "name": record.name, "image": record.image, "size": list(record.size), "task": record.task, "turns": turns,
         "masks": masks,
     }  # fmt: skip
+    if record.ignored is not None:
+        line["ignored"] = run_lengths(record.ignored, record.size, f"record {record.name!r}, what is ignored")
+    return line
 
 
 def record_of(entry: Mapping[str, Any], where: str) -> Record:
@@ -152,31 +186,31 @@ def record_of(entry: Mapping[str, Any], where: str) -> Record:
         ValueError: for an entry of another form, with where it stands.
     """
     try:
-        height, width = (int(side) for side in entry["size"])
-        turns = tuple(
-            Said(
-                str(turn["role"]),
-                str(turn.get("text", "")),
-                tuple(Span(*(int(number) for number in span)) for span in turn.get("spans", ())),
-                str(turn.get("wording", "")),
-                str(turn.get("about", "")),
-            )
-            for turn in entry["turns"]
-        )
+        turns = tuple(_turn_of(turn) for turn in values.objects(entry, "turns", "the line"))
         masks = tuple(
             RegionMask(
                 {"size": mask["size"], "counts": mask["counts"]},
-                str(mask.get("label", "")),
-                int(mask.get("parent", -1)),
+                values.text(mask.get("label", ""), "a mask's label"),
+                values.whole(mask.get("parent", -1), "a mask's parent"),
             )
-            for mask in entry.get("masks", ())
+            for mask in values.several(entry.get("masks", ()), "masks")
         )
         return Record(
-            name=str(entry["name"]), image=str(entry["image"]), size=(height, width), task=str(entry["task"]),
-            turns=turns, masks=masks,
+            name=values.text(entry["name"], "name"), image=values.text(entry["image"], "image"),
+            size=values.size(entry["size"]), task=values.text(entry["task"], "task"), turns=turns, masks=masks,
+            ignored=entry.get("ignored"),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{where} is no record of USCDF ({error!r:.120})") from error
+        raise ValueError(f"{where} is no record of USCDF ({error!r:.160})") from error
+
+
+def _turn_of(turn: Mapping[str, Any]) -> Said:
+    spans = []
+    for span in values.several(turn.get("spans", ()), "a turn's spans"):
+        start, end, mask = (values.whole(number, "each number of a span") for number in values.several(span, "a span"))
+        spans.append(Span(start, end, mask))
+    text, wording, about = (values.text(turn.get(key, ""), f"a turn's {key}") for key in ("text", "wording", "about"))
+    return Said(values.text(turn["role"], "a turn's role"), text, tuple(spans), wording, about)
 
 
 def read_uscdf(file: str | Path) -> Iterator[Record]:
@@ -200,12 +234,17 @@ def read_uscdf(file: str | Path) -> Iterator[Record]:
 
 
 def write_uscdf(records: Iterable[Record], file: str | Path) -> int:
-    """Write checked records; the file appears whole. Returns how many."""
-    import json
+    """Write checked records; the file appears whole. Returns how many.
 
-    count = 0
+    Raises:
+        ValueError: for a record that `Record.check` refuses, or a name that comes twice.
+    """
+    names: set[str] = set()
     with whole_file(Path(file)) as beside, beside.open("w", encoding="utf-8") as lines:
         for record in records:
-            lines.write(json.dumps(record_to_json(record.check()), ensure_ascii=False) + "\n")
-            count += 1
-    return count
+            line = json.dumps(record_to_json(record.check()), ensure_ascii=False)
+            if record.name in names:
+                raise ValueError(f"there are two records {record.name!r}; a file needs a name of its own for each")
+            names.add(record.name)
+            lines.write(line + "\n")
+    return len(names)

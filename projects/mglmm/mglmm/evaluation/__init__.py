@@ -13,8 +13,9 @@ from mglmm.data.loader import pixels_of
 from mglmm.data.marked import Span
 from mglmm.data.record import Record, RegionMask, Said
 from mglmm.data.source import Source
+from mglmm.evaluation.asking import ask
 from mglmm.evaluation.grounded import grounded_captions
-from mglmm.evaluation.predictions import Pair, Predicted, read_predictions, write_predictions
+from mglmm.evaluation.predictions import Pair, Predicted, by_name, read_predictions, write_predictions
 from mglmm.evaluation.segmentation import captions, reasoning, referring
 
 __all__ = [
@@ -57,18 +58,19 @@ def predict(
     """Ask a `SegCap` about records, and write what it says. Returns how many.
 
     Args:
+        records: of several turns the last question is asked, with those before it and their true answers as history.
         images: folder that file names are relative to.
         teacher_forced: give it the true answer, so that the masks alone are its own; the file says so.
+
+    Raises:
+        ValueError: for two records of one name, before anything is asked; for a record of several questions that is
+            to be teacher-forced.
     """
+    known = by_name(records)
 
     def lines() -> Iterator[tuple[str, dict[str, Any]]]:
-        for record in tqdm(records, unit=" answers", disable=None):
-            pixels = pixels_of(record, images)
-            question = record.turns[-2].text
-            if teacher_forced:
-                answer = model.teacher_forced(pixels, question, record.turns[-1].marked)
-            else:
-                answer = model(pixels, question)
+        for record in tqdm(known.values(), unit=" answers", disable=None):
+            answer = ask(model, record, pixels_of(record, images), teacher_forced=teacher_forced)
             yield record.name, answer.to_dict()
 
     return write_predictions(lines(), file)

@@ -8,6 +8,9 @@ Every number twice: "reference" follows the published tools with their quirks, "
 | mIoU | over matched pairs alone | over annotated phrases, unmatched ones count 0 |
 | recall | ends at the first best pair whose phrases differ | goes on with the next pair |
 | images without an answer | left out | count 0 |
+
+Of a conversation the last answer is scored. Masks with a label that no answer announces, such as those of GCG whose
+phrase does not stand in the caption, are annotated phrases like the others; their label is the phrase.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mglmm.data.loader import true_masks
+from mglmm.data.loader import masks_of
 from mglmm.data.record import Record
 from mglmm.evaluation.predictions import Pair, Predicted
 from mglmm.metrics import cider_d, matched_ious, phrase_recall_hits
@@ -104,7 +107,8 @@ def _masks(pairs: Sequence[Pair], style: str, similarity: Similarity) -> dict[st
 
 def overlaps(record: Record, said: Predicted | None) -> NDArray[np.float64]:
     """(D, G) IoU of what was said and what is annotated; 0 for two empty masks."""
-    truth = true_masks(record).reshape(-1, record.size[0] * record.size[1]).astype(np.float64)
+    rows = [*record.announced(last=True), *_beside(record)]
+    truth = masks_of(record, rows).reshape(-1, record.size[0] * record.size[1]).astype(np.float64)
     masks = said.masks(record.size) if said is not None else np.zeros((0, *record.size), bool)
     shown = masks.reshape(-1, record.size[0] * record.size[1]).astype(np.float64)
     both = shown @ truth.T
@@ -114,9 +118,14 @@ def overlaps(record: Record, said: Predicted | None) -> NDArray[np.float64]:
 
 
 def phrases_of(record: Record) -> list[str]:
-    """Phrases of the last answer, in order."""
+    """Phrases of the last answer, in order, then those that have a mask but no place in it."""
     last = record.turns[-1]
-    return [last.text[span.start : span.end] for span in sorted(last.spans)]
+    announced = [last.text[span.start : span.end] for span in sorted(last.spans)]
+    return [*announced, *(record.masks[row].label for row in _beside(record))]
+
+
+def _beside(record: Record) -> list[int]:
+    return [row for row in record.unsaid() if record.masks[row].label]
 
 
 def _true_positives(iou: NDArray[np.float64], scores: Sequence[float], threshold: float = 0.5) -> list[bool]:

@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mglmm.data import values
 from mglmm.data.record import Record
 from partglee.basics.files import read_json_lines, whole_file
-from partglee.basics.masks import decode, encode_segmentation, is_finite
+from partglee.basics.masks import decode, encode_segmentation
 
 
 class Said(NamedTuple):
@@ -65,31 +66,51 @@ class Pair(NamedTuple):
     said: Predicted | None
 
 
+def by_name(records: Iterable[Record]) -> dict[str, Record]:
+    """Records by their names.
+
+    Raises:
+        ValueError: for a name that comes twice: a prediction could not say which of the two it answers.
+    """
+    known: dict[str, Record] = {}
+    for record in records:
+        if record.name in known:
+            raise ValueError(f"two records are asked about as {record.name!r}; give each a name of its own")
+        known[record.name] = record
+    return known
+
+
 def write_predictions(lines: Iterable[tuple[str, Mapping[str, Any]]], file: str | Path) -> int:
-    """(record's name, `Answer.to_dict()`) to a file that appears whole. Returns how many."""
-    count = 0
+    """(record's name, `Answer.to_dict()`) to a file that appears whole. Returns how many.
+
+    Raises:
+        ValueError: for a name that comes twice.
+    """
+    names: set[str] = set()
     with whole_file(Path(file)) as beside, beside.open("w", encoding="utf-8") as stream:
         for name, line in lines:
+            if name in names:
+                raise ValueError(f"record {name!r} is answered twice; a predictions file has one line for each")
+            names.add(name)
             stream.write(json.dumps({"name": name, **line}, ensure_ascii=False) + "\n")
-            count += 1
-    return count
+    return len(names)
 
 
 def read_predictions(file: str | Path, records: Iterable[Record]) -> Iterator[Pair]:
     """Every record with its prediction, in the order of the file; records without one come last.
 
     Raises:
-        ValueError: for a line of another form, a record that is not asked about or comes twice, or a mask that cannot
-            be read; the message has the line and the record.
+        ValueError: for a line of another form, a record that is not asked about or comes twice, among the records too,
+            or a mask that cannot be read; the message has the line and the record.
     """
-    known = {record.name: record for record in records}
+    known = by_name(records)
     left = dict(known)
     for number, _, entry in read_json_lines(file, "predictions file"):
         where = f"line {number} of '{file}'"
         try:
-            name = str(entry["name"])
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{where} has no name of a record") from error
+            name = values.text(entry["name"], "name")
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{where} has no name of a record ({error!r:.100})") from error
         if name not in known:
             raise ValueError(f"{where}: no record {name!r} is asked about")
         if name not in left:
@@ -103,16 +124,23 @@ def read_predictions(file: str | Path, records: Iterable[Record]) -> Iterator[Pa
 def predicted_of(entry: Mapping[str, Any], record: Record, where: str = "a prediction") -> Predicted:
     """One line, or `Answer.to_dict()`, for a record; ValueError that begins with `where` for one of another form."""
     try:
-        text = str(entry.get("text", ""))
+        text = values.text(entry.get("text", ""), "text")
         phrases = []
-        for row, one in enumerate(entry.get("phrases", ())):
-            start, end = (int(value) for value in one.get("span", (0, 0)))
-            score = float(one.get("score", 1.0))
-            if not is_finite(score):
-                raise ValueError(f"phrase {row} has the score {score}")
+        for row, one in enumerate(values.several(entry.get("phrases", ()), "phrases")):
+            start, end = _span_of(one.get("span", (0, 0)), text, f"phrase {row}")
+            score = values.number(one.get("score", 1.0), f"the score of phrase {row}")
             encode_segmentation(one["segmentation"], record.size, what=f"phrase {row}")
             phrases.append(Said(text[start:end], one["segmentation"], score))
-        none = bool(entry.get("no_target", not phrases))
-        return Predicted(record.name, text, tuple(phrases), none, bool(entry.get("teacher_forced", False)))
+        none = values.flag(entry.get("no_target", not phrases), "no_target")
+        forced = values.flag(entry.get("teacher_forced", False), "teacher_forced")
+        return Predicted(record.name, text, tuple(phrases), none, forced)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{where}: {error!r:.160}") from error
+
+
+def _span_of(span: Any, text: str, what: str) -> tuple[int, int]:
+    """Where a phrase stands; an empty one, wherever it is, says that no phrase announces the mask."""
+    ends = [values.whole(value, f"each number of the span of {what}") for value in values.several(span, "a span")]
+    if len(ends) != 2 or not 0 <= ends[0] <= ends[1] or (ends[0] < ends[1] and ends[1] > len(text)):
+        raise ValueError(f"{what} has the span {span!r:.40}, no [start, end] of a text of {len(text)} characters")
+    return ends[0], ends[1]

@@ -19,7 +19,14 @@ def cider_d(references: Sequence[Sequence[str]], hypotheses: Sequence[str], *, s
     Args:
         references: for each image, its sentences.
         hypotheses: one sentence for each image.
+
+    Raises:
+        TypeError, ValueError: for something else than lists of sentences and a sentence for each; for `sigma` not
+            above 0.
     """
+    check_sentences(references, hypotheses)
+    if not sigma > 0:
+        raise ValueError(f"sigma must be above 0, got {sigma}; the published one is 6")
     frequency: Grams = Counter()
     for sentences in references:
         frequency.update({gram for sentence in sentences for gram in _grams(sentence)})
@@ -30,6 +37,33 @@ def cider_d(references: Sequence[Sequence[str]], hypotheses: Sequence[str], *, s
         pairs = [_similarity(own, _vector(sentence, frequency, log_images), sigma) for sentence in sentences]
         scores.append(10 * sum(pairs) / len(sentences))
     return scores
+
+
+def check_sentences(references: Sequence[Sequence[str]], hypotheses: Sequence[str]) -> None:
+    """That there is a list of sentences and a sentence for each image.
+
+    Raises:
+        TypeError: for a sentence in place of a list, whose letters would be read as sentences; for what is no text.
+        ValueError: for no image, another number of sentences than of lists, or an empty list.
+    """
+    for name, given in (("references", references), ("hypotheses", hypotheses)):
+        if isinstance(given, str) or not isinstance(given, Sequence):
+            raise TypeError(f"{name} must be a list with an entry for each image, got {given!r:.60}")
+    if not references or len(references) != len(hypotheses):
+        raise ValueError(
+            f"expected references and a sentence for each of one image or more, got those of {len(references)} and "
+            f"{len(hypotheses)} sentences"
+        )
+    for place, (sentences, hypothesis) in enumerate(zip(references, hypotheses, strict=True)):
+        if isinstance(sentences, str) or not isinstance(sentences, Sequence):
+            raise TypeError(
+                f"references of image {place} must be a list of sentences, got {sentences!r:.60}; write [..]"
+            )
+        if not sentences:
+            raise ValueError(f"image {place} has no reference; leave it out, or give it one sentence or more")
+        for sentence in (*sentences, hypothesis):
+            if not isinstance(sentence, str):
+                raise TypeError(f"image {place}: a sentence must be text, got {sentence!r:.60}")
 
 
 class _Vector(NamedTuple):
@@ -72,7 +106,18 @@ def meteor_score(
     Args:
         matched, hypothesis, reference: numbers of (content words, function words).
         chunks: runs of matched words that are adjacent and in order in both sentences.
+
+    Raises:
+        ValueError: for negative counts, more matched words than there are, or more chunks than matched words.
     """
+    for place, kind in enumerate(("content", "function")):
+        if not 0 <= matched[place] <= min(hypothesis[place], reference[place]):
+            raise ValueError(
+                f"{matched[place]} {kind} words match, of {hypothesis[place]} of the hypothesis and {reference[place]} "
+                "of the reference; give (content words, function words) of each"
+            )
+    if not 0 <= chunks <= sum(matched):
+        raise ValueError(f"{sum(matched)} matched words cannot be {chunks} chunks")
     alpha, beta, gamma, delta = 0.85, 0.2, 0.6, 0.75
 
     def weigh(counts: tuple[int, int]) -> float:

@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mglmm.metrics.captions import check_sentences
+
 _PARSER = "stanford-corenlp-3.6.0.jar"
 
 
@@ -19,7 +21,9 @@ def java_scores(references: Sequence[Sequence[str]], hypotheses: Sequence[str]) 
 
     Raises:
         ValueError: without Java, or without pycocoevalcap.
+        TypeError, ValueError: for something else than lists of sentences and a sentence for each.
     """
+    check_sentences(references, hypotheses)
     folder = _folder()
     truth = {row: list(sentences) for row, sentences in enumerate(references)}
     said = {row: [sentence] for row, sentence in enumerate(hypotheses)}

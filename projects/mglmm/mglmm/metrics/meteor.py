@@ -7,12 +7,15 @@ exactly get the same number.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
-from mglmm.metrics.captions import meteor_score
+from mglmm.metrics.captions import check_sentences, meteor_score
 
 _WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")
+_ALONE = "\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Han, kana
 _FUNCTION = (
     "a about after all also an and any are as at back be because been but by can could do first for from get good "
     "had has have he her him his how i if in into is it its just like me more my new no not now of on one only or "
@@ -32,8 +35,20 @@ class Counts(NamedTuple):
 
 
 def words_of(text: str) -> list[str]:
-    """Lower-case words, without punctuation."""
-    return _WORD.findall(text.lower())
+    """Lower-case words of any script, without punctuation; each Chinese or Japanese character is one, as such text has
+    no spaces. Letters are the same however their accents are coded (NFC)."""
+    lower = unicodedata.normalize("NFC", text.lower())
+    return (_WORD if lower.isascii() else _any_word()).findall(lower)
+
+
+@cache
+def _any_word() -> re.Pattern[str]:
+    """Words as those of English are made; signs that combine with letters (vowels of Hindi) belong to them."""
+    marks = "".join(sign for sign in map(chr, range(0x300, 0x1F000)) if unicodedata.category(sign)[0] == "M")
+    letter = rf"[^\W\d_{_ALONE}]"
+    return re.compile(
+        rf"(?=\w)[{_ALONE}]|[^\W_{_ALONE}](?:[^\W_{_ALONE}]|[{marks}])*(?:'{letter}(?:{letter}|[{marks}])*)?"
+    )
 
 
 def tokenised(text: str) -> str:
@@ -42,7 +57,8 @@ def tokenised(text: str) -> str:
 
 
 def meteor_counts(hypothesis: str, reference: str) -> Counts:
-    """What matches: the longest runs of equal words first, so that there are few chunks."""
+    """What matches: the longest runs of equal words first, so that there are few chunks (the fewest of all but in rare
+    cases, and no simple way finds these)."""
     said, true = words_of(hypothesis), words_of(reference)
     runs = _runs(said, true)
     matched = [said[start + i] for start, _, length in runs for i in range(length)]
@@ -58,7 +74,11 @@ def meteor(references: Sequence[Sequence[str]], hypotheses: Sequence[str]) -> fl
 
     Args:
         references: for each image, its sentences.
+
+    Raises:
+        TypeError, ValueError: for something else than lists of sentences and a sentence for each.
     """
+    check_sentences(references, hypotheses)
     total = Counts((0, 0), (0, 0), (0, 0), 0)
     for sentences, hypothesis in zip(references, hypotheses, strict=True):
         best = max((meteor_counts(hypothesis, one) for one in sentences), key=_score)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mglmm.data import values
 from mglmm.data.make import MOST, Asked, Scene, choose, resolve, segment
 from mglmm.data.record import Record
 from mglmm.data.wordings import Wordings, english
@@ -23,12 +24,22 @@ def entries_of(file: str | Path, kind: type) -> Any:
     return content
 
 
+def objects_of(content: Mapping[str, Any], key: str, file: str | Path) -> list[Mapping[str, Any]]:
+    """The list of objects under a key of an annotation file."""
+    return values.objects(content, key, f"annotation file '{file}'")
+
+
+def image_size_of(entry: Mapping[str, Any]) -> tuple[int, int]:
+    """(H, W) that an entry says."""
+    return values.size((entry["height"], entry["width"]), "[height, width]")
+
+
 @contextmanager
 def naming(file: str | Path, entry: Any, image: Any = None) -> Iterator[None]:
     """Whatever goes wrong inside is said of this entry."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError) as error:
         told = f"has no {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(f"entry {entry} of '{file}' (image {image!r}): {told}") from error
 

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from mglmm.data import values
 from mglmm.data.make import union
 from mglmm.data.marked import Span
-from mglmm.data.readers.common import entries_of, naming
+from mglmm.data.readers.common import entries_of, image_size_of, naming, objects_of
 from mglmm.data.record import Record, RegionMask, Said
 from partglee.basics.files import read_json
 from partglee.data.images import image_size
 
 _KEY = re.compile(r"<([^<>/]+)>(.*?)</\1>", re.DOTALL)
+_TAG = re.compile(r"</?[^<>/\s][^<>/]*>")
+
+
+class Phrase(NamedTuple):
+    """A phrase that has masks."""
+
+    text: str
+    place: tuple[int, int] | None  # characters of the caption; None: the file does not say
+    shapes: Sequence[Any]  # segmentations, united
 
 
 def read_grandf(file: str | Path) -> list[Record]:
@@ -24,14 +35,11 @@ def read_grandf(file: str | Path) -> list[Record]:
     records = []
     for number, entry in enumerate(entries_of(file, list)):
         with naming(file, number, entry.get("file_name")):
-            found = []
-            for phrase, ground in entry["groundings"].items():
-                shapes = ground["rle_masks"]
-                if shapes:
-                    size = _size(shapes[0])
-                    found.append(
-                        (_place(ground.get("token_positives"), entry["caption"], phrase), phrase, shapes, size)
-                    )
+            found = [
+                Phrase(phrase, _ends(said) if (said := ground.get("token_positives")) else None, ground["rle_masks"])
+                for phrase, ground in entry["groundings"].items()
+                if ground["rle_masks"]
+            ]
             records.append(_grounded(f"{Path(file).stem}/{number}", entry["file_name"], entry["caption"], found))
     return [record for record in records if record is not None]
 
@@ -41,15 +49,15 @@ def read_refcocog_gcg(file: str | Path, images: str | Path) -> list[Record]:
     image is read from it where masks are polygons."""
     records = []
     for key, entry in _mapping(file).items():
-        with naming(file, key, entry.get("img_file_name")):
-            shapes = [ref["segmentation"] for ref in entry["refs"]]
-            size = next((_size(one) for one in shapes if isinstance(one, Mapping)), None)
-            size = size or image_size(Path(images) / entry["img_file_name"])
+        with naming(file, key, entry.get("img_file_name") if isinstance(entry, Mapping) else None):
             found = [
-                (_place(None, entry["caption"], ref["sentence"]), ref["sentence"], [ref["segmentation"]], size)
-                for ref in entry["refs"]
+                Phrase(values.text(ref["sentence"], "sentence"), None, [ref["segmentation"]]) for ref in entry["refs"]
             ]
-            records.append(_grounded(f"{Path(file).stem}/{key}", entry["img_file_name"], entry["caption"], found))
+            size = None
+            if not any(isinstance(one.shapes[0], Mapping) for one in found):
+                size = image_size(Path(images) / entry["img_file_name"])
+            name = f"{Path(file).stem}/{key}"
+            records.append(_grounded(name, entry["img_file_name"], entry["caption"], found, size=size))
     return [record for record in records if record is not None]
 
 
@@ -57,45 +65,45 @@ def read_flickr_gcg(file: str | Path) -> list[Record]:
     """`flickr_mergedGT_GCG_*.json`: COCO's form, `caption` on the image, `tokens_positive` and `sam_mask` on its
     annotations."""
     content = _mapping(file)
-    of_image: dict[Any, list[Mapping[str, Any]]] = {}
-    for entry in content["annotations"]:
-        of_image.setdefault(entry["image_id"], []).append(entry)
+    of_image = _by_image(objects_of(content, "annotations", file), file)
     records = []
-    for image in content["images"]:
+    for image in objects_of(content, "images", file):
         with naming(file, image.get("id"), image.get("file_name")):
-            caption, size = image["caption"], (int(image["height"]), int(image["width"]))
+            caption, size = image["caption"], image_size_of(image)
             phrases: dict[tuple[int, int], list[Any]] = {}
             for entry in of_image.get(image["id"], ()):
-                for start, end in entry["tokens_positive"]:
-                    phrases.setdefault((int(start), int(end)), []).append(entry["sam_mask"])
-            found = [(place, caption[slice(*place)], shapes, size) for place, shapes in phrases.items()]
-            records.append(_grounded(f"{Path(file).stem}/{image['id']}", image["file_name"], caption, found))
+                for positions in entry["tokens_positive"]:
+                    phrases.setdefault(_ends(positions), []).append(entry["sam_mask"])
+            found = [Phrase(caption[slice(*place)], place, shapes) for place, shapes in phrases.items()]
+            name = f"{Path(file).stem}/{image['id']}"
+            records.append(_grounded(name, image["file_name"], caption, found, size=size))
     return [record for record in records if record is not None]
 
 
 def read_gcg_truth(captions: str | Path, masks: str | Path) -> list[Record]:
     """`{val,test}_gcg_coco_caption_gt.json` (COCO captions with `labels`) and `..._mask_gt.json` (COCO, one category):
-    an image's masks belong to its labels in order. Image ids are file names without their end.
+    an image's masks belong to its labels in order. Image ids are file names without their end. Labels that have no
+    place of their own in the caption keep their masks, which no phrase announces; a second caption of an image is
+    SPLIT_gcg/IMAGE/1.
 
     Raises:
         ValueError: for an image with another number of masks than of labels.
     """
-    shapes: dict[Any, list[Any]] = {}
-    for entry in _mapping(masks)["annotations"]:
-        shapes.setdefault(entry["image_id"], []).append(entry["segmentation"])
+    shapes = _by_image(objects_of(_mapping(masks), "annotations", masks), masks)
     records = []
-    for number, entry in enumerate(_mapping(captions)["annotations"]):
+    seen = Counter[str]()
+    for number, entry in enumerate(objects_of(_mapping(captions), "annotations", captions)):
         with naming(captions, number, entry.get("image_id")):
-            own, labels = shapes.get(entry["image_id"], []), [str(label) for label in entry["labels"]]
+            own = [one["segmentation"] for one in shapes.get(entry["image_id"], ())]
+            labels = [values.text(label, "a label") for label in values.several(entry["labels"], "labels")]
             if len(own) != len(labels):
                 raise ValueError(f"{len(labels)} labels, but {len(own)} masks in '{masks}'")
-            caption = entry["caption"]
-            found = [
-                (_place(None, caption, label), label, [shape], _size(shape))
-                for label, shape in zip(labels, own, strict=True)
-            ]
+            found = [Phrase(label, None, [shape]) for label, shape in zip(labels, own, strict=True)]
             name = f"{Path(captions).stem.partition('_')[0]}_gcg/{entry['image_id']}"
-            records.append(_grounded(name, f"{entry['image_id']}.jpg", caption, found))
+            again = f"/{seen[name]}" if seen[name] else ""
+            seen[name] += 1
+            image = f"{entry['image_id']}.jpg"
+            records.append(_grounded(f"{name}{again}", image, entry["caption"], found, every=True))
     return [record for record in records if record is not None]
 
 
@@ -132,57 +140,95 @@ def _mgsc(entry: Mapping[str, Any], name: str) -> Record:
         text += caption[last : match.start()]
         spans.append(Span(len(text), len(text) + len(phrase), len(masks)))
         text += phrase
-        masks.append(RegionMask(shape, str(entry[key]["label"])))
+        masks.append(RegionMask(shape, values.text(entry[key]["label"], f"label of {key!r}")))
         last = match.end()
+    text += caption[last:]
+    if tag := _TAG.search(text):
+        raise ValueError(f"the caption has {tag.group()} that is not closed, opened, or stands inside another")
+    if not masks:
+        raise ValueError("the caption announces nothing: expected <key>phrase</key>")
     if lost := [key for key in entry["gcg_labels"] if key not in {match.group(1) for match in _KEY.finditer(caption)}]:
         raise ValueError(f"gcg_labels name {lost[0]!r}, which the caption does not")
-    label = str(entry["label"])
+    label = values.text(entry["label"], "label")
     root = label == "root"
     about = label.partition(":")[2].strip()
     return Record(
         name=name, image=entry["file_name"], size=size, task="mgsc_root" if root else "mgsc_subtree",
         turns=(Said("user", wording="mgsc_root" if root else "mgsc_subtree", about=about),
-               Said("assistant", text + caption[last:], tuple(spans))),
+               Said("assistant", text, tuple(spans))),
         masks=tuple(masks),
     ).check()  # fmt: skip
 
 
 def _grounded(
-    name: str, image: str, caption: str, found: Sequence[tuple[tuple[int, int] | None, str, Sequence[Any], Any]]
+    name: str,
+    image: str,
+    caption: str,
+    found: Sequence[Phrase],
+    *,
+    size: tuple[int, int] | None = None,
+    every: bool = False,
 ) -> Record | None:
-    """A record of the phrases that stand in the caption; of two over each other the first stays."""
-    kept: list[tuple[int, int, Any, str]] = []
-    for place, phrase, shapes, size in sorted(
-        (one for one in found if one[0] is not None), key=lambda one: one[0] or ()
-    ):
-        assert place is not None
-        if not kept or place[0] >= kept[-1][1]:
-            kept.append((*place, union(shapes, size, f"phrase {phrase!r}"), phrase))
-    if not kept:
+    """A record of the phrases that stand in the caption.
+
+    Args:
+        size: of the image; None: that of the first run lengths.
+        every: the other phrases keep their masks too, which no span means: an evaluation must count them.
+    """
+    values.text(caption, "caption")
+    size = size or next((_size(shape) for one in found for shape in one.shapes if isinstance(shape, Mapping)), None)
+    places = _placed(caption, found)
+    kept = sorted(places, key=lambda row: places[row])
+    rows = [*kept, *(row for row in range(len(found)) if every and row not in places)]
+    if not rows or size is None:
         return None
-    size = _size(kept[0][2])
+    spans = tuple(Span(*places[row], mask) for mask, row in enumerate(kept))
+    masks = [RegionMask(union(found[row].shapes, size, f"phrase {found[row].text!r}"), found[row].text) for row in rows]
     return Record(
         name=name, image=image, size=size, task="gcg",
-        turns=(
-            Said("user", wording="gcg"),
-            Said("assistant", caption, tuple(Span(start, end, row) for row, (start, end, _, _) in enumerate(kept))),
-        ),
-        masks=tuple(RegionMask(shape, phrase) for _, _, shape, phrase in kept),
+        turns=(Said("user", wording="gcg"), Said("assistant", caption, spans)), masks=tuple(masks),
     ).check()  # fmt: skip
 
 
-def _place(positions: Any, caption: str, phrase: str) -> tuple[int, int] | None:
-    """Where a phrase stands: as the file says, or else where it is found."""
-    if positions:
-        start, end = (int(value) for value in positions)
-        return start, end
-    start = caption.lower().find(phrase.lower())
-    return (start, start + len(phrase)) if start >= 0 and phrase else None
+def _placed(caption: str, found: Sequence[Phrase]) -> dict[int, tuple[int, int]]:
+    """Row -> where the phrase stands: as the file says, of two over each other the first, or else where its words are
+    found. Long phrases take their places before short ones that may be words of them, and phrases that come twice one
+    place after the other; one without a free place is left out."""
+    places: dict[int, tuple[int, int]] = {}
+
+    def is_free(place: tuple[int, int]) -> bool:
+        return all(place[1] <= start or end <= place[0] for start, end in places.values())
+
+    said = [(place, row) for row, one in enumerate(found) if (place := one.place) is not None]
+    for place, row in sorted(said):
+        if is_free(place):
+            places[row] = place
+    for row in sorted(range(len(found)), key=lambda row: -len(found[row].text)):
+        words = found[row].text.strip()
+        if found[row].place is None and words:
+            matches = re.finditer(rf"(?<!\w){re.escape(words)}(?!\w)", caption, re.IGNORECASE)
+            free = next((match.span() for match in matches if is_free(match.span())), None)
+            if free is not None:
+                places[row] = free
+    return places
+
+
+def _ends(positions: Any) -> tuple[int, int]:
+    start, end = (values.whole(value, "each position of a phrase") for value in values.several(positions, "positions"))
+    return start, end
+
+
+def _by_image(entries: Iterable[Mapping[str, Any]], file: str | Path) -> dict[Any, list[Mapping[str, Any]]]:
+    """Annotations of each image."""
+    found: dict[Any, list[Mapping[str, Any]]] = {}
+    for number, entry in enumerate(entries):
+        with naming(file, number, entry.get("image_id")):
+            found.setdefault(entry["image_id"], []).append(entry)
+    return found
 
 
 def _size(shape: Mapping[str, Any]) -> tuple[int, int]:
-    height, width = shape["size"]
-    return int(height), int(width)
+    return values.size(shape["size"], "size of a mask")
 
 
 def _mapping(file: str | Path) -> Mapping[str, Any]:

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mglmm.data import values
 from mglmm.data.make import MOST, Asked, Scene, choose, resolve, segment
-from mglmm.data.readers.common import AskedImages, entries_of
+from mglmm.data.readers.common import AskedImages, entries_of, image_size_of, naming, objects_of
 from mglmm.data.record import Record
 from mglmm.data.wordings import Wordings, english
 from partglee.annotate.masks import encode
@@ -69,9 +70,12 @@ def ade20k(root: str | Path, split: str = "training") -> LabelMaps:
     """`ADEChallengeData2016`: images/SPLIT/*.jpg, annotations/SPLIT/*.png (0 = nothing), objectInfo150.txt."""
     base = Path(root)
     names = {}
-    for line in read_text(base / "objectInfo150.txt", "list of names").splitlines()[1:]:
-        number, *_, words = line.split("\t")
-        names[int(number)] = words.split(",")[0].strip()
+    file = base / "objectInfo150.txt"
+    for row, line in enumerate(read_text(file, "list of names").splitlines()[1:], 2):
+        with naming(file, row):
+            if line.strip():
+                number, *_, words = line.split("\t")
+                names[int(number)] = words.split(",")[0].strip()
     return LabelMaps("ade20k", _pairs(base / "images" / split, base / "annotations" / split), names)
 
 
@@ -79,9 +83,12 @@ def coco_stuff(root: str | Path, split: str = "train2017") -> LabelMaps:
     """`coco`: SPLIT/*.jpg, stuffthingmaps/SPLIT/*.png (label - 1, 255 = nothing), stuffthingmaps/labels.txt."""
     base = Path(root)
     names = {}
-    for line in read_text(base / "stuffthingmaps" / "labels.txt", "list of names").splitlines():
+    file = base / "stuffthingmaps" / "labels.txt"
+    for row, line in enumerate(read_text(file, "list of names").splitlines(), 1):
         number, _, words = line.partition(":")
-        if words.strip() and number.strip() != "0":
+        with naming(file, row):
+            if not words.strip() or number.strip() == "0":
+                continue
             names[int(number) - 1] = words.strip().removesuffix("-stuff").removesuffix("-other").replace("-", " ")
     return LabelMaps("coco-stuff", _pairs(base / split, base / "stuffthingmaps" / split), names)
 
@@ -90,8 +97,12 @@ def mapillary(root: str | Path, split: str = "training", version: str = "v1.2") 
     """Mapillary Vistas: SPLIT/images/*.jpg, SPLIT/VERSION/labels/*.png (label = place in the list), config_VERSION.json
     with labels [{name, readable, evaluate}]."""
     base = Path(root)
-    labels = entries_of(base / f"config_{version}.json", dict)["labels"]
-    names = {n: str(one["readable"]).lower() for n, one in enumerate(labels) if one.get("evaluate", True)}
+    file = base / f"config_{version}.json"
+    names = {}
+    for number, one in enumerate(objects_of(entries_of(file, dict), "labels", file)):
+        with naming(file, number):
+            if values.flag(one.get("evaluate", True), "evaluate"):
+                names[number] = values.text(one["readable"], "readable").lower()
     return LabelMaps("mapillary", _pairs(base / split / "images", base / split / version / "labels"), names)
 
 
@@ -106,7 +117,7 @@ def refclef(root: str | Path, images: str | Path, split: str = "train") -> Asked
     shapes = {entry["id"]: entry["segmentation"] for entry in content["annotations"]}
     scenes = []
     for entry in content["images"]:
-        scene = Scene(str(entry["id"]), str(entry["file_name"]), (int(entry["height"]), int(entry["width"])))
+        scene = Scene(str(entry["id"]), str(entry["file_name"]), image_size_of(entry))
         asked = [Asked(one["text"], tuple(shapes[number] for number in one["objects"])) for one in entry["expressions"]]
         scenes.append((scene, asked))
     return AskedImages("refclef", scenes, images=Path(images))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from mglmm.data import values
 from mglmm.data.make import union
 from mglmm.data.marked import Span
-from mglmm.data.readers.common import entries_of, naming
+from mglmm.data.readers.common import entries_of, image_size_of, naming
 from mglmm.data.record import Record, RegionMask, Said
 from partglee.annotate.masks import encode
 from partglee.data.images import image_size
@@ -45,24 +47,31 @@ def read_reasonseg(folder: str | Path) -> list[ReasonSegImage]:
         with naming(file, file.stem):
             content = json.loads(_text(file))
             texts = content["text"] if isinstance(content["text"], list) else [content["text"]]
+            texts = [values.text(one, "each text") for one in texts]
+            if content["is_sentence"] not in (True, False):
+                raise ValueError(f"is_sentence must be true or false, got {content['is_sentence']!r:.40}")
             image = file.with_suffix(".jpg")
             target = _paint(content["shapes"], image_size(image))
-            found.append(ReasonSegImage(image, tuple(map(str, texts)), bool(content["is_sentence"]), target))
+            found.append(ReasonSegImage(image, tuple(texts), bool(content["is_sentence"]), target))
     return found
 
 
 def reasonseg_records(folder: str | Path, explanations: str | Path | None = None) -> list[Record]:
-    """Records of a split; questions with several texts give several.
+    """Records of a split; questions with several texts give several. Polygons to ignore are left out of their scores.
 
     Args:
         explanations: `explanatory/train.json` ({image, query, outputs}), whose outputs are said before the mask.
     """
-    told = {}
-    if explanations is not None:
-        told = {(Path(one["image"]).stem, one["query"]): one["outputs"] for one in entries_of(explanations, list)}
+    told: dict[tuple[str, str], str] = {}
+    for number, entry in enumerate(entries_of(explanations, list) if explanations is not None else ()):
+        with naming(explanations or "", number, entry.get("image")):
+            told[Path(entry["image"]).stem, values.text(entry["query"], "query")] = values.text(
+                entry["outputs"], "outputs"
+            )
     records = []
     for one in read_reasonseg(folder):
         height, width = one.target.shape
+        ignored = encode(one.target == IGNORE) if (one.target == IGNORE).any() else None
         for number, text in enumerate(one.texts):
             question = text if one.is_sentence else f"What is {text} in this image?"
             phrase = "what is meant" if one.is_sentence else text.strip().rstrip(".?")
@@ -75,7 +84,7 @@ def reasonseg_records(folder: str | Path, explanations: str | Path | None = None
                         Said("user", wording="reasoning", about=question),
                         Said("assistant", f"{start}{phrase}.", (Span(len(start), len(start) + len(phrase), 0),)),
                     ),
-                    masks=(RegionMask(encode(one.target == 1), phrase),),
+                    masks=(RegionMask(encode(one.target == 1), phrase),), ignored=ignored,
                 ).check()
             )  # fmt: skip
     return records
@@ -88,7 +97,7 @@ def read_muse(file: str | Path) -> list[Record]:
     for number, entry in enumerate(entries_of(file, list)):
         image = entry.get("file_name") or "/".join(str(entry.get("coco_url", "")).split("/")[-2:])
         with naming(file, number, image):
-            size = (int(entry["height"]), int(entry["width"]))
+            size = image_size_of(entry)
             asked = zip(entry["questions"], entry["answers"], entry["text_answers"], strict=True)
             for place, (question, answers, text) in enumerate(asked):
                 plain, spans = _fill_slots(text, answers)
@@ -114,12 +123,16 @@ def _fill_slots(text: str, answers: Sequence[Any]) -> tuple[str, tuple[Span, ...
     for row, one in enumerate(answers):
         before = pieces[row].rstrip()
         plain += before if row == 0 or not before or before[0] in ".,;:!?" else f" {before.lstrip()}"
-        names = [str(one[key]) for key in ("rephrased_name", "category_name") if one.get(key)]
-        name = next((name for name in names if plain.lower().endswith(name.lower())), None)
-        if name is None:
-            name = names[0]
+        names = [values.text(one[key], key).strip() for key in ("rephrased_name", "category_name") if one.get(key)]
+        if not any(names):
+            raise ValueError(f"answer {row} has neither a rephrased_name nor a category_name")
+        named = (re.search(rf"(?<!\w){re.escape(name)}\Z", plain, re.IGNORECASE) for name in names if name)
+        start = next((match.start() for match in named if match), None)
+        if start is None:
+            name = next(name for name in names if name)
             plain = f"{plain} {name}".lstrip()
-        spans.append(Span(len(plain) - len(name), len(plain), row))
+            start = len(plain) - len(name)
+        spans.append(Span(start, len(plain), row))
     last = pieces[-1].rstrip()
     plain += last if not last or last[0] in ".,;:!?" else f" {last.lstrip()}"
     return plain, tuple(spans)
@@ -130,16 +143,25 @@ def _paint(shapes: Sequence[Any], size: tuple[int, int]) -> NDArray[np.uint8]:
     painted = np.zeros(size, np.uint8)
     drawn = []
     for shape in shapes:
-        label = str(shape["label"])
+        label = values.text(shape["label"], "label of a shape")
         if label == "flag":
             continue
         canvas = Image.new("L", (width, height), 0)
-        ImageDraw.Draw(canvas).polygon([(float(x), float(y)) for x, y in shape["points"]], fill=1, outline=1)
+        points = [(_near(x, width), _near(y, height)) for x, y in shape["points"]]
+        ImageDraw.Draw(canvas).polygon(points, fill=1, outline=1)
         mask = np.asarray(canvas, bool)
         drawn.append((int(mask.sum()), mask, IGNORE if "ignore" in label.lower() else 1))
     for _, mask, value in sorted(drawn, key=lambda one: -one[0]):
         painted[mask] = value
     return painted
+
+
+def _near(value: Any, side: int) -> float:
+    """A coordinate that can be painted: finite, and not far outside of the image."""
+    place = values.number(value, "a polygon's coordinate")
+    if not -side <= place <= 2 * side:
+        raise ValueError(f"a polygon has the coordinate {place:g}, more than one side outside of an image of {side}")
+    return place
 
 
 def _text(file: Path) -> str:

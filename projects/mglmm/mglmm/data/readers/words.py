@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from mglmm.data import values
 from mglmm.data.make import Scene
-from mglmm.data.readers.common import entries_of, naming
+from mglmm.data.readers.common import entries_of, image_size_of, naming, objects_of
 from mglmm.data.record import Record, Said
 from partglee.annotate.stages.caption import location
 from partglee.basics.files import read_text
@@ -18,14 +19,18 @@ def read_coco_captions(file: str | Path) -> list[Record]:
     """`captions_train2017.json`, `nocaps_val_4500_captions.json`: images and captions of COCO's form. One record for
     each caption; those of an image share the first part of their name."""
     content = entries_of(file, dict)
-    images = {entry["id"]: entry for entry in content["images"]}
+    images = {}
+    for number, entry in enumerate(objects_of(content, "images", file)):
+        with naming(file, number, entry.get("file_name")):
+            images[entry["id"]] = entry
     records = []
-    for entry in content["annotations"]:
+    for entry in objects_of(content, "annotations", file):
         with naming(file, entry.get("id"), entry.get("image_id")):
+            if entry["image_id"] not in images:
+                raise ValueError("there is no such image in the file")
             image = images[entry["image_id"]]
             name = f"{Path(file).stem}/{image['id']}/{entry['id']}"
-            size = (int(image["height"]), int(image["width"]))
-            records.append(_caption(name, image["file_name"], size, entry["caption"]))
+            records.append(_caption(name, image["file_name"], image_size_of(image), entry["caption"]))
     return records
 
 
@@ -54,7 +59,7 @@ def read_llava(file: str | Path, images: str | Path) -> list[Record]:
     for number, entry in enumerate(entries_of(file, list)):
         with naming(file, number, entry.get("image")):
             turns = tuple(
-                Said(roles[turn["from"]], " ".join(turn["value"].replace("<image>", " ").split()))
+                Said(roles[turn["from"]], " ".join(values.text(turn["value"], "value").replace("<image>", " ").split()))
                 for turn in entry["conversations"]
             )
             size = image_size(Path(images) / entry["image"])
@@ -65,19 +70,29 @@ def read_llava(file: str | Path, images: str | Path) -> list[Record]:
 
 
 def read_visual_genome(regions: str | Path, images: str | Path) -> list[Record]:
-    """`region_descriptions.json` and `image_data.json` of Visual Genome: a caption for each box of an image."""
-    known = {entry["image_id"]: entry for entry in entries_of(images, list)}
+    """`region_descriptions.json` and `image_data.json` of Visual Genome: a caption for each box of an image. The
+    published boxes reach beyond images here and there: they are cut, and those without area inside are left out."""
+    known = {}
+    for number, entry in enumerate(entries_of(images, list)):
+        with naming(images, number, entry.get("url")):
+            known[entry["image_id"]] = entry
     records = []
     for number, entry in enumerate(entries_of(regions, list)):
-        for region in entry["regions"]:
-            with naming(regions, number, region.get("image_id")):
-                image = known[region.get("image_id", entry["id"])]
+        with naming(regions, number, entry.get("id")):
+            of_image = objects_of(entry, "regions", regions)
+        for region in of_image:
+            with naming(regions, number, region.get("image_id", entry.get("id"))):
+                number_of_image = region["image_id"] if "image_id" in region else entry["id"]
+                if number_of_image not in known:
+                    raise ValueError(f"there is no such image in '{images}'")
+                image = known[number_of_image]
                 folder, name = str(image["url"]).split("/")[-2:]
-                size = (int(image["height"]), int(image["width"]))
-                x, y = float(region["x"]), float(region["y"])
-                box = (x, y, x + float(region["width"]), y + float(region["height"]))
-                scene = Scene(f"{image['image_id']}/{region['region_id']}", f"{folder}/{name}", size)
-                records.append(region_caption(scene, box, region["phrase"]))
+                size = image_size_of(image)
+                x, y, width, height = (values.number(region[key], key) for key in ("x", "y", "width", "height"))
+                box = (max(x, 0.0), max(y, 0.0), min(x + width, size[1]), min(y + height, size[0]))
+                if box[0] < box[2] and box[1] < box[3]:
+                    scene = Scene(f"{image['image_id']}/{region['region_id']}", f"{folder}/{name}", size)
+                    records.append(region_caption(scene, box, values.text(region["phrase"], "phrase")))
     return records
 
 
@@ -114,7 +129,7 @@ def region_caption(scene: Scene, box: tuple[float, float, float, float], text: s
 
 
 def _caption(name: str, image: str, size: tuple[int, int], caption: str) -> Record:
-    turns = (Said("user", wording="caption"), Said("assistant", " ".join(str(caption).split())))
+    turns = (Said("user", wording="caption"), Said("assistant", " ".join(values.text(caption, "caption").split())))
     return Record(name=name, image=image, size=size, task="caption", turns=turns).check()
 
 
