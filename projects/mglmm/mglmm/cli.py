@@ -157,6 +157,12 @@ def _check_eval(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--most must be at least 1, got {arguments.most}; leave it out for all records")
     if arguments.teacher_forced and not arguments.weights:
         raise ValueError("--teacher-forced is about answers that a model gives: name it by --weights, or leave it out")
+    if arguments.overrides and not arguments.weights:
+        raise ValueError("--set is about the model that --weights names; name it, or leave --set out")
+    if arguments.images is not None and not Path(arguments.truth).is_file():
+        raise ValueError(
+            f"--images is for a file of USCDF; {arguments.truth} is none, and a source knows its own folder"
+        )
     if arguments.predictions.is_dir():
         raise ValueError(f"{arguments.predictions} is a folder; name the predictions file in it")
     if not arguments.weights and not arguments.predictions.is_file():

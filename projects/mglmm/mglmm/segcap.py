@@ -162,7 +162,8 @@ class SegCap:
         Args:
             said: the answer, with marks.
         """
-        one = Conversation((Turn("user", without_marks(question), 1), Turn("assistant", said)), (pixels,))
+        turns = (Turn("user", without_marks(question), 1), Turn("assistant", said))
+        one = Conversation(turns, (pixels,), f"the question {question[:40]!r} and its answer")
         batch = self.chat.encode([one]).to(self.model.device)
         places = states_that_predict(self.model.seg, batch.inputs["input_ids"], answer=batch.answer)
         states = take(self.model.states(batch.inputs), places)

@@ -127,7 +127,7 @@ def test_special_tokens_in_text(talker):
             talker.chat.encode([Conversation(turns, (picture,), "record 'r'")])
         with pytest.raises(ValueError, match=f"holds '{token}'"):
             talker(picture, f"What {token} is it?")
-    with pytest.raises(ValueError, match="holds '</s>'"):
+    with pytest.raises(ValueError, match=r"the question 'What\?' and its answer: turn 1 holds '</s>'"):
         talker.teacher_forced(picture, "What?", "a </s> b")
 
 
@@ -260,6 +260,7 @@ def test_overrides_of_weights(talker, tmp_path, capsys, monkeypatch):
         (["gcg", "--most", "0", "--weights", "w"], "--most must be at least 1, got 0"),
         (["gcg", "--most", "-1"], "--most must be at least 1, got -1"),
         (["gcg", "--teacher-forced"], "name it by --weights"),
+        (["gcg", "--set", "TEST.MAX_TOKENS", "9"], "--set is about the model that --weights names"),
     ],
 )
 def test_eval_checks_before_it_asks(tmp_path, capsys, monkeypatch, options, message):
@@ -283,6 +284,8 @@ def test_eval_wants_conversations(tmp_path, capsys):
     assert "no record to ask about" in capsys.readouterr().err
     assert command.main(["eval", "res", str(tmp_path), "--truth", "toy_mgsc_val"]) == 2
     assert "is a folder" in capsys.readouterr().err
+    assert command.main([*said, "toy_mgsc_val", "--images", str(tmp_path)]) == 2
+    assert "--images is for a file of USCDF" in capsys.readouterr().err
 
 
 # -- what is kept ------------------------------------------------------------------------------------------------------
