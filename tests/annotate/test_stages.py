@@ -240,6 +240,8 @@ def test_any_sam_of_transformers(tmp_path: Path, save: Callable[[Path], None]) -
     one.image[:] = np.random.default_rng(0).integers(0, 255, one.image.shape)
     stage.run([one])
     assert all(region.mask is not None and region.mask["size"] == [40, 60] for region in one.regions)
+    (flat,) = stage._segment(one.image[:3], np.array([[0.0, 0, 20, 3]]))
+    assert flat.shape == (3, 60), "rows are no channels"
 
 
 # -- filters ---------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from partglee.annotate.masks import encode
 from partglee.annotate.plugs import resolve
@@ -119,7 +120,10 @@ def transformers_sam(weights: str) -> Segmenter:
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
 
     def segment(pixels: Pixels, boxes: NDArray[np.float64]) -> list[NDArray[np.bool_]]:
-        inputs = processor(images=pixels, input_boxes=[boxes.tolist()], return_tensors="pt").to(model.device)
+        # A picture: of an array with 1, 3 or 4 rows the processor takes these for the channels
+        inputs = processor(images=Image.fromarray(pixels), input_boxes=[boxes.tolist()], return_tensors="pt").to(
+            model.device
+        )
         with torch.no_grad():
             output = model(**inputs, multimask_output=False)
         sizes = {"original_sizes": inputs["original_sizes"].cpu()}

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
-from mglmm.tokens import CLOSE, GAP, OPEN, SEG, mark_ids
+from mglmm.tokens import CLOSE, GAP, MARKS, OPEN, SEG, mark_ids
 
 Pixels = NDArray[np.uint8]  # (H, W, 3) RGB
 
@@ -36,6 +37,10 @@ class Conversation:
     turns: tuple[Turn, ...]
     images: tuple[Pixels, ...] = ()
     name: str = "the conversation"  # for messages
+
+    def __post_init__(self) -> None:
+        if not self.turns:
+            raise ValueError(f"{self.name} has no turns; it begins with a user's")
 
     @property
     def waits(self) -> bool:
@@ -81,6 +86,10 @@ class Chat:
         added = self.tokenizer.added_tokens_decoder.items()
         self._special = {*self.tokenizer.all_special_ids, *(number for number, token in added if token.special)}
         self._gap = (self.marks.close, self.marks.seg, self.marks.open)
+        known = {str(token) for number, token in added if number in self._special}
+        known |= {str(getattr(processor, name, None) or "") for name in ("image_token", "video_token")}
+        self._reserved = tuple(sorted(known - {"", *MARKS}, key=lambda token: (-len(token), token)))
+        self._control = re.compile("|".join(re.escape(token) for token in (*self._reserved, *MARKS)))
 
     def encode(self, conversations: Sequence[Conversation], *, side: str = "right") -> ChatBatch:
         """Ids of B conversations.
@@ -89,16 +98,20 @@ class Chat:
             side: where shorter ones are padded: "right", or "left" to go on generating.
 
         Raises:
-            ValueError: for a template that drops images or answers, roles that do not alternate, and a conversation
-                that is too long; the message begins with its name.
+            ValueError: for no conversation, a template that drops images or answers, roles that do not alternate, text
+                with a special token of the tokenizer in it, and a conversation that is too long; the message begins
+                with its name.
         """
+        if not conversations:
+            raise ValueError("there is no conversation to encode; a batch has one or more")
         if side not in ("right", "left"):
             raise ValueError(f"side must be right or left, got {side!r}")
         rendered = [self._render(one) for one in conversations]
         texts = [text for text, _ in rendered]
         bos = self.tokenizer.bos_token
         has_bos = [bool(bos) and text.startswith(bos) for text in texts]
-        images = [[np.asarray(image) for image in one.images] for one in conversations]
+        # As pictures: of an array with 1, 3 or 4 rows a processor takes these for the channels
+        images = [[Image.fromarray(np.asarray(image)) for image in one.images] for one in conversations]
         given = {} if not any(images) else {"images": images}
         made = self.processor(
             text=texts, padding=True, return_tensors="pt", add_special_tokens=not all(has_bos), **given
@@ -127,10 +140,39 @@ class Chat:
         return sorted(ends)
 
     def text_of(self, ids: Sequence[int]) -> str:
-        """Generated ids as text with the marks in it, without other special tokens."""
+        """Generated ids as text with the marks in it, without other special tokens.
+
+        A mark or special token that is spelled from ordinary tokens is broken up (`[ SEG]`): read again, it would be
+        the token, and a `[SEG]` without a state has no mask.
+        """
         kept = [i for i in ids if i not in self._special or i in self.marks.all]
-        text: str = self.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        text = self._decode(kept)
+        if len(self._control.findall(text)) != sum(i in self.marks.all for i in kept):
+            text = self._spelled_apart(kept, text)
         return text.strip()
+
+    def unfinished(self, text: str) -> int:
+        """Characters at the end of a text that more of it may turn into a mark or special token that is spelled."""
+        tokens = (*self._reserved, *MARKS)
+        longest = max(map(len, tokens)) - 1
+        for count in range(min(longest, len(text)), 0, -1):
+            if any(len(token) > count and token.startswith(text[-count:]) for token in tokens):
+                return count
+        return 0
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        text: str = self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return text
+
+    def _spelled_apart(self, kept: Sequence[int], text: str) -> str:
+        pieces, last = [], 0
+        for place, number in enumerate(kept):
+            if number in self.marks.all:
+                mark = MARKS[self.marks.all.index(number)]
+                end = len(self._decode(kept[: place + 1]))
+                pieces += [self._control.sub(_apart, text[last : end - len(mark)]), mark]
+                last = end
+        return "".join([*pieces, self._control.sub(_apart, text[last:])])
 
     # ------------------------------------------------------------------ one conversation
 
@@ -140,8 +182,14 @@ class Chat:
             expected = ("user", "assistant")[place % 2]
             if turn.role != expected:
                 raise ValueError(f"{one.name}: turn {place} must be the {expected}'s, got {turn.role!r}")
-            if GAP in turn.text or not turn.text.strip():
+            silent = turn.role == "user" and not turn.text.strip()  # an answer may be silence
+            if GAP in turn.text or silent:
                 raise ValueError(f"{one.name}: turn {place} says nothing that can be read: {turn.text[:60]!r}")
+            if found := next((token for token in self._reserved if token in turn.text), None):
+                raise ValueError(
+                    f"{one.name}: turn {place} holds {found!r}, which the tokenizer reads as a token of its own; take "
+                    f"it out, or write it apart: {_apart(found)!r}"
+                )
         if sum(turn.images for turn in one.turns) != len(one.images):
             raise ValueError(
                 f"{one.name}: turns speak of {sum(turn.images for turn in one.turns)} images, there are "
@@ -196,7 +244,9 @@ class Chat:
         return out, said, along
 
     def _answer_ids(self, text: str, spaced: bool) -> list[int]:
-        """Ids of an answer as they stand behind other tokens."""
+        """Ids of an answer as they stand behind other tokens; none of one that says nothing."""
+        if not text.strip():
+            return []
         behind = SEG + (" " if spaced else "") + text.strip()
         ids: list[int] = self.tokenizer(behind, add_special_tokens=False)["input_ids"]
         return ids[1:]
@@ -226,6 +276,12 @@ class Chat:
 def without_marks(text: str) -> str:
     """A question may not hold the marks of answers: they are taken out of it."""
     return " ".join(re.sub(f"{re.escape(SEG)}|{OPEN}|{CLOSE}", " ", text).split())
+
+
+def _apart(token: str | re.Match[str]) -> str:
+    """A special token as text that is none."""
+    text = token if isinstance(token, str) else token.group(0)
+    return f"{text[0]} {text[1:]}".strip()
 
 
 def _messages(one: Conversation) -> list[dict[str, Any]]:

@@ -6,9 +6,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from partglee.basics.arguments import ArgumentParser
+
+if TYPE_CHECKING:
+    from mglmm.data.source import Source
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,7 +46,10 @@ def _parser() -> argparse.ArgumentParser:
     ask.add_argument("image", metavar="IMAGE")
     ask.add_argument("question", nargs="+", metavar="QUESTION")
     ask.add_argument("--output", type=Path, metavar="DIR", help="picture and page of each answer go here")
-    ask.add_argument("--temperature", type=float, default=0.0)
+    ask.add_argument("--temperature", type=float, default=0.0, help="0 (default): the most likely token each time")
+    ask.add_argument(
+        "--seed", type=int, metavar="N", help="with a temperature: the same answers each time; default: other ones"
+    )
     _add_weights(ask)
     ask.set_defaults(run=_ask)
 
@@ -62,12 +68,14 @@ def _parser() -> argparse.ArgumentParser:
     scored.add_argument("predictions", type=Path, metavar="FILE.jsonl")
     scored.add_argument("--truth", required=True, metavar="FILE", help="USCDF, or the name of a source (toy_mgsc_val)")
     scored.add_argument("--images", type=Path, metavar="DIR", help="of a USCDF file; default: beside it")
-    scored.add_argument("--most", type=int, metavar="N", help="the first N images alone")
+    scored.add_argument("--most", type=int, metavar="N", help="the first N records alone")
     scored.add_argument(
         "--java", action="store_true", help="of captions also METEOR's jar, and SPICE where its parser is installed"
     )
     scored.add_argument(
-        "--teacher-forced", action="store_true", help="give the model the true text: masks alone are its own"
+        "--teacher-forced",
+        action="store_true",
+        help="with --weights: give the model the true text, masks alone are its own",
     )
     _add_weights(scored, required=False)
     scored.set_defaults(run=_eval)
@@ -107,17 +115,14 @@ def _uscdf(arguments: argparse.Namespace) -> int:
 
 
 def _eval(arguments: argparse.Namespace) -> int:
-    from mglmm.data.source import Source, uscdf_source
     from mglmm.evaluation import predict, questions, score, table
     from mglmm.metrics.java import why_no_spice
-    from partglee.data.catalog import get_dataset
 
-    source: Source
-    if Path(arguments.truth).is_file():
-        source = uscdf_source(arguments.truth, arguments.images or Path(arguments.truth).parent)
-    else:
-        source = get_dataset(arguments.truth).options["opened"]()
+    _check_eval(arguments)
+    source = _source(arguments.truth, arguments.images)
     records = list(questions(source, most=arguments.most))
+    if not records:
+        raise ValueError(f"{arguments.truth} has no record to ask about")
     if arguments.weights:
         count = predict(
             _loaded(arguments), records, arguments.predictions, images=source.images,
@@ -135,6 +140,54 @@ def _eval(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _check_eval(arguments: argparse.Namespace) -> None:
+    """Everything that can be known before a model is asked for hours and the predictions file written."""
+    from mglmm.evaluation import CAPTIONS, PROTOCOLS
+    from mglmm.metrics.java import _folder as java_folder
+
+    if arguments.protocol not in PROTOCOLS:
+        raise ValueError(f"no protocol {arguments.protocol!r}; there are {', '.join(PROTOCOLS)}")
+    if arguments.java and arguments.protocol not in CAPTIONS:
+        raise ValueError(
+            f"{arguments.protocol} scores no captions, so --java has nothing to add; it is for {', '.join(CAPTIONS)}"
+        )
+    if arguments.java:
+        java_folder()
+    if arguments.most is not None and arguments.most < 1:
+        raise ValueError(f"--most must be at least 1, got {arguments.most}; leave it out for all records")
+    if arguments.teacher_forced and not arguments.weights:
+        raise ValueError("--teacher-forced is about answers that a model gives: name it by --weights, or leave it out")
+    if arguments.overrides and not arguments.weights:
+        raise ValueError("--set is about the model that --weights names; name it, or leave --set out")
+    if arguments.images is not None and not Path(arguments.truth).is_file():
+        raise ValueError(
+            f"--images is for a file of USCDF; {arguments.truth} is none, and a source knows its own folder"
+        )
+    if arguments.predictions.is_dir():
+        raise ValueError(f"{arguments.predictions} is a folder; name the predictions file in it")
+    if not arguments.weights and not arguments.predictions.is_file():
+        raise ValueError(f"no predictions file {arguments.predictions}; --weights FILE lets a model write it")
+
+
+def _source(truth: str, images: Path | None) -> Source:
+    """A file of USCDF, or a source by its name."""
+    from mglmm.data.source import uscdf_source
+    from partglee.basics.names import nearest
+    from partglee.data.catalog import get_dataset, list_datasets
+
+    if Path(truth).is_file():
+        return uscdf_source(truth, images or Path(truth).parent)
+    opened = get_dataset(truth).options.get("opened")
+    if opened is None:
+        sources = [name for name in list_datasets() if "opened" in get_dataset(name).options]
+        near = nearest(truth, sources) or f"; there are {', '.join(sources)}."
+        raise ValueError(
+            f"data set {truth!r} is none of conversations{near} --truth takes the name of a source, or a file of USCDF"
+        )
+    source: Source = opened()
+    return source
+
+
 def _add_weights(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     parser.add_argument("--weights", required=required, metavar="FILE", help="that a run wrote")
     parser.add_argument("--device", help="default: a GPU where there is one")
@@ -149,11 +202,13 @@ def _loaded(arguments: argparse.Namespace) -> Any:
 
 
 def _ask(arguments: argparse.Namespace) -> int:
+    from mglmm.generate import check_options
     from partglee.basics.files import whole_file, write_jpeg
 
+    check_options(max_tokens=None, temperature=arguments.temperature, seed=arguments.seed)
     talk = _loaded(arguments).dialogue(arguments.image)
     for number, question in enumerate(arguments.question):
-        answer = talk.ask(question, temperature=arguments.temperature)
+        answer = talk.ask(question, temperature=arguments.temperature, seed=arguments.seed)
         print(answer.text)
         for phrase in answer.phrases:
             owner = f", of {answer.phrases[phrase.parent].text!r}" if phrase.parent >= 0 else ""

@@ -19,7 +19,7 @@ from mglmm.vision import load_library_weights
 from partglee import Vocabulary
 from partglee.checkpoint import read_weights
 from partglee.config import get_cfg, project_config
-from partglee.config.values import COUNT, FROM_ZERO, Range, Words
+from partglee.config.values import BELOW_ONE, COUNT, FROM_ZERO, POSITIVE, Range, Words, check_values
 from partglee.engine.image_input import ImageInput
 from partglee.engine.pretrained import load_pretrained
 from partglee.engine.weight_files import find_weights
@@ -95,7 +95,8 @@ RANGES: dict[str, Range] = {
         (
             "MODEL.LANGUAGE.MAX_TOKENS", "MODEL.LANGUAGE.TOY.WIDTH", "MODEL.LANGUAGE.TOY.NUM_LAYERS",
             "MODEL.LANGUAGE.TOY.NUM_HEADS", "MODEL.LANGUAGE.TOY.FFN_DIM", "MODEL.LANGUAGE.TOY.SIZE",
-            "MODEL.MASKS.NUM_LAYERS", "MODEL.MASKS.SIZE", "MODEL.TUNING.RANK", "TEST.MAX_TOKENS",
+            "MODEL.LANGUAGE.TOY.STRIDE", "MODEL.MASKS.NUM_LAYERS", "MODEL.MASKS.SIZE", "MODEL.TUNING.RANK",
+            "TEST.MAX_TOKENS",
         ),
         COUNT,
     ),
@@ -103,6 +104,8 @@ RANGES: dict[str, Range] = {
         ("CRITERION.WEIGHT.CE", "CRITERION.WEIGHT.BCE", "CRITERION.WEIGHT.DICE", "CRITERION.WEIGHT.CHOICE"), FROM_ZERO
     ),
     "TEST.MAX_RECORDS": FROM_ZERO,
+    "MODEL.TUNING.ALPHA": POSITIVE,
+    "MODEL.TUNING.DROPOUT": BELOW_ONE,
     "MODEL.MASKS.KIND": Words(KINDS),
     "MODEL.ACTIVATION": Words(("relu", "gelu")),
     "MODEL.TUNING.MODE": Words(("adapters", "all")),
@@ -126,10 +129,12 @@ def build_model(cfg: CN | str | Path) -> MGLMM:
     its conversations.
 
     Raises:
-        ValueError: for a model that transformers does not load, or values that do not fit each other.
+        ValueError: for a value that its key may not have, a model that transformers does not load, or values that do
+            not fit each other.
     """
     if not isinstance(cfg, CN):
         cfg = load_config(cfg)
+    check_values(cfg, RANGES)
     m = cfg.MODEL
     lmm, processor = build_toy_language(cfg) if m.LANGUAGE.NAME == TOY else load_language(m.LANGUAGE)
     marks = add_marks(processor.tokenizer)

@@ -6,7 +6,7 @@ B conversations, T tokens with images expanded, h width of the language model, N
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from mglmm.losses import WEIGHTS, mask_losses, token_loss, weighted
 from mglmm.masks import DecodedMasks, MaskDecoder
 from mglmm.positions import counts, states_that_predict, take
 from mglmm.prompt import PromptProjection
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class MaskTargets(NamedTuple):
@@ -131,9 +134,23 @@ class MGLMM(nn.Module):
         """Names and weights that train."""
         return ((name, weight) for name, weight in self.named_parameters() if weight.requires_grad)
 
+    def running(self) -> Iterator[tuple[str, Tensor]]:
+        """Names and buffers that training moves: running statistics of norms whose weights train."""
+        for place, module in self.named_modules():
+            if isinstance(module, nn.modules.batchnorm._NormBase) and _learns(module):
+                yield from ((f"{place}.{name}", value) for name, value in module.named_buffers(recurse=False))
+
+    def train(self, mode: bool = True) -> Self:
+        """As of any module; norms whose weights do not train keep their statistics, which are not saved."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._NormBase) and not _learns(module):
+                module.eval()
+        return self
+
     def trained_state(self) -> dict[str, Tensor]:
-        """The tensors of `learning` alone: of a large model with adapters a small share of it."""
-        return {name: weight.detach() for name, weight in self.learning()}
+        """The tensors of `learning` and `running` alone: of a large model with adapters a small share of it."""
+        return {name: value.detach() for name, value in (*self.learning(), *self.running())}
 
     def load_trained(self, state: Mapping[str, Tensor]) -> None:
         """Take the tensors of `trained_state`.
@@ -141,7 +158,7 @@ class MGLMM(nn.Module):
         Raises:
             ValueError: when they are not those that this model trains.
         """
-        own = dict(self.learning())
+        own: dict[str, Tensor] = {**dict(self.learning()), **dict(self.running())}
         lacking, foreign = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
         wrong = [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
         if lacking or foreign or wrong:
@@ -159,7 +176,7 @@ class MGLMM(nn.Module):
         whole: dict[str, Any] = super().state_dict(*args, **options)
         if args or options.get("destination") is not None or options.get("prefix"):
             return whole
-        learns = {name for name, _ in self.learning()}
+        learns = {name for name, _ in (*self.learning(), *self.running())}
         return {name: value for name, value in whole.items() if name in learns}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
@@ -172,3 +189,7 @@ class MGLMM(nn.Module):
         """Parts that compute one after another, for sharded training."""
         yield from self.lmm.get_decoder().layers
         yield from self.masks.shard_units()
+
+
+def _learns(module: nn.Module) -> bool:
+    return any(weight.requires_grad for weight in module.parameters(recurse=False))

@@ -5,7 +5,6 @@ N masks of one answer, H x W the image.
 
 from __future__ import annotations
 
-import math
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -22,11 +21,13 @@ from mglmm.answer import Answer, phrases_of
 from mglmm.chat import Conversation, Turn, without_marks
 from mglmm.config import build_model, mglmm_defaults
 from mglmm.data.marked import parse
-from mglmm.generate import Spoken, TextStream, generate
+from mglmm.generate import Spoken, TextStream, check_options, generate
 from mglmm.masks import DecodedMasks
 from mglmm.model import MGLMM
 from mglmm.positions import states_that_predict, take
+from mglmm.tokens import GAP
 from partglee.checkpoint import load_weights, write_weights
+from partglee.config import merge_overrides
 from partglee.data.images import ImageSource, read_image
 from partglee.engine.image_input import frames, usable_device
 from partglee.engine.weight_files import CONFIG_TEXT, config_of, find_weights
@@ -67,14 +68,15 @@ class SegCap:
             overrides: `[KEY, VALUE, ...]`, such as where the language model lies on this machine.
 
         Raises:
-            ValueError: for weights of another model, or parts that cannot be loaded.
+            ValueError: for weights of another model, overrides that are no keys or may not have their value, or parts
+                that cannot be loaded.
         """
         place = Path(weights)
         file = find_weights(place / "model_final.safetensors" if place.is_dir() else weights)
         cfg = config_of(file, defaults=mglmm_defaults)
         if overrides:
             cfg.defrost()
-            cfg.merge_from_list(list(overrides))
+            merge_overrides(cfg, list(overrides))
         model = build_model(cfg)
         load_weights(model, file, verbose=False)
         return cls(model.to(usable_device(device)), cfg)
@@ -94,34 +96,41 @@ class SegCap:
         history: Sequence[Answer] = (),
         max_tokens: int | None = None,
         temperature: float = 0.0,
+        seed: int | None = None,
         on_text: Callable[[str], None] | None = None,
     ) -> Answer:
         """Ask one question.
 
         Args:
             image: a path, PIL image, array (H, W, 3) uint8 RGB or tensor (3, H, W).
-            history: answers about the same image before this one.
+            history: answers about the same image before this one; one whose marks are in an order that no answer has
+                is left out with its question.
             max_tokens: of the answer; None = `TEST.MAX_TOKENS`.
             temperature: 0 = the most likely token each time.
+            seed: of what is drawn where the temperature is above 0, the same answer for the same one; None = another
+                answer each time.
             on_text: told pieces of text as they come.
 
         Raises:
-            ValueError: for an image that cannot be read, a question without words, a conversation that is too long,
-                a limit below one token, or a temperature below 0.
+            ValueError: for an image that cannot be read, a question without words or with a special token of the
+                tokenizer in it, a conversation that is too long, a limit that is no whole number from 1 on, or a
+                temperature or seed below 0.
         """
+        check_options(max_tokens=max_tokens, temperature=temperature, seed=seed)
         pixels = read_image(image)
         one = self._conversation(pixels, question, history)
         stream = None if on_text is None else TextStream(self.chat, on_text)
-        return self._answer([one], max_tokens, temperature, stream)[0]
+        return self._answer([one], max_tokens, temperature, seed, stream)[0]
 
     def batch(
         self, images: Sequence[ImageSource], questions: Sequence[str], *, max_tokens: int | None = None
     ) -> list[Answer]:
         """One question about each image, together."""
+        check_options(max_tokens=max_tokens, temperature=0.0, seed=None)
         if len(images) != len(questions):
             raise ValueError(f"expected a question for each of {len(images)} images, got {len(questions)}")
         said = [self._conversation(read_image(one), text, ()) for one, text in zip(images, questions, strict=True)]
-        return self._answer(said, max_tokens, 0.0, None) if said else []
+        return self._answer(said, max_tokens, 0.0, None, None) if said else []
 
     def stream(self, image: ImageSource, question: str, **options: Any) -> Iterator[str | Answer]:
         """Pieces of text as they come, then the answer."""
@@ -153,7 +162,8 @@ class SegCap:
         Args:
             said: the answer, with marks.
         """
-        one = Conversation((Turn("user", without_marks(question), 1), Turn("assistant", said)), (pixels,))
+        turns = (Turn("user", without_marks(question), 1), Turn("assistant", said))
+        one = Conversation(turns, (pixels,), f"the question {question[:40]!r} and its answer")
         batch = self.chat.encode([one]).to(self.model.device)
         places = states_that_predict(self.model.seg, batch.inputs["input_ids"], answer=batch.answer)
         states = take(self.model.states(batch.inputs), places)
@@ -165,6 +175,8 @@ class SegCap:
             raise ValueError(f"the question is {question!r:.60}; write what to say about the image")
         turns: list[Turn] = []
         for answer in history:
+            if GAP in answer.said:  # stands for an answer while a conversation is rendered
+                continue
             turns += [Turn("user", answer.question), Turn("assistant", answer.said)]
         turns.append(Turn("user", asked))
         turns[0] = turns[0]._replace(images=1)
@@ -172,12 +184,13 @@ class SegCap:
 
     @torch.no_grad()
     def _answer(
-        self, said: Sequence[Conversation], max_tokens: int | None, temperature: float, stream: TextStream | None
+        self,
+        said: Sequence[Conversation],
+        max_tokens: int | None,
+        temperature: float,
+        seed: int | None,
+        stream: TextStream | None,
     ) -> list[Answer]:
-        if max_tokens is not None and max_tokens < 1:
-            raise ValueError(f"max_tokens must be at least 1, got {max_tokens}; None = what the configuration says")
-        if not 0 <= temperature < math.inf:
-            raise ValueError(f"temperature must be 0 (the most likely token each time) or more, got {temperature}")
         batch = self.chat.encode(said, side="left").to(self.model.device)
         limit = self.max_tokens if max_tokens is None else max_tokens
         if self.model.context is not None:
@@ -187,8 +200,10 @@ class SegCap:
         pad = self.chat.tokenizer.pad_token_id
         spoken = generate(
             self.model.lmm, batch, stop=self.chat.stop_ids(), max_tokens=limit, temperature=temperature,
-            pad=self.chat.tokenizer.eos_token_id if pad is None else pad, on_token=stream,
+            seed=seed, pad=self.chat.tokenizer.eos_token_id if pad is None else pad, on_token=stream,
         )  # fmt: skip
+        if stream is not None:
+            stream.end()
         return [
             self._with_masks(one, self.chat.text_of(words.ids), self._states(words), whole=words.whole)
             for one, words in zip(said, spoken, strict=True)

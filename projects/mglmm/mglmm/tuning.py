@@ -46,6 +46,8 @@ class Tuning:
             raise ValueError(
                 f"expected rank >= 1, alpha > 0, 0 <= dropout < 1, got {self.rank}, {self.alpha}, {self.dropout}"
             )
+        if not self.targets or not all(isinstance(name, str) and name for name in self.targets):
+            raise ValueError(f"targets must be names of modules, one or more, such as q_proj, got {self.targets}")
 
 
 def tune(model: MGLMM, tuning: Tuning, new_tokens: Sequence[int]) -> None:

@@ -28,11 +28,15 @@ class Parsed(NamedTuple):
 
 
 def with_marks(text: str, spans: Sequence[Span]) -> str:
-    """The text as it is said: each phrase announced, and the mask after it."""
+    """The text as it is said: each phrase announced, and the mask after it. Spaces at the ends of a span stay outside
+    of the marks, or words would run together when they are taken out."""
     said, last = [], 0
     for span in sorted(spans):
-        said += [text[last : span.start], f"{OPEN} {text[span.start : span.end].strip()} {CLOSE} {SEG}"]
-        last = span.end
+        inside = text[span.start : span.end]
+        start = span.start + len(inside) - len(inside.lstrip())
+        end = start + len(inside.strip())
+        said += [text[last:start], f"{OPEN} {text[start:end]} {CLOSE} {SEG}"]
+        last = end
     return "".join([*said, text[last:]])
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from mglmm.extras import library
 from partglee.annotate import Sample, Stage
@@ -150,7 +151,7 @@ def transformers_labeller(weights: str, *, max_tokens: int = 200) -> Labeller:
     def answer(image: Pixels, question: str) -> str:
         content = [{"type": "image"}, {"type": "text", "text": question}]
         text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
-        inputs = processor(text=[text], images=[[image]], return_tensors="pt").to(model.device)
+        inputs = processor(text=[text], images=[[Image.fromarray(image)]], return_tensors="pt").to(model.device)
         new = model.generate(**inputs, max_new_tokens=max_tokens, do_sample=False)[:, inputs["input_ids"].shape[1] :]
         said: str = processor.batch_decode(new, skip_special_tokens=True)[0]
         return said
