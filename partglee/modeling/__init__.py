@@ -1,7 +1,7 @@
 """The model, stage by stage, and what its output means in the pixels of an image."""
 
 from partglee.modeling.build import build_backbone, build_model, build_pixel_decoder
-from partglee.modeling.folding import fold_norms
+from partglee.modeling.folding import fold_norms, ready_for_prediction
 from partglee.modeling.frame import Frame
 from partglee.modeling.fused_convolution import fuse_convolutions
 from partglee.modeling.multi_label import MultiLabel
@@ -26,4 +26,5 @@ __all__ = [
     "fuse_convolutions",
     "part_map",
     "postprocess",
+    "ready_for_prediction",
 ]
