@@ -26,7 +26,7 @@ from mglmm.masks import DecodedMasks
 from mglmm.model import MGLMM
 from mglmm.positions import states_that_predict, take
 from mglmm.tokens import GAP
-from partglee.checkpoint import load_weights, write_weights
+from partglee.checkpoint import load_weights, read_weights, write_weights
 from partglee.config import merge_overrides
 from partglee.data.images import ImageSource, read_image
 from partglee.engine.image_input import frames, usable_device
@@ -78,6 +78,7 @@ class SegCap:
             cfg.defrost()
             merge_overrides(cfg, list(overrides))
         model = build_model(cfg)
+        model.keep(read_weights(file))
         load_weights(model, file, verbose=False)
         return cls(model.to(usable_device(device)), cfg)
 
