@@ -241,8 +241,8 @@ def _ask(arguments: argparse.Namespace) -> int:
     from partglee.data.images import read_image
 
     check_options(max_tokens=None, temperature=arguments.temperature, seed=arguments.seed)
-    pixels = read_image(arguments.image)  # before a model is loaded for it
-    talk = _loaded(arguments).dialogue(pixels)
+    photo = read_image(arguments.image)  # before a model is loaded for it
+    talk = _loaded(arguments).dialogue(photo)
     for number, question in enumerate(arguments.question):
         answer = talk.ask(question, temperature=arguments.temperature, seed=arguments.seed)
         print(answer.text)
