@@ -19,9 +19,14 @@ def load_start(cfg: CN, model: MGLMM, complete: bool = False) -> None:
         complete: everything that the model keeps must be in the file.
 
     Raises:
-        ValueError: for a file that is missing, incomplete where it must not be, or whose language model has no place
-            here.
+        ValueError: for `MODEL.BACKBONE.WEIGHTS`, or a file that is missing, incomplete where it must not be, or whose
+            language model has no place here.
     """
+    if "BACKBONE" in cfg.MODEL and cfg.MODEL.BACKBONE.WEIGHTS:
+        raise ValueError(
+            "MODEL.BACKBONE.WEIGHTS is not read here: a model has a backbone in its eyes, and may have another in its "
+            "mask decoder; MODEL.START names weights of PartGLEE for both"
+        )
     load_initial_weights(cfg, model, complete, rename=partial(_under_our_names, model, cfg.MODEL.WEIGHTS))
 
 

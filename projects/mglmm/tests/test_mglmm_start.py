@@ -8,6 +8,7 @@ import torch
 from mglmm import SegCap, load_config
 from mglmm.config import build_model
 from mglmm.model import MGLMM
+from mglmm.recipe import MGLMM_RECIPE
 from mglmm.start import load_start
 from test_mglmm_use import SMALL
 from torch import nn
@@ -73,3 +74,10 @@ def test_adapters_start_from_a_whole_run(tmp_path):
     merge_overrides(later, ["MODEL.TUNING.RANK", 3, "MODEL.WEIGHTS", str(tmp_path / "tuned.safetensors")])
     with pytest.raises(ValueError, match=r"MODE, RANK, TARGETS"):
         load_start(later, build_model(later))
+
+
+def test_a_run_starts_so():
+    assert MGLMM_RECIPE.load_weights is load_start
+    cfg = load_config("mglmm_toy", [*SMALL, "MODEL.BACKBONE.WEIGHTS", "r50.pth"])
+    with pytest.raises(ValueError, match=r"MODEL.BACKBONE.WEIGHTS is not read here.*MODEL.START names"):
+        load_start(cfg, build_model(cfg))
