@@ -21,6 +21,7 @@ from partglee.structures import Vocabulary
 _DATASETS: dict[str, DatasetSpec] = {spec.name: spec for spec in SPECS}
 
 _NOT_GIVEN = ("reader", "counts", "needs")  # fields that an entry of `DATASETS.CUSTOM` does not give
+_CONVERSATIONS = ".uscdf.jsonl"  # a form of the project mglmm
 _custom: set[str] = set()  # names that came from a configuration: a later one may describe them anew
 
 
@@ -124,6 +125,11 @@ def _custom_spec(entry: Any) -> DatasetSpec:
         values[field.name] = value
     if missing := [key.upper() for key in ("name", "annotations", "images") if key not in values]:
         raise ValueError(f"DATASETS.CUSTOM: {dict(entry)} has no {' and no '.join(missing)}")
+    if str(values["annotations"]).endswith(_CONVERSATIONS):
+        raise ValueError(
+            f"DATASETS.CUSTOM: {values['annotations']} holds conversations, no annotations; register the file as a "
+            "source in a module that --import names (projects/mglmm/README.md, Your own data)"
+        )
     for name in ("object_background", "part_background"):
         if values.get(name, "labelled") not in get_args(Background):
             raise ValueError(f"DATASETS.CUSTOM: {name.upper()} is one of {get_args(Background)}, got {values[name]!r}")

@@ -60,6 +60,16 @@ class ChatBatch:
         return ChatBatch({name: value.to(device) for name, value in self.inputs.items()}, self.answer.to(device))
 
 
+class TooLong(ValueError):
+    """A conversation of more tokens than are read.
+
+    Attributes:
+        row: of the batch.
+    """
+
+    row: int = 0
+
+
 class Chat:
     """A processor with the marks in its tokenizer.
 
@@ -98,9 +108,9 @@ class Chat:
             side: where shorter ones are padded: "right", or "left" to go on generating.
 
         Raises:
+            TooLong: for a conversation that is too long.
             ValueError: for no conversation, a template that drops images or answers, roles that do not alternate, text
-                with a special token of the tokenizer in it, and a conversation that is too long; the message begins
-                with its name.
+                with a special token of the tokenizer in it; the message begins with the conversation's name.
         """
         if not conversations:
             raise ValueError("there is no conversation to encode; a batch has one or more")
@@ -124,6 +134,7 @@ class Chat:
             real = made["attention_mask"][row].bool()
             extras = {key: made[key][row][real].tolist() for key in along}
             rows.append(self._fill(made["input_ids"][row][real].tolist(), extras, one, rendered[row][1]))
+            self._check_length(row, len(rows[-1][0]), one)
         inputs = {key: value for key, value in made.items() if isinstance(value, Tensor) and key not in along}
         ids, answer, mask, others = self._pad(rows, along, side)
         inputs |= {"input_ids": ids, "attention_mask": mask, **others}
@@ -236,12 +247,17 @@ class Chat:
                 start += 1
             else:
                 add([self.tokenizer.eos_token_id], True)
-        if self.max_tokens is not None and len(out) > self.max_tokens:
-            raise ValueError(
-                f"{one.name}: {len(out)} tokens, more than the {self.max_tokens} that the model reads; shorten the "
-                "text, or use a smaller image"
-            )
         return out, said, along
+
+    def _check_length(self, row: int, length: int, one: Conversation) -> None:
+        if self.max_tokens is None or length <= self.max_tokens:
+            return
+        error = TooLong(
+            f"{one.name}: {length} tokens, more than the {self.max_tokens} that are read (MODEL.LANGUAGE.MAX_TOKENS, "
+            "as far as the language model goes); shorten the text, or use a smaller image"
+        )
+        error.row = row
+        raise error
 
     def _answer_ids(self, text: str, spaced: bool) -> list[int]:
         """Ids of an answer as they stand behind other tokens; none of one that says nothing."""

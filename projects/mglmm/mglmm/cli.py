@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given[:1] == ["train"]:
         from partglee.cli import main as library
 
-        return library(["train", "--import", "mglmm", *given[1:]])
+        return library(["train", "--import", "mglmm", *_with_own_configurations(given[1:])])
     if given[:1] == ["annotate"] and given[1:2] != ["uscdf"]:
         from partglee.cli import main as library
 
@@ -37,16 +37,42 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _with_own_configurations(given: Sequence[str]) -> list[str]:
+    """`--config-file mglmm_toy` as the file of this project's configuration."""
+    from mglmm.config import CONFIGS, list_configs
+
+    option = "--config-file"
+    own = {name: str(CONFIGS / f"{name}.yaml") for name in list_configs()}
+    words = list(given)
+    for place, word in enumerate(words):
+        before, _, name = word.partition("=")
+        if before == option and name in own:
+            words[place] = f"{option}={own[name]}"
+        elif place and words[place - 1] == option:
+            words[place] = own.get(word, word)
+    return words
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = ArgumentParser(prog="mglmm", description="Describe images in sentences whose phrases have masks.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     commands.add_parser("train", help="as `partglee train`, with the recipe mglmm known", add_help=False)
 
     ask = commands.add_parser("ask", help="questions about an image; several are turns of one conversation")
-    ask.add_argument("image", metavar="IMAGE")
-    ask.add_argument("question", nargs="+", metavar="QUESTION")
+    ask.add_argument("image", metavar="IMAGE", help="a picture file")
+    ask.add_argument(
+        "question",
+        nargs="+",
+        metavar="QUESTION",
+        help="in quotes; each knows the questions before it and their answers",
+    )
     ask.add_argument("--output", type=Path, metavar="DIR", help="picture and page of each answer go here")
-    ask.add_argument("--temperature", type=float, default=0.0, help="0 (default): the most likely token each time")
+    ask.add_argument(
+        "--temperature",
+        type=float,
+        default=0.0,
+        help="0 (default): the most likely token each time; above, tokens are drawn: 1 as the model says, more = odder",
+    )
     ask.add_argument(
         "--seed", type=int, metavar="N", help="with a temperature: the same answers each time; default: other ones"
     )
@@ -171,12 +197,15 @@ def _check_eval(arguments: argparse.Namespace) -> None:
 
 def _source(truth: str, images: Path | None) -> Source:
     """A file of USCDF, or a source by its name."""
+    from mglmm.data.record import SUFFIX
     from mglmm.data.source import uscdf_source
     from partglee.basics.names import nearest
     from partglee.data.catalog import get_dataset, list_datasets
 
     if Path(truth).is_file():
         return uscdf_source(truth, images or Path(truth).parent)
+    if truth.endswith((SUFFIX, ".jsonl", ".json")):
+        raise ValueError(f"--truth: no file {truth}; it takes a file of USCDF ({SUFFIX}), or the name of a source")
     opened = get_dataset(truth).options.get("opened")
     if opened is None:
         sources = [name for name in list_datasets() if "opened" in get_dataset(name).options]
@@ -189,9 +218,14 @@ def _source(truth: str, images: Path | None) -> Source:
 
 
 def _add_weights(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
-    parser.add_argument("--weights", required=required, metavar="FILE", help="that a run wrote")
+    parser.add_argument(
+        "--weights", required=required, metavar="FILE", help="that a run wrote, or its folder: model_final.safetensors"
+    )
     parser.add_argument("--device", help="default: a GPU where there is one")
-    parser.add_argument("--set", dest="overrides", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"))
+    parser.add_argument(
+        "--set", dest="overrides", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"),
+        help="of the weights' configuration, such as TEST.MAX_TOKENS 100; may come several times",
+    )  # fmt: skip
 
 
 def _loaded(arguments: argparse.Namespace) -> Any:
@@ -204,9 +238,11 @@ def _loaded(arguments: argparse.Namespace) -> Any:
 def _ask(arguments: argparse.Namespace) -> int:
     from mglmm.generate import check_options
     from partglee.basics.files import whole_file, write_jpeg
+    from partglee.data.images import read_image
 
     check_options(max_tokens=None, temperature=arguments.temperature, seed=arguments.seed)
-    talk = _loaded(arguments).dialogue(arguments.image)
+    photo = read_image(arguments.image)  # before a model is loaded for it
+    talk = _loaded(arguments).dialogue(photo)
     for number, question in enumerate(arguments.question):
         answer = talk.ask(question, temperature=arguments.temperature, seed=arguments.seed)
         print(answer.text)
@@ -215,10 +251,16 @@ def _ask(arguments: argparse.Namespace) -> int:
             pixels, said = int(phrase.mask.sum()), f"{phrase.confidence:.2f}"
             print(f"  {phrase.text!r}: {pixels} pixels, confidence {said}{owner}")
         if answer.no_target:
-            print("  no target")
+            print("  no masks")
+        if not answer.whole:
+            print("  (cut off at TEST.MAX_TOKENS, or where MODEL.LANGUAGE.MAX_TOKENS are full)")
+        if not answer.well_formed:
+            print("  (ill-formed: not every mask stands directly behind a phrase of its own)")
         if arguments.output is not None:
-            name = f"{Path(arguments.image).stem}_{number}"
-            write_jpeg(answer.draw(), arguments.output / f"{name}.jpg")
-            with whole_file(arguments.output / f"{name}.html") as beside:
+            picture = arguments.output / f"{Path(arguments.image).stem}_{number}.jpg"
+            page = picture.with_suffix(".html")
+            write_jpeg(answer.draw(), picture)
+            with whole_file(page) as beside:
                 beside.write_text(answer.to_html(), encoding="utf-8")
+            print(f"  -> {picture}, {page}")
     return 0

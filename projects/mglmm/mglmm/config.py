@@ -150,9 +150,17 @@ def build_model(cfg: CN | str | Path) -> MGLMM:
                projector=t.PROJECTOR, masks=t.MASKS),
         marks.all,
     )  # fmt: skip
+    model.fresh = _made_anew(cfg, model)
     if m.ACTIVATION_CHECKPOINTING:
         set_gradient_checkpointing(model, True)
     return model
+
+
+def _made_anew(cfg: CN, model: MGLMM) -> tuple[str, ...]:
+    """Beginnings of names of weights that no folder, hub or file of the configuration gives."""
+    language = ("lmm.",) if cfg.MODEL.LANGUAGE.NAME == TOY else ()
+    own = cfg.MODEL.MASKS.KIND in ("maps", "partglee")
+    return (*language, *(f"masks.{name}" for name, _ in model.masks.learning() if own))
 
 
 def load_language(said: CN) -> tuple[Any, Any]:

@@ -5,7 +5,7 @@ B conversations, T tokens with images expanded, h width of the language model, N
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -64,6 +64,8 @@ class MGLMM(nn.Module):
         self.masks = masks
         self.seg = seg
         self.chat: Chat | None = None  # what reads its conversations, where it was built from a configuration
+        self.fresh: tuple[str, ...] = ()  # beginnings of names of weights that were made anew, not read from a file
+        self._given: set[str] = set()  # names of weights that `MODEL.WEIGHTS` gave
         self.weights = dict(weights)
         width = int(lmm.get_input_embeddings().weight.shape[1])
         self.prompt = PromptProjection(state_dim=width, prompt_dim=masks.prompt_dim, activation=activation)
@@ -148,17 +150,34 @@ class MGLMM(nn.Module):
                 module.eval()
         return self
 
+    def keep(self, names: Collection[str]) -> None:
+        """Weights that a run's file gave belong to what is saved, whether they train here or not: what the model was
+        built from does not have them.
+
+        Args:
+            names: others than the model's are left out.
+        """
+        self._given |= super().state_dict().keys() & set(names)
+
+    def kept(self) -> Iterator[tuple[str, Tensor]]:
+        """Names and tensors that are saved: `learning`, `running`, and what stays but can be read nowhere else."""
+        found: dict[str, Tensor] = {**dict(self.learning()), **dict(self.running())}
+        found |= {name: weight for name, weight in self.named_parameters() if name.startswith(self.fresh)}
+        whole = super().state_dict() if self._given else {}
+        found |= {name: whole[name] for name in sorted(self._given - found.keys())}
+        return iter(found.items())
+
     def trained_state(self) -> dict[str, Tensor]:
-        """The tensors of `learning` and `running` alone: of a large model with adapters a small share of it."""
-        return {name: value.detach() for name, value in (*self.learning(), *self.running())}
+        """The tensors of `kept` alone: of a large model with adapters a small share of it."""
+        return {name: value.detach() for name, value in self.kept()}
 
     def load_trained(self, state: Mapping[str, Tensor]) -> None:
         """Take the tensors of `trained_state`.
 
         Raises:
-            ValueError: when they are not those that this model trains.
+            ValueError: when they are not those that this model keeps.
         """
-        own: dict[str, Tensor] = {**dict(self.learning()), **dict(self.running())}
+        own = dict(self.kept())
         lacking, foreign = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
         wrong = [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
         if lacking or foreign or wrong:
@@ -172,12 +191,12 @@ class MGLMM(nn.Module):
                 weight.copy_(state[name])
 
     def state_dict(self, *args: Any, **options: Any) -> dict[str, Any]:  # type: ignore[override]
-        """Of what trains alone, where it is asked for as a whole: checkpoints are small, the rest is where it was."""
+        """Of `kept` alone, where it is asked for as a whole: checkpoints are small, the rest is where it was."""
         whole: dict[str, Any] = super().state_dict(*args, **options)
         if args or options.get("destination") is not None or options.get("prefix"):
             return whole
-        learns = {name for name, _ in (*self.learning(), *self.running())}
-        return {name: value for name, value in whole.items() if name in learns}
+        kept = {name for name, _ in self.kept()}
+        return {name: value for name, value in whole.items() if name in kept}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """What `state_dict` gives; strict: all of it and nothing else."""

@@ -13,6 +13,7 @@ from mglmm.data.loader import build_conversation_loader
 from mglmm.feature_cache import FeatureCache
 from mglmm.model import MGLMM
 from mglmm.run_evaluation import evaluate_run, metrics_of
+from mglmm.start import load_start
 from mglmm.step import ConversationStep
 from mglmm.tuning import parts_that_learn
 from partglee.data.catalog import DataSets
@@ -49,6 +50,7 @@ MGLMM_RECIPE = Recipe(
     defaults=mglmm_defaults,
     build_model=build_model,
     build_step=build_step,
+    load_weights=load_start,
     train_batches=partial(train_batches, loader=build_conversation_loader),
     group_of=group_of,
     embeddings=("level.weight", "trainable_tokens_delta.default"),

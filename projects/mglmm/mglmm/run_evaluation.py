@@ -70,7 +70,7 @@ def evaluate_run(
 
 
 def metrics_of(spec: DatasetSpec, records: Records) -> Sequence[str]:
-    """What the evaluation of a data set gives.
+    """What the evaluation of a data set gives of which more is better: `TEST.BEST` is one of them.
 
     Raises:
         ValueError: for a data set that is none of conversations, or one without a protocol.

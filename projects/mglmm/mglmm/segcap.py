@@ -6,6 +6,7 @@ N masks of one answer, H x W the image.
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mglmm.answer import Answer, phrases_of
-from mglmm.chat import Conversation, Turn, without_marks
+from mglmm.chat import Conversation, TooLong, Turn, without_marks
 from mglmm.config import build_model, mglmm_defaults
 from mglmm.data.marked import parse
 from mglmm.generate import Spoken, TextStream, check_options, generate
@@ -26,7 +27,7 @@ from mglmm.masks import DecodedMasks
 from mglmm.model import MGLMM
 from mglmm.positions import states_that_predict, take
 from mglmm.tokens import GAP
-from partglee.checkpoint import load_weights, write_weights
+from partglee.checkpoint import load_weights, read_weights, write_weights
 from partglee.config import merge_overrides
 from partglee.data.images import ImageSource, read_image
 from partglee.engine.image_input import frames, usable_device
@@ -63,7 +64,7 @@ class SegCap:
         """Weights that a run wrote: they say their configuration, which says what they stand on.
 
         Args:
-            weights: a `.safetensors` file, or a folder with `model_final.safetensors`.
+            weights: a `.safetensors` file, or a folder with `model_final.safetensors`, as a run leaves it.
             device: None = a GPU where there is one.
             overrides: `[KEY, VALUE, ...]`, such as where the language model lies on this machine.
 
@@ -71,13 +72,13 @@ class SegCap:
             ValueError: for weights of another model, overrides that are no keys or may not have their value, or parts
                 that cannot be loaded.
         """
-        place = Path(weights)
-        file = find_weights(place / "model_final.safetensors" if place.is_dir() else weights)
+        file = _weights_file(weights)
         cfg = config_of(file, defaults=mglmm_defaults)
         if overrides:
             cfg.defrost()
             merge_overrides(cfg, list(overrides))
         model = build_model(cfg)
+        model.keep(read_weights(file))
         load_weights(model, file, verbose=False)
         return cls(model.to(usable_device(device)), cfg)
 
@@ -115,6 +116,7 @@ class SegCap:
             ValueError: for an image that cannot be read, a question without words or with a special token of the
                 tokenizer in it, a conversation that is too long, a limit that is no whole number from 1 on, or a
                 temperature or seed below 0.
+            TypeError: for a question that is no text, or a history of something else than answers.
         """
         check_options(max_tokens=max_tokens, temperature=temperature, seed=seed)
         pixels = read_image(image)
@@ -125,15 +127,23 @@ class SegCap:
     def batch(
         self, images: Sequence[ImageSource], questions: Sequence[str], *, max_tokens: int | None = None
     ) -> list[Answer]:
-        """One question about each image, together."""
+        """One question about each image, together.
+
+        Raises:
+            TypeError: for one text or one path in place of several.
+            ValueError: for another number of questions than images, and as of a single question.
+        """
         check_options(max_tokens=max_tokens, temperature=0.0, seed=None)
+        for what, given in (("images", images), ("questions", questions)):
+            if isinstance(given, (str, Path)):
+                raise TypeError(f"{what} must be a list with one entry for each image, got {given!r:.60} alone")
         if len(images) != len(questions):
             raise ValueError(f"expected a question for each of {len(images)} images, got {len(questions)}")
         said = [self._conversation(read_image(one), text, ()) for one, text in zip(images, questions, strict=True)]
         return self._answer(said, max_tokens, 0.0, None, None) if said else []
 
     def stream(self, image: ImageSource, question: str, **options: Any) -> Iterator[str | Answer]:
-        """Pieces of text as they come, then the answer."""
+        """Pieces of text as they come, with marks (joined they are the answer's `said`), then the answer."""
         told: queue.Queue[Any] = queue.Queue()
 
         def work() -> None:
@@ -170,6 +180,14 @@ class SegCap:
         return self._with_masks(one, said, states, whole=True, forced=True)
 
     def _conversation(self, pixels: NDArray[np.uint8], question: str, history: Sequence[Answer]) -> Conversation:
+        if not isinstance(question, str):
+            raise TypeError(f"a question must be text, got {type(question).__name__}")
+        for answer in history:
+            if not isinstance(answer, Answer):
+                raise TypeError(
+                    "history must hold answers (mglmm.Answer) that were given about this image, got "
+                    f"{type(answer).__name__}; `SegCap.dialogue` keeps them itself"
+                )
         asked = without_marks(question)
         if not any(sign.isalnum() for sign in asked):
             raise ValueError(f"the question is {question!r:.60}; write what to say about the image")
@@ -191,12 +209,19 @@ class SegCap:
         seed: int | None,
         stream: TextStream | None,
     ) -> list[Answer]:
-        batch = self.chat.encode(said, side="left").to(self.model.device)
+        later = "; or begin a new dialogue" if len(said[0].turns) > 1 else ""
+        try:
+            batch = self.chat.encode(said, side="left").to(self.model.device)
+        except TooLong as error:
+            raise ValueError(f"{error}{later}") from error
         limit = self.max_tokens if max_tokens is None else max_tokens
-        if self.model.context is not None:
-            limit = min(limit, self.model.context - int(batch.inputs["input_ids"].shape[1]))
+        read = min(self.model.context or sys.maxsize, self.chat.max_tokens or sys.maxsize)
+        limit = min(limit, read - int(batch.inputs["input_ids"].shape[1]))
         if limit < 1:
-            raise ValueError(f"{said[0].name}: no room for an answer in {self.model.context} tokens; shorten it")
+            raise ValueError(
+                f"{said[0].name}: no room for an answer in the {read} tokens that are read "
+                f"(MODEL.LANGUAGE.MAX_TOKENS, as far as the language model goes); shorten it{later}"
+            )
         pad = self.chat.tokenizer.pad_token_id
         spoken = generate(
             self.model.lmm, batch, stop=self.chat.stop_ids(), max_tokens=limit, temperature=temperature,
@@ -243,6 +268,20 @@ class SegCap:
         decoded = decoder.decode(features, self.model.prompt(states), image_of)
         frame = frames([read], images)[0]
         return decoded, (decoder.to_image(decoded.logits, frame) > 0).cpu()
+
+
+def _weights_file(weights: str | Path) -> Path:
+    place = Path(weights)
+    if place.is_dir():
+        place /= "model_final.safetensors"
+        if not place.is_file():
+            raise ValueError(f"{place.parent} has no {place.name}: its run has not ended; name another file in it")
+    elif not (place.suffix or place.name == str(weights) or "://" in str(weights) or place.exists()):
+        raise ValueError(
+            f"no folder {place}; `python -m mglmm train --config-file CONFIG OUTPUT_DIR {place}` writes it. Names of a "
+            "hub are for MODEL.LANGUAGE.NAME alone"
+        )
+    return find_weights(place if place.suffix else weights)
 
 
 class Dialogue:

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mglmm.chat import Chat
+from mglmm.chat import Chat, ChatBatch, Conversation, TooLong
 from mglmm.data.loader import ConversationBatch, Sample
 from mglmm.feature_cache import FeatureCache
 from mglmm.masks import MaskDecoder
 from mglmm.masks.base import map_tensors, stack_features
 from mglmm.model import MGLMM, MaskTargets
+from mglmm.tokens import SEG
 from partglee.engine.image_input import InputImage
 from partglee.engine.step import StepOutput
 from partglee.structures import ImageBatch
@@ -40,14 +41,35 @@ class ConversationStep(nn.Module):
             ValueError: for a conversation that cannot be read, with its name.
         """
         model = self.model
-        chat = self.chat.encode([sample.conversation for sample in batch.samples]).to(model.device)
-        read = [model.masks.image_input.read(sample.conversation.images[0]) for sample in batch.samples]
+        chat, samples = self._encoded(batch.samples)
+        chat = chat.to(model.device)
+        read = [model.masks.image_input.read(sample.conversation.images[0]) for sample in samples]
         images = model.masks.batch([one.resized for one in read], model.masks.canvas)
         features = see(model.masks, read, images, self.cache)
-        terms = model(chat, features, targets_of(batch.samples, images))
+        terms = model(chat, features, targets_of(samples, images))
         loss = torch.stack(list(terms.values())).sum()
         told = {f"mglmm/{name}": value.detach() for name, value in terms.items()}
         return StepOutput(loss, {**told, "total": loss.detach()})
+
+    def _encoded(self, samples: Sequence[Sample]) -> tuple[ChatBatch, list[Sample]]:
+        """Ids, and the samples that they are of: the last questions of one that is too long are left out."""
+        kept = list(samples)
+        while True:
+            try:
+                return self.chat.encode([sample.conversation for sample in kept]), kept
+            except TooLong as error:
+                if len(kept[error.row].conversation.turns) <= 2:
+                    raise
+                kept[error.row] = without_last_question(kept[error.row])
+
+
+def without_last_question(sample: Sample) -> Sample:
+    """The same conversation without its last question and answer, and the masks of that answer."""
+    one = sample.conversation
+    turns = one.turns[:-2]
+    images = one.images[: sum(turn.images for turn in turns)]
+    announced = sum(turn.text.count(SEG) for turn in turns if turn.role == "assistant")
+    return Sample(Conversation(turns, images, one.name), sample.masks[:announced])
 
 
 def targets_of(samples: Sequence[Sample], images: ImageBatch) -> MaskTargets:

@@ -24,6 +24,7 @@ from mglmm.model import MGLMM
 from mglmm.step import ConversationStep
 from mglmm.tokens import GAP
 from mglmm.tuning import Tuning, tune
+from PIL import Image
 from torch import nn
 
 from partglee import Vocabulary
@@ -243,10 +244,12 @@ def test_every_number_has_a_range():
 
 def test_overrides_of_weights(talker, tmp_path, capsys, monkeypatch):
     cfg = load_config("mglmm_toy")
+    picture = tmp_path / "a.png"
+    Image.fromarray(helpers.picture()).save(picture)
     monkeypatch.setattr(use, "find_weights", lambda name: name)
     monkeypatch.setattr(use, "config_of", lambda file, defaults: cfg.clone())
     for wrong, message in ((["MODEL.NOPE", "1"], "MODEL.NOPE"), (["TEST.MAX_TOKENS", "-5"], "must be at least 1")):
-        arguments = ["ask", str(tmp_path / "a.png"), "What?", "--weights", "x", "--set", *wrong]
+        arguments = ["ask", str(picture), "What?", "--weights", "x", "--set", *wrong]
         assert command.main(arguments) == 2 and message in capsys.readouterr().err
     assert command.main([*arguments[:5], "--temperature", "1", "--seed", "-1"]) == 2
     assert "seed must be a whole number" in capsys.readouterr().err

@@ -42,6 +42,7 @@ PROTOCOLS: Mapping[str, Callable[..., dict[str, float]]] = {
 
 
 CAPTIONS = ("gcg", "mgsc", "captions")
+COUNTS = ("unanswered", "teacher forced", "num_samples", "num_no_target")  # more of them is not better
 
 
 def questions(source: Source, *, seed: int = 0, most: int | None = None) -> Iterator[Record]:
@@ -97,11 +98,11 @@ def score(protocol: str, file: str | Path, records: Iterable[Record], *, java: b
 
 
 def metric_names(protocol: str) -> tuple[str, ...]:
-    """What the numbers of a protocol are called."""
+    """What the numbers of a protocol are called of which more is better."""
     mask = RegionMask({"size": [1, 1], "counts": "01"}, "dot")
     said = (Said("user", "?"), Said("assistant", "dot", (Span(0, 3, 0),)))
     nothing = Record(name="", image="", size=(1, 1), task="gcg", turns=said, masks=(mask,))
-    return tuple(PROTOCOLS[protocol]([Pair(nothing, None)]))
+    return tuple(name for name in PROTOCOLS[protocol]([Pair(nothing, None)]) if name not in COUNTS)
 
 
 def table(title: str, results: Mapping[str, float]) -> str:
