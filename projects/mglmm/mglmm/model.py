@@ -21,6 +21,12 @@ from mglmm.prompt import PromptProjection
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+# What has running statistics.
+_NORMS = (
+    nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm,
+    nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d,
+)  # fmt: skip
+
 
 class MaskTargets(NamedTuple):
     """The true masks of a batch, conversation by conversation, in the order in which the answers announce them."""
@@ -139,14 +145,14 @@ class MGLMM(nn.Module):
     def running(self) -> Iterator[tuple[str, Tensor]]:
         """Names and buffers that training moves: running statistics of norms whose weights train."""
         for place, module in self.named_modules():
-            if isinstance(module, nn.modules.batchnorm._NormBase) and _learns(module):
+            if isinstance(module, _NORMS) and _learns(module):
                 yield from ((f"{place}.{name}", value) for name, value in module.named_buffers(recurse=False))
 
     def train(self, mode: bool = True) -> Self:
         """As of any module; norms whose weights do not train keep their statistics, which are not saved."""
         super().train(mode)
         for module in self.modules():
-            if isinstance(module, nn.modules.batchnorm._NormBase) and not _learns(module):
+            if isinstance(module, _NORMS) and not _learns(module):
                 module.eval()
         return self
 

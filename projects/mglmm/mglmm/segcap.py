@@ -120,7 +120,7 @@ class SegCap:
         """
         check_options(max_tokens=max_tokens, temperature=temperature, seed=seed)
         pixels = read_image(image)
-        one = self._conversation(pixels, question, history)
+        one = self.conversation(pixels, question, history)
         stream = None if on_text is None else TextStream(self.chat, on_text)
         return self._answer([one], max_tokens, temperature, seed, stream)[0]
 
@@ -139,7 +139,7 @@ class SegCap:
                 raise TypeError(f"{what} must be a list with one entry for each image, got {given!r:.60} alone")
         if len(images) != len(questions):
             raise ValueError(f"expected a question for each of {len(images)} images, got {len(questions)}")
-        said = [self._conversation(read_image(one), text, ()) for one, text in zip(images, questions, strict=True)]
+        said = [self.conversation(read_image(one), text, ()) for one, text in zip(images, questions, strict=True)]
         return self._answer(said, max_tokens, 0.0, None, None) if said else []
 
     def stream(self, image: ImageSource, question: str, **options: Any) -> Iterator[str | Answer]:
@@ -179,7 +179,15 @@ class SegCap:
         states = take(self.model.states(batch.inputs), places)
         return self._with_masks(one, said, states, whole=True, forced=True)
 
-    def _conversation(self, pixels: NDArray[np.uint8], question: str, history: Sequence[Answer]) -> Conversation:
+    def conversation(self, pixels: NDArray[np.uint8], question: str, history: Sequence[Answer]) -> Conversation:
+        """What the model is asked: the turns before, then the question.
+
+        Args:
+            history: answers about the same image; one whose marks are in no order that answers have is left out.
+
+        Raises:
+            TypeError, ValueError: for what is no question, or no answer.
+        """
         if not isinstance(question, str):
             raise TypeError(f"a question must be text, got {type(question).__name__}")
         for answer in history:

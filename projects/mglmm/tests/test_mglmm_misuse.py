@@ -60,7 +60,7 @@ def saying(talker, monkeypatch):
 def spelled(chat, text: str) -> list[int]:
     """Ids of a text, none of them special."""
     ids = [i for sign in text for i in chat.tokenizer(sign, add_special_tokens=False)["input_ids"]]
-    assert not {*ids} & chat._special
+    assert not {*ids} & {*chat.tokenizer.all_special_ids, *chat.marks.all}
     return ids
 
 
@@ -147,7 +147,7 @@ def test_silence_does_not_end_a_dialogue(saying):
     silent = talk.ask("What is it?")
     assert silent.text == "" and silent.no_target
     assert talk.ask("And now?").text == "" and len(talk.answers) == 2
-    said = talk.model._conversation(talk.pixels, "Now?", talk.answers)
+    said = talk.model.conversation(talk.pixels, "Now?", talk.answers)
     assert [turn.text for turn in said.turns] == ["What is it?", "", "And now?", "", "Now?"]
     batch = talk.model.chat.encode([said])
     ends = batch.inputs["input_ids"][batch.answer].tolist()
@@ -160,7 +160,7 @@ def test_marks_out_of_order_do_not_end_a_dialogue(talker, saying):
     odd = talk.ask("What is it?")
     assert odd.said == GAP and not odd.well_formed and len(odd.phrases) == 1
     assert not talk.ask("And now?").well_formed
-    said = talk.model._conversation(talk.pixels, "Now?", talk.answers)
+    said = talk.model.conversation(talk.pixels, "Now?", talk.answers)
     assert [(turn.text, turn.images) for turn in said.turns] == [("Now?", 1)]
 
 
@@ -187,7 +187,7 @@ def test_half_a_character_at_the_end_is_told(talker):
         stream(token)
     assert pieces == ["a"]
     stream.end()
-    assert pieces == ["a", "�"] and "".join(pieces) == talker.chat.text_of(stream._ids)
+    assert pieces == ["a", "�"] and "".join(pieces) == talker.chat.text_of([*spelled(talker.chat, "a"), first])
 
 
 # -- options -----------------------------------------------------------------------------------------------------------
