@@ -64,7 +64,10 @@ def test_fifty_kills_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
     assert images(job) == wanted
     told = failures(job)
     assert set(told) == set(NAMES) - set(wanted)
-    assert told["hang0333"] == ("trouble", "TimeoutError: not done after 3 s")
+    # The image that hangs holds its worker for three seconds, in which a slow machine's killer may find it three times.
+    assert told["hang0333"] in (
+        ("trouble", "TimeoutError: not done after 3 s"), ("trouble", "its worker died 3 times (status -9)"),
+    )  # fmt: skip
     assert all(reason == f"ValueError: {name} is bad" for name, (_, reason) in told.items() if name.startswith("bad"))
     undisturbed = job_of(tmp_path / "undisturbed", NAMES, STAGES, shard_size=8)
     run_local(undisturbed, workers=2, max_errors=100)
