@@ -184,9 +184,7 @@ def run_defaults() -> CN:
     cfg.INPUT.TRAIN.FLIP = 0.5  # chance of a horizontal flip
     cfg.INPUT.TRAIN.MOSAIC = 0.0  # chance that an image comes beside others of its data set, each in a cell of SIZE
     cfg.INPUT.TRAIN.MOSAIC_GRIDS = [2]  # rows and columns of a mosaic's cells; one of these is drawn
-    cfg.INPUT.TRAIN.COPY_PASTE = (
-        0.0  # chance that objects of another image of the data set, with their parts, lie over it
-    )
+    cfg.INPUT.TRAIN.COPY_PASTE = 0.0  # chance that objects of another image of its data set, with parts, lie over one
     cfg.INPUT.TRAIN.PASTE_FACTORS = []  # pasted objects come from an image at SIZE times one of these; [] = at SIZE
     cfg.INPUT.TRAIN.COLOR = 0.0  # strength of brightness, contrast and saturation changes; 0 = off (released)
     cfg.INPUT.TRAIN.MAX_INSTANCES = 500  # of an image; the largest objects and their parts stay

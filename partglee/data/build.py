@@ -21,7 +21,7 @@ from partglee.data.mosaic import MosaicMapper
 from partglee.data.records import Records
 from partglee.data.samplers import ImageStream, MixtureSampler, repeat_factors
 from partglee.data.spec import DatasetSpec
-from partglee.data.transforms import Size
+from partglee.data.transforms import Size, scaled
 
 __all__ = ["build_augmentation", "build_test_loader", "build_train_loader", "register_custom"]
 
@@ -132,7 +132,7 @@ def _sizes(cfg: CN) -> list[tuple[CN, Augmentation]]:
     if not factors:
         return [(cfg, build_augmentation(cfg))]
     height, width = cfg.INPUT.TRAIN.SIZE
-    sized = [_at_size(cfg, (max(1, round(height * factor)), max(1, round(width * factor)))) for factor in factors]
+    sized = [_at_size(cfg, scaled((height, width), factor)) for factor in factors]
     return [(one, build_augmentation(one)) for one in sized]
 
 
@@ -210,11 +210,8 @@ def _donors(cfg: CN, single: Mapping, made: Callable[..., Mapping], augmentation
         raise ValueError(
             f"INPUT.TRAIN.PASTE_FACTORS needs a mode with a SIZE, and {train.MODE!r} has none; set it to []"
         )
-    height, width = augmentation.canvas
-    sizes = [(max(1, round(height * factor)), max(1, round(width * factor))) for factor in factors]
-    return [
-        made(augmentation=build_augmentation(_at_size(cfg, size)), max_instances=train.MAX_INSTANCES) for size in sizes
-    ]
+    sized = [_at_size(cfg, scaled(augmentation.canvas, factor)) for factor in factors]
+    return [made(augmentation=build_augmentation(one), max_instances=train.MAX_INSTANCES) for one in sized]
 
 
 def _per_dataset(values: list[float], names: list[str], key: str, *, default: float) -> list[float]:

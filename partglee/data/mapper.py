@@ -230,6 +230,7 @@ def _largest(
 
 
 def box_around(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    """xyxy around a mask (h, w) that is not empty, in its pixels."""
     columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 

@@ -169,7 +169,7 @@ def _eval(arguments: argparse.Namespace) -> int:
 def _check_eval(arguments: argparse.Namespace) -> None:
     """Everything that can be known before a model is asked for hours and the predictions file written."""
     from mglmm.evaluation import CAPTIONS, PROTOCOLS
-    from mglmm.metrics.java import _folder as java_folder
+    from mglmm.metrics.java import scorer_folder
 
     if arguments.protocol not in PROTOCOLS:
         raise ValueError(f"no protocol {arguments.protocol!r}; there are {', '.join(PROTOCOLS)}")
@@ -178,7 +178,7 @@ def _check_eval(arguments: argparse.Namespace) -> None:
             f"{arguments.protocol} scores no captions, so --java has nothing to add; it is for {', '.join(CAPTIONS)}"
         )
     if arguments.java:
-        java_folder()
+        scorer_folder()
     if arguments.most is not None and arguments.most < 1:
         raise ValueError(f"--most must be at least 1, got {arguments.most}; leave it out for all records")
     if arguments.teacher_forced and not arguments.weights:

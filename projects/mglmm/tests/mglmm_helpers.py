@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from mglmm import SegCap, load_config
 from mglmm.chat import Chat, Conversation, Turn
 from mglmm.extras import library
 from mglmm.masks import MaskDecoder, Sam2Masks, SamMasks
@@ -217,6 +218,13 @@ def whole(family: str = "llava", masks: MaskDecoder | None = None, *, seed: int 
 
 
 @cache
+def talker() -> SegCap:
+    """A tiny model that answers."""
+    model, chat = whole()
+    model.chat = chat
+    return SegCap(model, load_config("mglmm_toy"))
+
+
 def dialogues() -> tuple[Conversation, ...]:
     """One short, one of two turns with masks, one of several images."""
     user, model = "user", "assistant"

@@ -25,9 +25,7 @@ from partglee.data.catalog import register_custom
 
 @pytest.fixture(scope="module")
 def talker() -> SegCap:
-    model, chat = helpers.whole()
-    model.chat = chat
-    return SegCap(model, load_config("mglmm_toy"))
+    return helpers.talker()
 
 
 @pytest.fixture

@@ -36,9 +36,7 @@ from partglee.engine.image_input import ImageInput
 
 @pytest.fixture(scope="module")
 def talker() -> SegCap:
-    model, chat = helpers.whole()
-    model.chat = chat
-    return SegCap(model, load_config("mglmm_toy"))
+    return helpers.talker()
 
 
 @pytest.fixture

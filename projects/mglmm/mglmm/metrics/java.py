@@ -24,7 +24,7 @@ def java_scores(references: Sequence[Sequence[str]], hypotheses: Sequence[str]) 
         TypeError, ValueError: for something else than lists of sentences and a sentence for each.
     """
     check_sentences(references, hypotheses)
-    folder = _folder()
+    folder = scorer_folder()
     truth = {row: list(sentences) for row, sentences in enumerate(references)}
     said = {row: [sentence] for row, sentence in enumerate(hypotheses)}
     scores = {"METEOR (Java)": 100 * _meteor(truth, said)}
@@ -38,7 +38,7 @@ def java_scores(references: Sequence[Sequence[str]], hypotheses: Sequence[str]) 
 def why_no_spice() -> str:
     """What SPICE lacks here; "" where it can be computed."""
     try:
-        folder = _folder() / "spice" / "lib"
+        folder = scorer_folder() / "spice" / "lib"
     except ValueError as error:
         return str(error)
     if (folder / _PARSER).is_file():
@@ -46,7 +46,8 @@ def why_no_spice() -> str:
     return f"SPICE needs {_PARSER} and its models of Stanford CoreNLP (2015-12-09) in {folder}"
 
 
-def _folder() -> Path:
+def scorer_folder() -> Path:
+    """Where pycocoevalcap and its jars lie; ValueError without Java, or without the package."""
     if shutil.which("java") is None:
         raise ValueError("METEOR's jar and SPICE need Java; install it, or leave --java out")
     found = importlib.util.find_spec("pycocoevalcap")
