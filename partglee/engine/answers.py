@@ -1,15 +1,16 @@
 """Who writes the predictions of a data set: for each kind of file one function, and what it asks of a model.
 
-A model is evaluated through an *answerer*, an object with the methods of the protocols below; it needs those alone that
-its data sets ask for. The scoring protocol of a data set says the kind of file (`partglee.evaluation.protocols`).
+A model is evaluated through an *answerer*, an object with some of the methods of `partglee.engine.answerers`. The
+scoring protocol of a data set says the kind of file (`partglee.evaluation.protocols`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,17 @@ from partglee.basics.files import whole_file
 from partglee.data.loader import TestLoader
 from partglee.data.records import ImageRecord, Records
 from partglee.data.spec import DatasetSpec
+from partglee.engine.answerers import (
+    Answer,
+    AnswersBatches,
+    AnswersExpressions,
+    DetectsBatches,
+    DetectsNames,
+    LabelMaps,
+    MapsBatches,
+    MapsParts,
+    PreparesImages,
+)
 from partglee.engine.batches import canvas_batches, in_order
 from partglee.evaluation.part_map_files import part_map_name, write_part_map
 from partglee.evaluation.protocols import DETECTIONS, EXPRESSIONS, PART_MAPS, FileKind
@@ -25,76 +37,8 @@ from partglee.structures import Prediction, Vocabulary
 
 Pictures = dict[str, NDArray[np.uint8]]
 """File name -> (H, W, 3) RGB."""
-
-
-@runtime_checkable
-class DetectsNames(Protocol):
-    """Finds objects and parts of a vocabulary, for files of detections. `pixels` are (H, W, 3) uint8 RGB."""
-
-    def detect(self, pixels: NDArray[np.uint8], vocabulary: Vocabulary, *, masks: bool) -> Prediction:
-        """All that is to be scored; without masks where the annotations have none."""
-        ...
-
-    def show(self, pixels: NDArray[np.uint8], vocabulary: Vocabulary) -> Prediction:
-        """What a user would see, for the pictures."""
-        ...
-
-
-@runtime_checkable
-class MapsParts(Protocol):
-    """Gives each pixel a part name, for folders of part maps."""
-
-    def part_maps(
-        self, pixels: NDArray[np.uint8], vocabulary: Vocabulary
-    ) -> Callable[[Sequence[int] | None], NDArray[np.integer[Any]]]:
-        """Part columns that may appear (None = all, and none at all where nothing is seen) -> (H, W) part columns.
-
-        The network reads the image once, whatever is asked of it.
-        """
-        ...
-
-
-@runtime_checkable
-class PreparesImages(Protocol):
-    """For any kind of file: makes of pixels what the methods that answer take in their place."""
-
-    @property
-    def prepare(self) -> Callable[[NDArray[np.uint8]], Any]:
-        """Small and to be pickled, since it runs in the processes that read images ahead: resizes, for example."""
-        ...
-
-
-@runtime_checkable
-class DetectsBatches(DetectsNames, PreparesImages, Protocol):
-    """Finds objects and parts in several images together, for files of detections."""
-
-    batch_size: int
-
-    def canvas(self, image: Any) -> Hashable:
-        """What prepared images of one batch have in common."""
-        ...
-
-    def detect_batch(self, images: Sequence[Any], vocabulary: Vocabulary, *, masks: bool) -> Iterable[Prediction]:
-        """As `detect`, of each of at most `batch_size` prepared images of one canvas."""
-        ...
-
-
-class Answer(Protocol):
-    """What a model says to one expression."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """`height`, `width` and `results` as of `Prediction.to_dict`, the best result first; what else the scoring
-        protocol reads, such as `no_target`."""
-        ...
-
-
-@runtime_checkable
-class AnswersExpressions(Protocol):
-    """Finds what sentences mean, for files of answers to expressions."""
-
-    def answer(self, image: NDArray[np.uint8], expressions: Sequence[str]) -> Sequence[Answer]:
-        """One answer for each expression, in order; the image is (H, W, 3) uint8 RGB."""
-        ...
+_Asked = TypeVar("_Asked")
+_Told = TypeVar("_Told")
 
 
 class Questions(NamedTuple):
@@ -112,7 +56,7 @@ def write_answers(kind: FileKind, answerer: Any, data: Questions, file: Path, *,
     """Write the predictions of this process.
 
     Args:
-        answerer: see the module's text.
+        answerer: see `partglee.engine.answerers`.
         file: of this process; a folder is shared by all.
         pictures: as many as are wanted at most; kinds of files that nobody draws give none.
 
@@ -164,8 +108,17 @@ def write_detections(answerer: DetectsNames, data: Questions, file: Path, pictur
     vocabulary, masks = data.loader.records.vocabulary, has_masks(data.loader.records)
     drawn: Pictures = {}
 
+    def one(image: Any, record: ImageRecord) -> Prediction:
+        return answerer.detect(image, vocabulary, masks=masks)
+
+    def many(images: Sequence[Any], records: Sequence[ImageRecord]) -> Iterable[Prediction]:
+        return cast("DetectsBatches", answerer).detect_batch(images, vocabulary, masks=masks)
+
     def lines() -> Iterator[tuple[int, str]]:
-        for place, record, image, found in _detected(answerer, data.loader, vocabulary, masks=masks):
+        images = _prepared(answerer, data.loader)
+        for place, record, image, found in _answered(
+            answerer, images, one, many if isinstance(answerer, DetectsBatches) else None
+        ):
             if place < pictures:
                 shown = answerer.show(image, vocabulary)
                 pixels = image if shown.image is None else shown.image
@@ -179,29 +132,6 @@ def write_detections(answerer: DetectsNames, data: Questions, file: Path, pictur
     return drawn
 
 
-def _detected(
-    answerer: DetectsNames, loader: TestLoader, vocabulary: Vocabulary, *, masks: bool
-) -> Iterator[tuple[int, ImageRecord, Any, Prediction]]:
-    """(place in the file, record, image as the answerer takes it, what it found), in batches where it takes them."""
-    images = _prepared(answerer, loader)
-    if not isinstance(answerer, DetectsBatches):
-        for place, (record, image) in enumerate(images):
-            yield place, record, image, answerer.detect(image, vocabulary, masks=masks)
-        return
-    batches = canvas_batches(
-        images, canvas=lambda pair: answerer.canvas(pair[1]), batch_size=answerer.batch_size
-    )  # fmt: skip
-    for batch in batches:
-        found = answerer.detect_batch([image for _, (_, image) in batch], vocabulary, masks=masks)
-        for (place, (record, image)), prediction in zip(batch, found, strict=True):
-            yield place, record, image, prediction
-
-
-def _prepared(answerer: Any, loader: TestLoader) -> Iterator[tuple[ImageRecord, Any]]:
-    """Records, and their images as the answerer takes them, read ahead."""
-    return loader.prepared(answerer.prepare) if isinstance(answerer, PreparesImages) else iter(loader)
-
-
 def write_part_maps(answerer: MapsParts, data: Questions, folder: Path, pictures: int = 0) -> Pictures:
     """One map for each sample.
 
@@ -210,29 +140,88 @@ def write_part_maps(answerer: MapsParts, data: Questions, folder: Path, pictures
     del pictures
     names = data.loader.records.vocabulary
     by_object = bool(data.spec.options["by_object"])
-    last = None
-    for record, pixels in _prepared(answerer, data.loader):
-        if not record.objects:
-            continue
-        if last != record.file:  # samples of one image follow each other
-            maps, last = answerer.part_maps(pixels, names), record.file
-        columns = names.part_columns(names.object_names[record.objects[0].label]) if by_object else None
-        if columns or columns is None:
-            write_part_map(maps(columns).astype(np.int64), folder / part_map_name(record, by_object=by_object))
+
+    def one(image: Any, records: Sequence[ImageRecord]) -> LabelMaps:
+        return answerer.part_maps(image, names)
+
+    def many(images: Sequence[Any], records: Sequence[Sequence[ImageRecord]]) -> Iterable[LabelMaps]:
+        return cast("MapsBatches", answerer).part_maps_batch(images, names)
+
+    for _, records, _, maps in _answered(
+        answerer, _samples(answerer, data.loader), one, many if isinstance(answerer, MapsBatches) else None
+    ):
+        for record in records:
+            columns = names.part_columns(names.object_names[record.objects[0].label]) if by_object else None
+            if columns or columns is None:
+                write_part_map(maps(columns).astype(np.int64), folder / part_map_name(record, by_object=by_object))
     return {}
+
+
+def _samples(answerer: Any, loader: TestLoader) -> Iterator[tuple[list[ImageRecord], Any]]:
+    """Images with objects, each with all of its samples, which follow each other."""
+    asked = ((record, image) for record, image in _prepared(answerer, loader) if record.objects)
+    for _, same in groupby(asked, key=lambda pair: pair[0].file):
+        records, images = zip(*same, strict=True)
+        yield list(records), images[0]
 
 
 def write_expressions(answerer: AnswersExpressions, data: Questions, file: Path, pictures: int = 0) -> Pictures:
     """One line for each expression."""
     del pictures
-    with whole_file(file) as beside, beside.open("w", encoding="utf-8") as lines:
-        for record, pixels in _prepared(answerer, data.loader):
-            answers = answerer.answer(pixels, [said.text for said in record.expressions])
-            for place, (said, answer) in enumerate(zip(record.expressions, answers, strict=True)):
-                where = {"image_id": record.image_id, "expression": place, "text": said.text}
-                line = {**answer.to_dict(), "file_name": record.file.as_posix(), **where}
-                lines.write(json.dumps(line) + "\n")
+
+    def one(image: Any, record: ImageRecord) -> Sequence[Answer]:
+        return answerer.answer(image, _texts(record))
+
+    def many(images: Sequence[Any], records: Sequence[ImageRecord]) -> Iterable[Sequence[Answer]]:
+        return cast("AnswersBatches", answerer).answer_batch(images, [_texts(record) for record in records])
+
+    def lines() -> Iterator[tuple[int, str]]:
+        images = _prepared(answerer, data.loader)
+        for place, record, _, answers in _answered(
+            answerer, images, one, many if isinstance(answerer, AnswersBatches) else None
+        ):
+            yield place, "".join(_expression_lines(record, answers))
+
+    with whole_file(file) as beside, beside.open("w", encoding="utf-8") as file_lines:
+        file_lines.writelines(in_order(lines()))
     return {}
+
+
+def _texts(record: ImageRecord) -> list[str]:
+    return [said.text for said in record.expressions]
+
+
+def _expression_lines(record: ImageRecord, answers: Sequence[Answer]) -> Iterator[str]:
+    for place, (said, answer) in enumerate(zip(record.expressions, answers, strict=True)):
+        where = {"image_id": record.image_id, "expression": place, "text": said.text}
+        yield json.dumps({**answer.to_dict(), "file_name": record.file.as_posix(), **where}) + "\n"
+
+
+def _prepared(answerer: Any, loader: TestLoader) -> Iterator[tuple[ImageRecord, Any]]:
+    """Records, and their images as the answerer takes them, read ahead."""
+    return loader.prepared(answerer.prepare) if isinstance(answerer, PreparesImages) else iter(loader)
+
+
+def _answered(
+    answerer: Any,
+    images: Iterable[tuple[_Asked, Any]],
+    one: Callable[[Any, _Asked], _Told],
+    many: Callable[[Sequence[Any], Sequence[_Asked]], Iterable[_Told]] | None,
+) -> Iterator[tuple[int, _Asked, Any, _Told]]:
+    """(place, what is asked about an image, image as the answerer takes it, answer), in batches where it takes them.
+
+    Args:
+        many: of an answerer that takes batches; None = one image at a time.
+    """
+    if many is None:
+        for place, (asked, image) in enumerate(images):
+            yield place, asked, image, one(image, asked)
+        return
+    batches = canvas_batches(images, canvas=lambda pair: answerer.canvas(pair[1]), batch_size=answerer.batch_size)
+    for batch in batches:
+        some, pictures = [asked for _, (asked, _) in batch], [image for _, (_, image) in batch]
+        for (place, (asked, image)), told in zip(batch, many(pictures, some), strict=True):
+            yield place, asked, image, told
 
 
 _WRITERS: dict[str, tuple[type | None, Writer]] = {

@@ -1,7 +1,7 @@
 """Answers to referring expressions that need no reading: what the numbers of a model are to be compared with.
 
 Constant answers (nothing, the whole image, the mean of training masks), and a model that is asked about one image what
-was written of another. They are answerers of `partglee.engine.answers`, scored by the same loop and protocol as models.
+was written of another. They are `partglee.engine.answerers`, scored by the same loop and protocol as models.
 
 G the side of the grid on which masks are averaged.
 """
@@ -19,7 +19,7 @@ from PIL import Image
 
 from partglee.data.records import ImageRecord, Records
 from partglee.data.segmentation import decode
-from partglee.engine.answers import Answer, AnswersExpressions
+from partglee.engine.answerers import Answer, AnswersExpressions
 from partglee.structures import Grounding, Level, Prediction
 
 GRID = 64

@@ -47,7 +47,7 @@ def evaluate(
     Args:
         cfg: `DATASETS` and `DATALOADER.NUM_WORKERS` are read.
         model: unwrapped; its mode is left as it was.
-        answerer: (cfg, model) -> what writes its answers, see `partglee.engine.answers`.
+        answerer: (cfg, model) -> what writes its answers, see `partglee.engine.answerers`.
         folder: gets `NAME.jsonl`, the predictions, one image (or expression) a line, or `NAME/` with part maps; what
             the protocol of the data set says.
         pictures: of predictions, in all.

@@ -204,7 +204,7 @@ class ExpressionPredictor(ABC, Generic[Model, Options]):
         return answers[0] if isinstance(expressions, str) else answers
 
     def answer(self, image: NDArray[np.uint8], expressions: Sequence[str]) -> list[Any]:
-        """The same under the name by which evaluation asks (`partglee.engine.answers.AnswersExpressions`)."""
+        """The same under the name by which evaluation asks (`partglee.engine.answerers.AnswersExpressions`)."""
         return list(self(image, list(expressions))) if len(expressions) else []
 
     def read(self, source: ImageSource | InputImage) -> InputImage:

@@ -6,7 +6,8 @@ B images of one canvas, (H, W) an image as it was, (h, w) as the network sees it
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -19,6 +20,9 @@ from partglee.modeling.pixel_decoder import ProjectedMaps
 from partglee.modeling.postprocess import PostprocessOptions, kept_objects, postprocess_image, whole_ones
 from partglee.modeling.shared_decoding import SharedDecoding
 from partglee.structures import ImageBatch, ModelOutput, PixelFeatures, Prediction, TextEmbeddings, Vocabulary
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _EXPRESSIONS = 8  # at once; each has a memory of its own where early fusion joins it with the image
 _NUMBERS_CPU = 1_000_000  # of such memories, 4 MB, which a processor keeps in its caches from one layer to the next
@@ -36,6 +40,12 @@ class EncodedBatch:
     projected: ProjectedMaps | None = None  # the same at the pixel decoder's width, where texts are fused into them
     pixels: PixelFeatures | None = None  # without text
     shared: SharedDecoding | None = None  # of one image; what its vocabularies had in common so far
+
+    def picked(self, rows: Sequence[int]) -> Self:
+        """Some of the images, as if nothing had been asked about them yet."""
+        batch = ImageBatch(self.batch.tensor[rows], tuple(self.batch.sizes[row] for row in rows))
+        maps = [level[rows] for level in self.maps]
+        return replace(self, batch=batch, maps=maps, projected=None, pixels=None, shared=None)
 
     def frames(self, original_sizes: Sequence[tuple[int, int]]) -> list[Frame]:
         """The way of each image from the canvas back to its own (H, W)."""

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 from fvcore.common.config import CfgNode as CN
 from numpy.typing import NDArray
 
+from partglee.engine.answerers import LabelMaps
 from partglee.engine.batches import check_batch_size
 from partglee.engine.image_input import InputImage
 from partglee.engine.precision import precision_of
 from partglee.engine.predictor import Predictor
 from partglee.modeling import PartGLEE
+from partglee.modeling.frame import Frame
 from partglee.modeling.multi_label import MultiLabel
 from partglee.modeling.part_maps import part_map
 from partglee.modeling.postprocess import PostprocessOptions
-from partglee.structures import Grounding, Prediction, Vocabulary
+from partglee.structures import Grounding, ModelOutput, Prediction, Vocabulary
 
 _ON_A_GPU = 4  # images at once; a processor is no faster with several (docs/benchmarks.md)
 OnePhoto = NDArray[np.uint8] | InputImage
 
 
 class PartGLEEAnswers:
-    """A `Predictor` as evaluation asks it; see `partglee.engine.answers` for the methods.
+    """A `Predictor` as evaluation asks it; see `partglee.engine.answerers` for the methods.
 
     Args:
         multi_label: which queries and how many detections are scored.
@@ -71,19 +74,26 @@ class PartGLEEAnswers:
         shown: Prediction = self.predictor(pixels, vocabulary, max_objects=8, max_parts_per_object=8)
         return shown
 
-    def part_maps(
-        self, pixels: OnePhoto, vocabulary: Vocabulary
-    ) -> Callable[[Sequence[int] | None], NDArray[np.int64]]:
-        output, frame = self.predictor.raw(pixels, vocabulary)
+    def part_maps_batch(self, images: Sequence[InputImage], vocabulary: Vocabulary) -> Iterator[LabelMaps]:
+        output, frames = self.predictor.raw(images, vocabulary)
+        for i, frame in enumerate(frames):
+            yield partial(self._labels, output, i, frame)
 
-        def labels(columns: Sequence[int] | None) -> NDArray[np.int64]:
-            return part_map(output, 0, frame, columns=columns, queries=self.map_queries).numpy()
+    def part_maps(self, pixels: OnePhoto, vocabulary: Vocabulary) -> LabelMaps:
+        return next(self.part_maps_batch([self.predictor.read(pixels)], vocabulary))
 
-        return labels
+    def _labels(self, output: ModelOutput, i: int, frame: Frame, columns: Sequence[int] | None) -> NDArray[np.int64]:
+        return part_map(output, i, frame, columns=columns, queries=self.map_queries).numpy()
+
+    def answer_batch(
+        self, images: Sequence[InputImage], expressions: Sequence[Sequence[str]]
+    ) -> Iterator[list[Grounding]]:
+        encoded = self.predictor.encode_batch(images)
+        for row, texts in enumerate(expressions):
+            yield self.predictor.ground(encoded.picked([row]), texts, union=self.union, parts=self.parts)
 
     def answer(self, image: OnePhoto, expressions: Sequence[str]) -> list[Grounding]:
-        answers: list[Grounding] = self.predictor.ground(image, expressions, union=self.union, parts=self.parts)
-        return answers
+        return next(self.answer_batch([self.predictor.read(image)], [expressions]))
 
 
 def partglee_answerer(cfg: CN, model: PartGLEE) -> PartGLEEAnswers:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from partglee.data.images import ImageSource, list_images
 from partglee.data.web import is_url
@@ -20,12 +20,18 @@ from partglee.modeling.postprocess import PostprocessOptions
 from partglee.structures import VocabularyLike
 from partglee.text.phrases import PhraseParser
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 
 @dataclass(kw_only=True, eq=False)
 class EncodedImage(EncodedBatch):
     """`EncodedBatch` with the images themselves: B of one canvas, most often one."""
 
     images: Sequence[InputImage]  # B
+
+    def picked(self, rows: Sequence[int]) -> Self:
+        return replace(super().picked(rows), images=[self.images[row] for row in rows])
 
     def __repr__(self) -> str:
         return f"EncodedImage({len(self.images)} of {self.batch.canvas[0]}x{self.batch.canvas[1]})"

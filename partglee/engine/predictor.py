@@ -293,10 +293,11 @@ class Predictor(ImagePredictor):
                 answers[place] = replace(answer, image=shown.pixels, file_name=shown.file_name)
         return answers[0] if isinstance(expressions, str) else [answers[place] for place in range(len(asked))]
 
-    def raw(self, image: OneImage, vocabulary: Vocabulary) -> tuple[ModelOutput, Frame]:
-        """What the model says of one image, before any choice, and the way from its canvas back to the image."""
-        encoded = self.encode_image(image)
-        return self._output(encoded, self.model.embed(vocabulary)), frames(encoded.images, encoded.batch)[0]
+    def raw(self, images: Sequence[InputImage], vocabulary: Vocabulary) -> tuple[ModelOutput, list[Frame]]:
+        """What the model says of read images of one canvas, before any choice, and the way from the canvas back to
+        each image."""
+        encoded = self.encode_batch(images)
+        return self._output(encoded, self.model.embed(vocabulary)), frames(encoded.images, encoded.batch)
 
     # ------------------------------------------------------------------ internals
 

@@ -83,7 +83,7 @@ class Recipe:
     build_step: Callable[[CN, Any], nn.Module]
     # this process's share; of another loader: `partial(train_batches, loader=...)`
     train_batches: Callable[[CN, Accelerator, DataSets], Batches] = train_batches
-    # (cfg, model) -> what answers for the model in `engine.evaluate.evaluate`, see `engine.answers`
+    # (cfg, model) -> what answers for the model in `engine.evaluate.evaluate`, see `engine.answerers`
     answerer: Callable[[CN, Any], Any] | None = None
     evaluate: Evaluation | None = None  # in place of that loop; neither: the model cannot be evaluated by a run
     # what the evaluation gives for a data set, each behind `NAME/`; TEST.BEST is one of them

@@ -17,7 +17,7 @@ from partglee.engine import Predictor
 from partglee.engine.inference import EncodedBatch, detect, encode_images
 from partglee.serve.jobs import Answers, Job, Question
 from partglee.serve.photos import Photo
-from partglee.structures import ImageBatch, Prediction
+from partglee.structures import Prediction
 
 _VOCABULARIES_PER_CACHE = 500  # their names are remembered by the text encoder, which never forgets by itself
 
@@ -47,7 +47,7 @@ class Answerer:
             rows_of.setdefault(job.question, []).append(row)
         answers: dict[int, Answers] = {}
         for question, rows in rows_of.items():
-            some = encoded if len(rows_of) == 1 else _picked(encoded, rows)
+            some = encoded if len(rows_of) == 1 else encoded.picked(rows)
             answers.update(zip(rows, self._ask(some, [jobs[row].photo for row in rows], question), strict=True))
         return [answers[row] for row in range(len(jobs))]
 
@@ -64,11 +64,6 @@ class Answerer:
             model.text_encoder.clear_cache()
             self._asked = 0
         return found
-
-
-def _picked(encoded: EncodedBatch, rows: Sequence[int]) -> EncodedBatch:
-    batch = ImageBatch(encoded.batch.tensor[rows], tuple(encoded.batch.sizes[row] for row in rows))
-    return EncodedBatch(batch=batch, maps=[level[rows] for level in encoded.maps])
 
 
 def line(prediction: Prediction, photo: Photo, *, polygons: bool = False) -> dict[str, Any]:

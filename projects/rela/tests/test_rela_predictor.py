@@ -16,7 +16,7 @@ from rela.cli import main
 from rela.predictor import AnswerOptions
 from rela_helpers import save_tiny, tiny_config, tiny_rela
 
-from partglee.engine.answers import AnswersExpressions
+from partglee.engine.answerers import AnswersExpressions
 from partglee.structures import Level, Prediction
 from partglee.text.word_pieces import vocabulary_file
 
