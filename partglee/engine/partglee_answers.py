@@ -90,7 +90,8 @@ class PartGLEEAnswers:
     ) -> Iterator[list[Grounding]]:
         encoded = self.predictor.encode_batch(images)
         for row, texts in enumerate(expressions):
-            yield self.predictor.ground(encoded.picked([row]), texts, union=self.union, parts=self.parts)
+            one = encoded if len(images) == 1 else encoded.picked([row])
+            yield self.predictor.ground(one, texts, union=self.union, parts=self.parts)
 
     def answer(self, image: OnePhoto, expressions: Sequence[str]) -> list[Grounding]:
         return next(self.answer_batch([self.predictor.read(image)], [expressions]))
