@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from partglee.basics.plugins import load_plugins
 
 if TYPE_CHECKING:
+    import torch
+
     from partglee.structures import Vocabulary
 
 
@@ -26,6 +29,14 @@ def add_data_config(parser: argparse.ArgumentParser) -> None:
         "--config-file", dest="data_config", metavar="FILE",
         help="a configuration whose DATASETS.CUSTOM and DATASETS.IMPORTS make data sets known by name",
     )  # fmt: skip
+
+
+def tell_missing_operators(device: torch.device) -> None:
+    """A line to stderr where the model would be quicker."""
+    from partglee.ops import missing
+
+    if note := missing(device.type):
+        print(f"partglee: {note}", file=sys.stderr)
 
 
 def load_arguments(arguments: argparse.Namespace) -> None:

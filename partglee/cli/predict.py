@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from partglee.cli.arguments import add_import, asked_vocabulary
+from partglee.cli.arguments import add_import, asked_vocabulary, tell_missing_operators
 
 if TYPE_CHECKING:
     from partglee.engine import Predictor
@@ -202,14 +202,17 @@ def _predictor(arguments: argparse.Namespace) -> Predictor:
 
     overrides = ["MODEL.TEXT.TABLE.FILE", arguments.name_table] if arguments.name_table else []
     if arguments.config:
-        return Predictor.from_config(
+        predictor = Predictor.from_config(
             arguments.config, arguments.weights, device=arguments.device, precision=arguments.precision,
             overrides=overrides,
         )  # fmt: skip
-    return Predictor.from_pretrained(
-        arguments.weights or DEFAULT_WEIGHTS, device=arguments.device, precision=arguments.precision,
-        overrides=overrides,
-    )  # fmt: skip
+    else:
+        predictor = Predictor.from_pretrained(
+            arguments.weights or DEFAULT_WEIGHTS, device=arguments.device, precision=arguments.precision,
+            overrides=overrides,
+        )  # fmt: skip
+    tell_missing_operators(predictor.model.device)
+    return predictor
 
 
 def _output_names(files: list[str | Path]) -> dict[str | Path, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from partglee.cli.arguments import add_import, asked_vocabulary
+from partglee.cli.arguments import add_import, asked_vocabulary, tell_missing_operators
 
 DEFAULT_WEIGHTS = "partglee-tiny"
 
@@ -70,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     predictor = Predictor.from_pretrained(
         arguments.weights, device=arguments.device, precision=arguments.precision, overrides=overrides
     )
+    tell_missing_operators(predictor.model.device)
     try:
         vocabulary = asked_vocabulary(arguments.vocabulary, arguments.weights)
     except ValueError:

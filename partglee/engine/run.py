@@ -24,6 +24,7 @@ from partglee.engine.logging import LOGGER, set_up_logging
 from partglee.engine.preflight import check_config, check_data
 from partglee.engine.recipe import Recipe, get_recipe
 from partglee.modeling.folding import ready_for_prediction
+from partglee.ops import missing
 
 
 def run(
@@ -87,6 +88,8 @@ def _run(recipe: Recipe, cfg: CN, accelerator: Accelerator, *, resume: bool, eva
     check_config(cfg, world_size=accelerator.num_processes, train=not eval_only, ranges=recipe.ranges)
     set_up_logging(output, process=accelerator.process_index)
     check_data(cfg, train=not eval_only, data=data, metrics_of=recipe.metric_names)
+    if note := missing(accelerator.device.type):
+        LOGGER.info(note)
     model = build_initial_model(cfg, recipe=recipe, complete=eval_only)
     if recipe.check is not None:
         recipe.check(cfg, model, not eval_only, data)

@@ -119,6 +119,22 @@ def native_run_lengths() -> bool:
     return _mode in ("auto", "native") and native.CPU.loaded and hasattr(native.OPERATORS, "run_length_ious")
 
 
+def missing(device: str) -> str:
+    """A line for users where PyTorch does the work of operators that were not built; "" where nothing is to be told.
+
+    An installation into an environment without PyTorch cannot build them, and pip hides what it says of that.
+    """
+    library = native.library_for(device)
+    if _mode != "auto" or library is None or library.problem != native.NOT_BUILT:
+        return ""
+    needed = "a C++ compiler" if device == "cpu" else "nvcc"
+    return (
+        f"no compiled operators for {device} here, so PyTorch does their work, more slowly; where {needed} is, "
+        "`python setup.py build_ops` builds them in a checkout, "
+        f"or `pip install --no-build-isolation` of {native.PACKAGE} again"
+    )
+
+
 def status() -> dict[str, str]:
     """What is there and what would be used, as short lines for ``partglee info``."""
     report = {"mode": _mode}

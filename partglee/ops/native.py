@@ -24,6 +24,7 @@ BUILD_HINT = (
     f"build it with `make ops` or install {PACKAGE} again (a C++ compiler is needed, for CUDA also nvcc), "
     "or set PARTGLEE_OPS=auto to run without it"
 )
+NOT_BUILT = "not built"
 # What the libraries hold, as PyTorch hands it out.
 OPERATORS = getattr(torch.ops, PACKAGE)
 
@@ -47,7 +48,7 @@ def load_library(name: str) -> NativeLibrary:
     """
     path = LIBRARY_DIR / name
     if not path.is_file():
-        return NativeLibrary(path, "not built")
+        return NativeLibrary(path, NOT_BUILT)
     try:
         torch.ops.load_library(path)  # type: ignore[no-untyped-call]
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import warnings
@@ -14,7 +15,7 @@ from msda_inputs import MODES, Inputs, make_inputs, needs_native, relative_error
 from torch import Tensor, nn
 
 from partglee.layers.ms_deform_attn import MSDeformAttn
-from partglee.ops import level_shapes, ms_deform_attn, native, status, use_ops
+from partglee.ops import level_shapes, missing, ms_deform_attn, native, status, use_ops
 
 every_mode = pytest.mark.parametrize("mode", MODES)
 
@@ -221,12 +222,26 @@ def _environment() -> dict[str, str]:
 
 
 def test_native_without_the_library_names_the_next_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    missing = native.NativeLibrary(native.LIBRARY_DIR / "libpartglee_ops.so", "not built")
-    monkeypatch.setattr(native, "CPU", missing)
+    monkeypatch.setattr(native, "CPU", native.NativeLibrary(native.LIBRARY_DIR / "libpartglee_ops.so", "not built"))
     with use_ops("native"), pytest.raises(RuntimeError, match="not built; build it with `make ops`"):
         ms_deform_attn(*make_inputs())
     assert status()["cpu path"].startswith("embedding_bag")
     ms_deform_attn(*make_inputs())  # auto goes on without it
+
+
+def test_what_a_user_is_told_where_operators_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pip hides it; where nothing is to be done, or the way was chosen, nothing is said."""
+    monkeypatch.setattr(native, "CPU", native.NativeLibrary(Path("lib.so"), native.NOT_BUILT))
+    monkeypatch.setattr(native, "CUDA", native.NativeLibrary(Path("lib.so"), native.NOT_BUILT))
+    with use_ops("auto"):
+        assert re.search("for cpu here.*where a C\\+\\+ compiler is.*build_ops` builds", missing("cpu"))
+        assert "where nvcc is" in missing("cuda") and missing("mps") == ""
+    with use_ops("reference"):
+        assert missing("cpu") == ""
+    with use_ops("auto"):
+        for problem in ("", "does not load: it was warned of"):
+            monkeypatch.setattr(native, "CPU", native.NativeLibrary(Path("lib.so"), problem))
+            assert missing("cpu") == ""
 
 
 def test_a_library_that_does_not_load_is_a_warning_with_the_reason(
