@@ -14,6 +14,7 @@ import platform
 import resource
 import statistics
 import subprocess
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -96,22 +97,24 @@ def make_model(arguments: argparse.Namespace, device: torch.device) -> tuple[Par
         count = max(1, arguments.names // 4)
         vocabulary = Vocabulary({f"thing {i}": [f"piece {j}" for j in range(3)] for i in range(count)})
     cfg = load_config(arguments.config, arguments.overrides)
-    if backend_kind(cfg).reads_table:
-        table = Path(arguments.output).with_suffix(".names.npz")
-        write_name_table(
-            table, [*vocabulary.object_prompts, *vocabulary.part_prompts], width=cfg.MODEL.TEXT.TABLE.WIDTH
-        )
-        cfg.MODEL.TEXT.TABLE.FILE = str(table)
-    model = fill_weights(build_model(cfg)).eval().to(device)
+    with tempfile.TemporaryDirectory() as folder:
+        if backend_kind(cfg).reads_table:
+            names = [*vocabulary.object_prompts, *vocabulary.part_prompts]
+            table = write_name_table(Path(folder) / "names.npz", names, width=cfg.MODEL.TEXT.TABLE.WIDTH)
+            cfg.MODEL.TEXT.TABLE.FILE = str(table)
+        model = fill_weights(build_model(cfg)).eval().to(device)
     if arguments.channels_last:
         model.backbone.to(memory_format=torch.channels_last)
     return model, vocabulary
 
 
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}  # `mixed` has the bfloat16 times but for the backbone
+
+
 @contextlib.contextmanager
 def candidate(ops: str, precision: str, device: torch.device) -> Iterator[None]:
     """Run with one choice of op and precision."""
-    dtype = {"float32": None, "bfloat16": torch.bfloat16}[precision]
+    dtype = PRECISIONS[precision]
     with use_ops(ops), torch.autocast(device.type, dtype=dtype) if dtype else contextlib.nullcontext():
         yield
 
@@ -138,6 +141,9 @@ def main() -> None:
     parser.add_argument("--output", default="benchmark_model.json")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE")
     arguments = parser.parse_args()
+    for precision in arguments.precision.split(","):
+        if precision not in PRECISIONS:
+            parser.error(f"--precision takes a comma list of {', '.join(PRECISIONS)}, got {precision!r}")
     if arguments.instruction_set and not use_cpu_instruction_set(arguments.instruction_set):
         parser.error(
             f"--instruction-set {arguments.instruction_set}: neither known to the operators nor to this processor"

@@ -210,7 +210,10 @@ class ExpressionCommand:
 def _add_weights(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", required=True, help=".safetensors file of convert, export or training")
     parser.add_argument("--device", help="cpu, cuda, cuda:1; default: a GPU when there is one")
-    parser.add_argument("--precision", default="float32", choices=("auto", "float32", "bfloat16", "float16", "mixed"))
+    parser.add_argument(
+        "--precision", default="float32", choices=("auto", "float32", "bfloat16", "float16", "mixed"),
+        help="auto: what this machine is quick at; mixed: bfloat16 but for the backbone",
+    )  # fmt: skip
     parser.add_argument(
         "--set", dest="overrides", nargs="+", default=[], metavar="KEY VALUE", help="on top of the configuration"
     )

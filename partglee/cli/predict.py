@@ -72,7 +72,10 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("-b", "--batch-size", type=int, default=1, metavar="N", help="images of one size in one pass")
     parser.add_argument("-d", "--device", help="cpu, cuda, cuda:1; default: a GPU when there is one")
-    parser.add_argument("--precision", default="float32", choices=("auto", "float32", "bfloat16", "float16", "mixed"))
+    parser.add_argument(
+        "--precision", default="float32", choices=("auto", "float32", "bfloat16", "float16", "mixed"),
+        help="auto: what this machine is quick at; mixed: bfloat16 but for the backbone",
+    )  # fmt: skip
     add_import(parser)
     parser.set_defaults(run=run)
 

@@ -23,7 +23,10 @@ def add_parser(commands: Any) -> None:
         "-v", "--vocabulary", help="of requests that name none; default: what the weights were trained with"
     )
     parser.add_argument("-d", "--device", help="cpu, cuda, cuda:1; default: a GPU when there is one")
-    parser.add_argument("--precision", default="float32", choices=("auto", "float32", "bfloat16", "float16", "mixed"))
+    parser.add_argument(
+        "--precision", default="float32", choices=("auto", "float32", "bfloat16", "float16", "mixed"),
+        help="auto: what this machine is quick at; mixed: bfloat16 but for the backbone",
+    )  # fmt: skip
     parser.add_argument("--name-table", metavar="FILE", help="name embeddings, for models that read names from a table")
     limits = parser.add_argument_group("limits")
     limits.add_argument("--max-upload", type=float, default=20, metavar="MB", help="of a request; default: %(default)s")

@@ -202,6 +202,9 @@ def _prepared(answerer: Any, loader: TestLoader) -> Iterator[tuple[ImageRecord, 
     return loader.prepared(answerer.prepare) if isinstance(answerer, PreparesImages) else iter(loader)
 
 
+_NOTHING = object()
+
+
 def _answered(
     answerer: Any,
     images: Iterable[tuple[_Asked, Any]],
@@ -220,8 +223,14 @@ def _answered(
     batches = canvas_batches(images, canvas=lambda pair: answerer.canvas(pair[1]), batch_size=answerer.batch_size)
     for batch in batches:
         some, pictures = [asked for _, (asked, _) in batch], [image for _, (_, image) in batch]
-        for (place, (asked, image)), told in zip(batch, many(pictures, some), strict=True):
-            yield place, asked, image, told
+        answers = iter(many(pictures, some))
+        for count, (place, (asked, image)) in enumerate(batch):
+            told = next(answers, _NOTHING)
+            if told is _NOTHING:
+                raise ValueError(f"{type(answerer).__name__} gave {count} answers for a batch of {len(batch)} images")
+            yield place, asked, image, cast("_Told", told)
+        if next(answers, _NOTHING) is not _NOTHING:
+            raise ValueError(f"{type(answerer).__name__} gave more answers than the {len(batch)} images of a batch")
 
 
 _WRITERS: dict[str, tuple[type | None, Writer]] = {

@@ -23,9 +23,19 @@ def canvas_of(height: int, width: int, divisibility: int) -> tuple[int, int]:
 
 
 def check_batch_size(batch_size: int) -> None:
-    """ValueError for a batch of less than one image."""
+    """TypeError for what is no whole number, ValueError for a batch of less than one image."""
+    if not isinstance(batch_size, int):
+        raise TypeError(f"batch_size must be a whole number, got {batch_size!r:.60}")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+
+
+def check_workers(workers: int) -> None:
+    """TypeError for what is no whole number, ValueError for less than none."""
+    if not isinstance(workers, int):
+        raise TypeError(f"workers must be a whole number, got {workers!r:.60}")
+    if workers < 0:
+        raise ValueError(f"workers must be at least 0, got {workers}")
 
 
 def rows_of_a_canvas(sizes: Sequence[tuple[int, int]], *, divisibility: int) -> list[list[int]]:
@@ -46,11 +56,13 @@ def canvas_batches(
     """Batches of at most `batch_size` images of the same canvas, each image with its place, as soon as they are full.
 
     An image of a rare size is not waited for without end: its batch goes as it is once eight batches of images have
-    been read after it. So few images are in memory, and answers can be given in order soon.
+    been read after it. So few images are in memory, and answers can be given in order soon. An error of `images` is
+    raised after those before it.
     """
     check_batch_size(batch_size)
+    failed: list[Exception] = []
     waiting: dict[Hashable, list[tuple[int, Image]]] = {}  # in order of their first image
-    for place, image in enumerate(images):
+    for place, image in enumerate(_before_error(images, failed)):
         key = canvas(image)
         waiting.setdefault(key, []).append((place, image))
         if len(waiting[key]) == batch_size:
@@ -58,6 +70,7 @@ def canvas_batches(
         while waiting and next(iter(waiting.values()))[0][0] <= place - _BATCHES_WAITED * batch_size:
             yield waiting.pop(next(iter(waiting)))
     yield from waiting.values()
+    _raise(failed)
 
 
 def in_order(answers: Iterable[tuple[int, Answer]]) -> Iterator[Answer]:
@@ -80,31 +93,53 @@ def read_ahead(
         workers: threads that read; 0 = read when asked for, and take nothing from `sources` before.
         ahead: sources that are read before the first of them is asked for.
     """
-    if workers < 0:
-        raise ValueError(f"workers must be at least 0, got {workers}")
+    check_workers(workers)
     if workers == 0:
         yield from map(read, sources)
         return
+    failed: list[Exception] = []
     pool = ThreadPoolExecutor(workers, thread_name_prefix="partglee-read")
     try:
         pending: deque[Future[Image]] = deque()
-        for source in sources:
+        for source in _before_error(sources, failed):
             pending.append(pool.submit(read, source))
             if len(pending) > ahead:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+        _raise(failed)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def lists_of(images: Iterable[Any], count: int) -> Iterator[list[Any]]:
-    """Lists of `count` images, in order; the last may have fewer."""
+    """Lists of `count` images, in order; the last may have fewer. An error is raised after the images before it."""
     some: list[Any] = []
-    for image in images:
+    failed: list[Exception] = []
+    for image in _before_error(images, failed):
         some.append(image)
         if len(some) == count:
             yield some
             some = []
     if some:
         yield some
+    _raise(failed)
+
+
+def _before_error(source: Iterable[Image], failed: list[Exception]) -> Iterator[Image]:
+    """What comes before an error, which is put into `failed`."""
+    iterator = iter(source)
+    while True:
+        try:
+            item = next(iterator)
+        except StopIteration:
+            return
+        except Exception as error:
+            failed.append(error)
+            return
+        yield item
+
+
+def _raise(failed: Sequence[Exception]) -> None:
+    for error in failed:
+        raise error

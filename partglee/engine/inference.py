@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -27,12 +27,15 @@ if TYPE_CHECKING:
 _EXPRESSIONS = 8  # at once; each has a memory of its own where early fusion joins it with the image
 _NUMBERS_CPU = 1_000_000  # of such memories, 4 MB, which a processor keeps in its caches from one layer to the next
 
+_UNASKED: dict[str, Any] = {"projected": None, "pixels": None, "shared": None, "asked_by": None}
+
 
 @dataclass(kw_only=True, eq=False)
 class EncodedBatch:
     """What the network says of images before it reads any text.
 
     The pixel decoder's output is kept as well once a vocabulary has asked for it, as long as no text is fused into it.
+    What was kept for one model and precision is made anew for another, and is not in a pickle.
     """
 
     batch: ImageBatch
@@ -40,12 +43,24 @@ class EncodedBatch:
     projected: ProjectedMaps | None = None  # the same at the pixel decoder's width, where texts are fused into them
     pixels: PixelFeatures | None = None  # without text
     shared: SharedDecoding | None = None  # of one image; what its vocabularies had in common so far
+    asked_by: tuple[PartGLEE, str] | None = None  # whom these three belong to, and its precision
 
     def picked(self, rows: Sequence[int]) -> Self:
         """Some of the images, as if nothing had been asked about them yet."""
+        rows = list(rows)
         batch = ImageBatch(self.batch.tensor[rows], tuple(self.batch.sizes[row] for row in rows))
         maps = [level[rows] for level in self.maps]
-        return replace(self, batch=batch, maps=maps, projected=None, pixels=None, shared=None)
+        return replace(self, batch=batch, maps=maps, **_UNASKED)
+
+    def asked(self, model: PartGLEE, precision: str) -> None:
+        """To be called before anything that was kept is read: what another model or precision left is forgotten."""
+        owner = self.asked_by
+        if owner is None or owner[0] is not model or owner[1] != precision:
+            self.projected = self.pixels = self.shared = None
+            self.asked_by = (model, precision)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, **_UNASKED}
 
     def frames(self, original_sizes: Sequence[tuple[int, int]]) -> list[Frame]:
         """The way of each image from the canvas back to its own (H, W)."""
@@ -104,6 +119,7 @@ def decode_images(
     model: PartGLEE, encoded: EncodedBatch, text: TextEmbeddings, *, precision: str = "float32"
 ) -> ModelOutput:
     """What the model says of encoded images and a text: names for all of them, or several expressions of one image."""
+    encoded.asked(model, precision)
     with autocast(model.device, precision):
         output: ModelOutput = model.decode(_pixels(model, encoded, text), text)
     rows = len(output.objects.queries)  # several expressions may share the features of one image
@@ -126,15 +142,16 @@ def _fuses(model: PartGLEE, text: TextEmbeddings) -> bool:
 def _pixels(model: PartGLEE, encoded: EncodedBatch, text: TextEmbeddings) -> PixelFeatures:
     """The pixel decoder's output; of one row that serves all expressions where none is fused into it."""
     decoder = model.pixel_decoder
-    if encoded.pixels is not None and not _fuses(model, text):
-        return encoded.pixels
-    if encoded.projected is None:
-        encoded.projected = decoder.read(encoded.maps)
+    pixels, projected = encoded.pixels, encoded.projected  # another thread may ask about the same image
+    if pixels is not None and not _fuses(model, text):
+        return pixels
+    if projected is None:
+        encoded.projected = projected = decoder.read(encoded.maps)
     if _fuses(model, text):
-        return decoder.decode(encoded.projected, text.tokens, text.token_mask)
-    encoded.pixels = decoder.decode(encoded.projected)
+        return decoder.decode(projected, text.tokens, text.token_mask)
+    encoded.pixels = pixels = decoder.decode(projected)
     encoded.projected = None  # most models need it for this one time
-    return encoded.pixels
+    return pixels
 
 
 def _to_parse(model: PartGLEE, kept: Rows, vocabulary: Vocabulary, options: PostprocessOptions) -> Tensor:
@@ -165,6 +182,7 @@ def detect(
     if len(frames) == 1:
         yield from detect_vocabularies(model, encoded, [(text, vocabulary)], original_sizes[0], options, precision)
         return
+    encoded.asked(model, precision)
     with autocast(model.device, precision):
         pixels = _pixels(model, encoded, text)
         output = model.decode_objects(pixels, text)
@@ -192,6 +210,7 @@ def detect_vocabularies(
         asked: vocabularies, embedded by `model.embed`.
         original_size: (H, W).
     """
+    encoded.asked(model, precision)
     frame = encoded.frames([original_size])[0]
     fused = any(_fuses(model, text) for text, _ in asked)
     for some in [[one] for one in asked] if fused else [asked]:  # a fused text has pixels of its own

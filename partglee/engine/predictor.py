@@ -11,7 +11,7 @@ import torch
 from typing_extensions import Unpack
 
 from partglee.data.images import ImageSource
-from partglee.engine.batches import canvas_batches, check_batch_size, in_order, read_ahead
+from partglee.engine.batches import canvas_batches, check_batch_size, check_workers, in_order, read_ahead
 from partglee.engine.grounding import questions, sentences
 from partglee.engine.image_input import InputImage, frames
 from partglee.engine.image_predictor import ImagePredictor
@@ -119,7 +119,7 @@ class Predictor(ImagePredictor):
                 nearest one that the table has, or left out where none is near enough, with a warning, see `words`.
             batch_size: so many images of a list go through the network together where they need the same canvas; an
                 image gives the same alone and in a batch, up to rounding.
-            workers: threads that read and resize the images of coming batches; 0 = none ahead.
+            workers: threads that read and resize the images of coming batches; 0 = none ahead, as for batches of one.
 
         Returns:
             One `Prediction`; for a list of images a list; for a generator one that predicts as it is read.
@@ -150,7 +150,7 @@ class Predictor(ImagePredictor):
         one = cast("OneImage", images)
         if isinstance(one, (str, Path)) and (many := stands_for_many(one)):
             raise ValueError(f"{str(one)!r} stands for {many}, not for one image; put it into a list: [{str(one)!r}]")
-        return next(self._detect(self.encode_image(one), names, options))
+        return next(self._detect(self._one(one), names, options))
 
     def words(self, vocabulary: VocabularyLike, *, strict: bool = False) -> Resolved:
         """How a vocabulary is read. A text tower reads any word. A name table has the names that it has: others become
@@ -176,6 +176,7 @@ class Predictor(ImagePredictor):
         """Predict many images, in order; the vocabulary is encoded once, a few batches are in memory at a time."""
         self.model.embed(vocabulary)  # an unknown name is told before any image is read
         check_batch_size(batch_size)
+        check_workers(workers)
         read = read_ahead(self.read, images, workers=workers if batch_size > 1 else 0, ahead=2 * batch_size)
         return in_order(self._of_batches(read, vocabulary, options, batch_size))
 
@@ -280,7 +281,7 @@ class Predictor(ImagePredictor):
         if score_threshold is None:
             score_threshold = self.score_threshold if union else 0.0
         PostprocessOptions(score_threshold=score_threshold)  # checks it
-        encoded = self.encode_image(image)
+        encoded = self._one(image)
         names = None if parts is None else Vocabulary.parse(parts)
         frame, shown = frames(encoded.images, encoded.batch)[0], encoded.images[0]
         answers: dict[int, Grounding] = {}
@@ -300,6 +301,14 @@ class Predictor(ImagePredictor):
         return self._output(encoded, self.model.embed(vocabulary)), frames(encoded.images, encoded.batch)
 
     # ------------------------------------------------------------------ internals
+
+    def _one(self, image: OneImage) -> EncodedImage:
+        encoded = self.encode_image(image)
+        if len(encoded.images) != 1:
+            raise ValueError(
+                f"expected one image, got {len(encoded.images)} encoded together; ask one of them: encoded.picked([0])"
+            )
+        return encoded
 
     def _output(self, encoded: EncodedImage, text: TextEmbeddings) -> ModelOutput:
         return decode_images(self.model, encoded, text, precision=self.precision)
@@ -321,9 +330,7 @@ class Predictor(ImagePredictor):
     def _detect_each(
         self, encoded: EncodedImage, vocabularies: Sequence[Vocabulary], options: PostprocessOptions
     ) -> Iterator[Prediction]:
-        if len(encoded.images) != 1:
-            raise ValueError(f"expected one image for several vocabularies, got {len(encoded.images)} encoded together")
-        image = encoded.images[0]
+        image = self._one(encoded).images[0]
         asked = [(self.model.embed(names), names) for names in vocabularies]
         for prediction in detect_vocabularies(self.model, encoded, asked, image.size, options, self.precision):
             yield replace(prediction, image=image.pixels, file_name=image.file_name)

@@ -20,7 +20,7 @@ from partglee.evaluation.category_map import CategoryMap
 from partglee.evaluation.detection_buffer import DetectionBuffer
 from partglee.evaluation.detections import Detections, judgeable, merge_states, not_exhaustive
 from partglee.evaluation.ground_truth import GroundTruth
-from partglee.evaluation.matching import match
+from partglee.evaluation.matching import areas_of, match
 from partglee.evaluation.options import check_choices, check_count, check_flag
 from partglee.structures import Prediction
 
@@ -213,7 +213,8 @@ class LvisEvaluator(PrecisionEvaluator):
 
     Detections of a class that is neither annotated in the image nor in its `neg_category_ids` are dropped; unmatched
     detections of a class in `not_exhaustive_category_ids` are ignored; there are no crowds and there is no cap
-    for a class. This is not "fixed AP" (10 000 detections for each class over the data set).
+    for a class; what has no area is left out, annotated or detected. This is not "fixed AP" (10 000 detections for each
+    class over the data set).
 
     Results: AP, AP50, AP75, APs, APm, APl, APr, APc, APf, AR300; with `per_category`, `AP-<name>`.
 
@@ -241,8 +242,10 @@ class LvisEvaluator(PrecisionEvaluator):
         truth = self.ground_truth
         detections = detections.select(best_of_image(detections, self.max_dets))
         detections = detections.select(np.flatnonzero(judgeable(truth, detections)))
+        # The protocol's own tool reads nothing without an area, annotated or detected.
+        detections = detections.select(np.flatnonzero(areas_of(detections, kind) > 0))
         matches = match(
-            truth, detections, kind=kind, ignore_truth=truth.ignore,
+            truth, detections, kind=kind, ignore_truth=truth.ignore | (truth.area <= 0),
             ignore_unmatched=self.ignore_unmatched(detections, kind),
         )  # fmt: skip
         return accumulate(matches)

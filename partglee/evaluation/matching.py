@@ -108,7 +108,7 @@ def match(
     positives = np.zeros((num_categories, len(ranges)), np.int64)
     np.add.at(positives, truth.category[counted], ~ignored_truth[counted])
 
-    area = _areas(detections, order, kind)
+    area = areas_of(detections, kind)[order]
     outside = ((area[:, None] < ranges[:, 0]) | (area[:, None] > ranges[:, 1]))[:, :, None]  # (N, A, 1)
     if ignore_unmatched is not None:
         outside = outside | ignore_unmatched[order][:, None, :]
@@ -159,13 +159,17 @@ def _stable(rows: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.int6
     return rows
 
 
-def _areas(detections: Detections, order: NDArray[np.int64], kind: str) -> NDArray[np.float64]:
+def areas_of(detections: Detections, kind: str) -> NDArray[np.float64]:
+    """(N,) pixels of the boxes or masks.
+
+    Raises:
+        ValueError: for a detection without a mask, where masks are asked for.
+    """
     if kind == "bbox":
-        return detections.boxes[order, 2] * detections.boxes[order, 3]
-    area = detections.area[order]
-    if np.isnan(area).any():
+        return detections.boxes[:, 2] * detections.boxes[:, 3]
+    if np.isnan(detections.area).any():
         raise ValueError("a detection has no mask, so masks cannot be scored")
-    return area
+    return detections.area
 
 
 def _groups(

@@ -24,7 +24,7 @@ _IN_A_ROW: dict[type[nn.Module], tuple[tuple[str, str, str], ...]] = {
     Bottleneck: (("conv1", "bn1", "act1"), ("conv2", "bn2", "act2")),
 }
 _APART = 1e-4  # of the largest value: more, and some norm belongs elsewhere
-_SIDE = 96
+_SIDE = 96  # of the image that tells, at the least
 
 
 def ready_for_prediction(model: _Model) -> _Model:
@@ -42,20 +42,24 @@ def ready_for_prediction(model: _Model) -> _Model:
         for name, child in list(owner._modules.items()):
             if isinstance(child, Backbone):
                 if child not in folded:
-                    folded[child] = fold_norms(child).to(memory_format=torch.channels_last)
+                    divisibility = getattr(owner, "size_divisibility", 1)
+                    folded[child] = fold_norms(child, divisibility=divisibility).to(memory_format=torch.channels_last)
                 owner._modules[name] = folded[child]
             elif isinstance(child, PixelDecoder):
                 fuse_convolutions(child)
     return model
 
 
-def fold_norms(backbone: Any) -> Any:
+def fold_norms(backbone: Any, *, divisibility: int = 1) -> Any:
     """A copy in evaluation mode with the same answers up to rounding: batch norms, frozen or not, are in the weights of
     the convolutions before them, and activations right after a norm are applied with them, which saves passes over
     every map.
 
     A backbone of another class, or without such norms, comes back as it is; so does one whose norms are not of the
-    convolution that was registered before them, which a small image tells.
+    convolution that was registered before them, which a small image tells, or that cannot see it.
+
+    Args:
+        divisibility: what the sides of its images are multiples of.
     """
     if not isinstance(backbone, Backbone) or not any(isinstance(module, _NORMS) for module in backbone.modules()):
         return backbone
@@ -78,7 +82,7 @@ def fold_norms(backbone: Any) -> Any:
         for conv, norm, activation in _IN_A_ROW.get(type(parent), ()):
             _take_along(parent, conv, norm, activation)
     _take_along(made.body, "conv1", "bn1", "act1")  # a stem
-    return made if _alike(backbone, made) else backbone
+    return made if _alike(backbone, made, -(-_SIDE // divisibility) * divisibility) else backbone
 
 
 def _take_along(parent: Any, conv: str, norm: str, activation: str) -> None:
@@ -114,12 +118,17 @@ def _fold(conv: nn.Conv2d, norm: Any) -> None:
     conv.weight, conv.bias = (nn.Parameter(value.detach(), requires_grad=False) for value in (weight, bias))
 
 
-def _alike(backbone: Backbone, made: Backbone) -> bool:
+def _alike(backbone: Backbone, made: Backbone, side: int) -> bool:
     like = next(made.parameters())
     generator = torch.Generator().manual_seed(0)
-    image = torch.randn(1, 3, _SIDE, _SIDE, generator=generator).to(like)
-    training = backbone.training
-    with torch.no_grad():
-        pairs = list(zip(backbone.eval()(image), made(image), strict=True))
-    backbone.train(training)
+    image = torch.randn(1, 3, side, side, generator=generator).to(like)
+    modes = [(module, module.training) for module in backbone.modules()]
+    try:
+        with torch.no_grad():
+            pairs = list(zip(backbone.eval()(image), made(image), strict=True))
+    except (RuntimeError, ValueError, AssertionError):  # windows or positions of one size, which timm tells by any
+        return False
+    finally:
+        for module, mode in modes:
+            module.training = mode
     return all(bool((ours - theirs).abs().max() <= _APART * theirs.abs().max()) for theirs, ours in pairs)

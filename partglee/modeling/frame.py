@@ -109,7 +109,8 @@ def check_mask_box(size: float | None) -> None:
     """Raise ValueError for what is no size of a box that masks end at."""
     if size is not None and not (isinstance(size, (int, float)) and size > 0):
         raise ValueError(
-            f"mask_box must be above 0, such as 1.2 times the box, got {size!r}; None = masks lie anywhere"
+            f"mask_box must be above 0, such as 1.2 times the box, got {size!r}; "
+            "0 in a call or in TEST.MASK_BOX = masks lie anywhere"
         )
 
 

@@ -78,9 +78,9 @@ class SharedDecoding:
         """The objects of each vocabulary; parts are None."""
         decoder = self.model.object_decoder
         rankers = [text.objects if text.selection is None else text.selection for text in texts]
-        new: list[Tensor] = []
+        known, new = self._objects[-_KEPT:], list[Tensor]()  # of this call, whatever another thread asks
         for names in rankers:
-            if self._known_objects(names) is None and not any(_equal(names, other) for other in new):
+            if _states_of(names, known) is None and not any(_equal(names, other) for other in new):
                 new.append(names)
         if new:
             if self._memory is None:
@@ -88,13 +88,13 @@ class SharedDecoding:
             rows = [decoder.selection.rank(self._memory, decoder.heads, names) for names in new]
             proposed = decoder.selection.propose(self._memory, decoder.heads, torch.cat(rows))
             states = self._decode(proposed, decoder.decoder, decoder.heads)
-            found = [_ChosenObjects(*pair) for pair in zip(new, states, strict=True)]
-            self._objects = [*self._objects[-_KEPT:], *found]
+            known += [_ChosenObjects(*pair) for pair in zip(new, states, strict=True)]
+            self._objects = known
         outputs = []
         for names, text in zip(rankers, texts, strict=True):
-            known = self._known_objects(names)
-            assert known is not None
-            objects = known.scored(decoder.heads, text.objects).shifted(text.object_shift)
+            chosen = _states_of(names, known)
+            assert chosen is not None
+            objects = chosen.scored(decoder.heads, text.objects).shifted(text.object_shift)
             outputs.append(ModelOutput(objects, None, None, text, self.pixels.mask_features))
         return outputs
 
@@ -120,34 +120,35 @@ class SharedDecoding:
 
     def _parse_together(self, keys: Sequence[tuple[Tensor, Tensor]]) -> list[QueryStates]:
         """Parts of each choice of objects; a part depends on all of its choice."""
-        decoder, new = self.model.part_decoder, list[tuple[Tensor, Tensor]]()
+        decoder, known, new = self.model.part_decoder, self._parts[-_KEPT:], list[tuple[Tensor, Tensor]]()
         for key in keys:
-            if self._known_parts(*key) is None and not any(_same_choice(key, other) for other in new):
+            if _parts_of(key, known) is None and not any(_same_choice(key, other) for other in new):
                 new.append(key)
         if new:
             content = self.model.qformer.parse(torch.cat([queries[0, chosen[0]] for queries, chosen in new]))
             proposed = decoder.propose(content.reshape(len(new), -1, content.shape[-1]))
             states = self._decode(proposed, decoder.decoder, decoder.heads)
-            found = [_ChosenParts(*key, one) for key, one in zip(new, states, strict=True)]
-            self._parts = [*self._parts[-_KEPT:], *found]
-        known = [self._known_parts(*key) for key in keys]
-        return [states for states in known if states is not None]
+            known += [_ChosenParts(*key, one) for key, one in zip(new, states, strict=True)]
+            self._parts = known
+        found = [_parts_of(key, known) for key in keys]
+        return [states for states in found if states is not None]
 
     def _parse_each(self, keys: Sequence[tuple[Tensor, Tensor]]) -> list[QueryStates]:
         """Parts of each choice of objects; those of an object depend on it alone, so it is parsed once."""
         decoder = self.model.part_decoder
         if len(self._asked_about) > _KEPT:
             self._asked_about, self._parts_of = [], {}
+        parts_of = self._parts_of  # of this call, whatever another thread asks
         asked = [(queries, [(id(queries), row) for row in rows[0].tolist()]) for queries, rows in keys]
-        new = {key: queries[0, key[1]] for queries, those in asked for key in those if key not in self._parts_of}
+        new = {key: queries[0, key[1]] for queries, those in asked for key in those if key not in parts_of}
         if new:
             content = self.model.qformer.parse(torch.stack(tuple(new.values())))
             proposed = decoder.propose(content.reshape(1, -1, content.shape[-1]))
             (states,) = self._decode(proposed, decoder.decoder, decoder.heads, decoder.run)
             of_each = zip(*(x.split(content.shape[1], dim=1) for x in states), strict=True)
-            self._parts_of.update(zip(new, (QueryStates(*one) for one in of_each), strict=True))
+            parts_of.update(zip(new, (QueryStates(*one) for one in of_each), strict=True))
             self._asked_about += [queries for queries, _ in asked]  # an id is a tensor's as long as it is there
-        return [QueryStates.join([self._parts_of[key] for key in those]) for _, those in asked]
+        return [QueryStates.join([parts_of[key] for key in those]) for _, those in asked]
 
     def _decode(
         self, proposed: ProposedQueries, decoder: DeformableDecoder, heads: PredictionHeads, run: int | None = None
@@ -160,11 +161,13 @@ class SharedDecoding:
             found += [QueryStates(*(x[i : i + 1] for x in last)) for i in range(len(content))]
         return found
 
-    def _known_objects(self, names: Tensor) -> QueryStates | None:
-        return next((chosen.states for chosen in self._objects if _equal(chosen.names, names)), None)
 
-    def _known_parts(self, objects: Tensor, rows: Tensor) -> QueryStates | None:
-        return next((c.states for c in self._parts if _same_choice((c.objects, c.rows), (objects, rows))), None)
+def _states_of(names: Tensor, known: Sequence[_ChosenObjects]) -> QueryStates | None:
+    return next((chosen.states for chosen in known if _equal(chosen.names, names)), None)
+
+
+def _parts_of(key: tuple[Tensor, Tensor], known: Sequence[_ChosenParts]) -> QueryStates | None:
+    return next((chosen.states for chosen in known if _same_choice((chosen.objects, chosen.rows), key)), None)
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:

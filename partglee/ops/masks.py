@@ -117,8 +117,9 @@ class _Taps(NamedTuple):
 @lru_cache(maxsize=256)
 def _taps(size: int, canvas: int, padded_from: int, image: int) -> _Taps:
     """Both steps of `masks_to_image` along one axis as one: what they make of each input alone says its weights."""
+    eye = torch.eye(size, dtype=torch.float32, device="cpu")  # whatever the defaults are now: this is kept
     with torch.no_grad():
-        steps = F.interpolate(torch.eye(size)[None], size=canvas, mode="linear", align_corners=False)[..., :padded_from]
+        steps = F.interpolate(eye[None], size=canvas, mode="linear", align_corners=False)[..., :padded_from]
         if padded_from != image:
             steps = F.interpolate(steps, size=image, mode="linear", align_corners=False)
         matrix = steps[0].t()  # (out, in)
@@ -127,5 +128,5 @@ def _taps(size: int, canvas: int, padded_from: int, image: int) -> _Taps:
     last = size - 1 - used.flip(1).int().argmax(1)
     count = int((last - first).max()) + 1
     first = first.clamp(max=size - count)
-    weight = matrix.gather(1, first[:, None] + torch.arange(count)).contiguous()
+    weight = matrix.gather(1, first[:, None] + torch.arange(count, device="cpu")).contiguous()
     return _Taps(first.int(), weight, weight.t().contiguous())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from torch import nn
 
 from partglee.engine import Predictor
 from partglee.engine.inference import EncodedBatch, expressions_at_once
-from partglee.modeling import PartGLEE
+from partglee.modeling import PartGLEE, shared_decoding
 from partglee.modeling.multi_label import MultiLabel
 from partglee.modeling.shared_decoding import SharedDecoding
 from partglee.structures import Prediction, Vocabulary
@@ -134,6 +136,44 @@ def test_parts_are_looked_for_where_an_object_is(table: Path, monkeypatch: pytes
     assert parts[-1] == 3
 
 
+@pytest.mark.parametrize("within", [False, True])
+def test_old_questions_beside_new_ones(table: Path, monkeypatch: pytest.MonkeyPatch, within: bool) -> None:
+    """What is remembered is forgotten some time, but not within the call that counts on it."""
+    monkeypatch.setattr(shared_decoding, "_KEPT", 2)
+    model = tiny_model(table=table, overrides=["MODEL.PART_DECODER.WITHIN_OBJECTS", within])
+    predictor = Predictor(model=model, short_side=64, max_side=96)
+    encoded = predictor.encode_image(photo())
+    for vocabulary in VOCABULARIES[:4]:
+        predictor.decode(encoded, vocabulary, **LOOSE)
+    for some in ([0, 5], [2, 3, 5, 9], [0, 1, 2, 3, 4, 5]):
+        together = predictor.decode(encoded, vocabularies=[VOCABULARIES[i] for i in some], **LOOSE)
+        for i, found in zip(some, together, strict=True):
+            same(found, plain(predictor, VOCABULARIES[i], **LOOSE))
+
+
+def test_an_encoding_serves_another_model_and_precision_anew(predictor: Predictor) -> None:
+    other = copy.deepcopy(predictor)
+    with torch.no_grad():
+        next(reversed([*other.model.object_decoder.heads.box_mlp.parameters()])).add_(0.3)
+    expected = [one(photo(), "dog: head", **LOOSE) for one in (predictor, other, predictor)]
+    encoded = predictor.encode_image(photo())
+    for one, right in zip((predictor, other, predictor), expected, strict=True):
+        same(one(encoded, "dog: head", **LOOSE), right)
+    assert len(expected[0]) != len(expected[1]) or (expected[0].boxes - expected[1].boxes).abs().max() > 1
+    coarse = Predictor(model=predictor.model, short_side=64, max_side=96, precision="bfloat16")
+    assert len(coarse(encoded, "dog: head", **LOOSE)) and encoded.pixels is not None
+    same(predictor(encoded, "dog: head", **LOOSE), predictor(predictor.encode_image(photo()), "dog: head", **LOOSE))
+    again = pickle.loads(pickle.dumps(encoded))
+    assert again.shared is None and again.pixels is None and encoded.shared is not None
+    same(predictor(again, "dog: head", **LOOSE), predictor(encoded, "dog: head", **LOOSE))
+
+
+def test_a_choice_of_images_in_any_form(predictor: Predictor) -> None:
+    pair = predictor.encode_batch([predictor.read(photo(0)), predictor.read(photo(1))])
+    for rows in ((1,), [1], range(1, 2)):
+        same(predictor(pair.picked(rows), "dog: head", **LOOSE), predictor(photo(1), "dog: head", **LOOSE))
+
+
 def test_mistakes_in_questions(predictor: Predictor) -> None:
     encoded = predictor.encode_image(photo())
     assert predictor.decode(encoded, vocabularies=[]) == []
@@ -146,8 +186,12 @@ def test_mistakes_in_questions(predictor: Predictor) -> None:
     with pytest.raises(ValueError, match=r"score_threshold must lie in \[0, 1\], got 3"):
         predictor.decode(encoded, vocabularies=[["dog"]], score_threshold=3)
     pair = predictor.encode_batch([predictor.read(photo(0)), predictor.read(photo(1))])
-    with pytest.raises(ValueError, match="expected one image for several vocabularies, got 2"):
+    with pytest.raises(
+        ValueError, match=r"expected one image, got 2 encoded together; ask one of them: encoded.picked\(\[0\]\)"
+    ):
         predictor.decode(pair, vocabularies=[["dog"]])
+    with pytest.raises(ValueError, match="expected one image, got 2 encoded together"):
+        predictor(pair, ["dog"])
     model: PartGLEE = predictor.model
     with torch.no_grad():
         pixels = model.pixel_decoder(pair.maps)

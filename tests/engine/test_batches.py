@@ -94,6 +94,31 @@ def test_reading_ahead() -> None:
     assert list(lists_of(range(5), 2)) == [[0, 1], [2, 3], [4]]
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 16])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_images_before_a_failure_are_answered(batch_size: int, workers: int) -> None:
+    def camera() -> Iterator[int]:
+        yield from range(5)
+        raise OSError("unplugged")
+
+    read = read_ahead(lambda i: i, camera(), workers=workers, ahead=3)
+    seen: list[int] = []
+    with pytest.raises(OSError, match="unplugged"):
+        seen.extend(in_order(pair for some in canvas_batches(read, canvas=lambda i: i % 2, batch_size=batch_size)
+                             for pair in some))  # fmt: skip
+    assert seen == [0, 1, 2, 3, 4]
+    few: list[list[int]] = []
+    with pytest.raises(OSError, match="unplugged"):
+        few.extend(lists_of(camera(), batch_size))
+    assert [i for some in few for i in some] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("batch_size", [2.5, "3", None])
+def test_no_number_of_images(batch_size: Any) -> None:
+    with pytest.raises(TypeError, match=f"batch_size must be a whole number, got {batch_size!r}"):
+        next(canvas_batches([1], canvas=lambda i: i, batch_size=batch_size))
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_predictors_batches(predictor: Predictor, tmp_path: Path, workers: int) -> None:
     files = []

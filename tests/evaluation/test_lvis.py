@@ -62,6 +62,17 @@ def test_equals_lvis_on_random_worlds(seed, kind, tmp_path, monkeypatch):
     np.testing.assert_allclose(ours(truth, rows, kind), lvis_stats(truth, rows, kind, tmp_path, monkeypatch), atol=1e-9)
 
 
+@pytest.mark.parametrize("kind", ["bbox", "segm"])
+def test_equals_lvis_where_things_have_no_area(kind, tmp_path, monkeypatch):
+    truth, rows = random_world(5, lvis=True)
+    nothing = {"bbox": [3.0, 3.0, 0.0, 0.0], "segmentation": encode(np.zeros((160, 200)))}
+    for entry in truth["annotations"][::4]:
+        entry.update(nothing, area=0)
+    for row in rows[::5]:
+        row.update(nothing)
+    np.testing.assert_allclose(ours(truth, rows, kind), lvis_stats(truth, rows, kind, tmp_path, monkeypatch), atol=1e-9)
+
+
 def test_three_hundred_an_image_over_all_classes(tmp_path, monkeypatch):
     truth, rows = random_world(3, images=2, lvis=True)
     rng = np.random.default_rng(0)

@@ -61,6 +61,17 @@ def test_norms_before_their_convolutions(name: str) -> None:
             torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
+def test_a_backbone_for_images_of_some_sizes_alone() -> None:
+    backbone = lively("efficientformerv2_s0", frozen=True)
+    backbone.body.stem_conv1.train()
+    assert fold_norms(backbone) is backbone  # 96 pixels are none of them
+    made, image = fold_norms(backbone, divisibility=224), torch.randn(1, 3, 224, 224)
+    assert backbone.body.stem_conv1.training and norms(made) < norms(backbone.eval())
+    with torch.no_grad():
+        for ours, expected in zip(made(image), backbone(image), strict=True):
+            torch.testing.assert_close(ours, expected, atol=1e-4 * float(expected.abs().max()), rtol=0)
+
+
 def test_without_norms_nothing_is_done() -> None:
     backbone = build_timm_backbone("convnext_femto")
     assert fold_norms(backbone) is backbone

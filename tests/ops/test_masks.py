@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from partglee.ops import native, use_ops
+from partglee.ops import masks, native, use_ops
 from partglee.ops.dispatch import native_masks
 from partglee.ops.masks import ImageMasks, image_masks, mask_confidence, masks_to_image
 
@@ -177,6 +177,23 @@ def test_threads_do_not_change_a_bit() -> None:
         torch.set_num_threads(before)
     for other in found[1:]:
         torch.testing.assert_close(other, found[0], atol=0, rtol=0)
+
+
+def test_defaults_of_the_moment_change_nothing() -> None:
+    sizes = {"canvas": (24, 40), "padded_from": (23, 37), "image_size": (57, 91)}
+    logits = torch.randn(2, 6, 10)
+    masks._taps.cache_clear()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            found = image_masks(logits, inside=True, confidence=True, **sizes)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    again = image_masks(logits, inside=True, confidence=True, **sizes)
+    masks._taps.cache_clear()
+    expected = image_masks(logits, inside=True, confidence=True, **sizes)
+    for one in (found, again):
+        assert torch.equal(one.inside, expected.inside) and torch.equal(one.confidence, expected.confidence)
 
 
 @compiled
